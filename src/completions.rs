@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Completions on their way from the ring thread to whoever polls, and the bell that makes the
+//! event descriptor readable.
+#![forbid(unsafe_code)]
+
+use crate::sys::{self, Errno, Result};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// What a completion reports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Event {
+    /// The last word on an operation: exactly one each.
+    #[default]
+    Done,
+    /// The file may change from here on; DONE still follows.
+    Snapshot,
+}
+
+/// What is said of an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Completion {
+    /// As submit gave it.
+    pub id: u64,
+    /// As the request had it.
+    pub user_data: u64,
+    /// Bytes of the range, padding included, put into the socket so far.
+    pub file_bytes: u64,
+    /// All bytes put into the socket so far.
+    pub wire_bytes: u64,
+    /// 0, or -errno.
+    pub status: i32,
+    /// Done or Snapshot.
+    pub event: Event,
+    /// WAS_*.
+    pub flags: u32,
+}
+
+/// A completion in the queue; `cut`: the cookie of the socket whose stream it tells to be cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// What poll gives.
+    pub completion: Completion,
+    /// For the order behind a cut.
+    pub cut: Option<u64>,
+}
+
+/// How many bytes wait in the event descriptor, so that it is written only when nobody has been
+/// told yet.  A byte may be claimed by poll before the ring thread has written it: that is a
+/// debt, to be taken away by a later poll.
+#[derive(Debug, Default)]
+struct Bell {
+    wanted: bool,
+    rung: bool,
+    debt: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Entry>,
+    bell: Bell,
+}
+
+/// The queue of one context.
+#[derive(Debug, Default)]
+pub struct Completions {
+    state: Mutex<State>,
+    sequence: AtomicU32, // changes with every batch: what a waiting poll sleeps on
+    waiting: AtomicU32,
+    closed: AtomicBool,
+}
+
+impl Completions {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Hands over a batch and wakes who waits for it.  True: the bell must be rung.
+    #[must_use]
+    pub fn push(&self, batch: &mut Vec<Entry>) -> bool {
+        let count = batch.len() as u32;
+        let mut state = self.lock();
+        state.queue.extend(batch.drain(..));
+        let ring = state.bell.wanted && !state.bell.rung;
+        state.bell.rung |= ring;
+        self.sequence.fetch_add(1, Ordering::SeqCst);
+        drop(state);
+        self.wake(count);
+        ring
+    }
+
+    fn wake(&self, count: u32) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            sys::futex_wake(&self.sequence, count);
+        }
+    }
+
+    /// From now on the bell is rung.  True: completions wait already, so ring it now.
+    pub fn want_bell(&self) -> bool {
+        let mut state = self.lock();
+        state.bell.wanted = true;
+        !state.queue.is_empty() && !state.bell.rung
+    }
+
+    /// For the ring thread: whether the bell must be rung for what waits already.
+    #[must_use]
+    pub fn ring_for_waiting(&self) -> bool {
+        let mut state = self.lock();
+        let ring = state.bell.wanted && !state.bell.rung && !state.queue.is_empty();
+        state.bell.rung |= ring;
+        ring
+    }
+
+    /// No more completions will come: nobody waits for them any longer.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.sequence.fetch_add(1, Ordering::SeqCst);
+        self.wake(u32::MAX >> 1);
+    }
+
+    /// Whether [`Completions::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Takes up to `max` entries, waiting for the first.  None: for ever.  Returns what was
+    /// taken; EINTR when a signal handler ran.
+    pub fn take(
+        &self,
+        max: usize,
+        timeout: Option<Duration>,
+        each: impl FnMut(Entry),
+    ) -> Result<Taken> {
+        let deadline = timeout.map(|time| Instant::now() + time);
+        let waits = timeout != Some(Duration::ZERO);
+        loop {
+            let state = self.lock();
+            if !state.queue.is_empty() || !waits || self.is_closed() {
+                return Ok(take_from(state, max, each));
+            }
+            // Announced before the lock is left, so that the next push sees it.
+            self.waiting.fetch_add(1, Ordering::SeqCst);
+            let sequence = self.sequence.load(Ordering::SeqCst);
+            drop(state);
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let woken = sys::futex_wait(&self.sequence, sequence, left);
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            match woken {
+                Ok(()) => {}
+                Err(Errno(libc::ETIMEDOUT)) if deadline.is_some() => {
+                    return Ok(take_from(self.lock(), max, each));
+                }
+                Err(Errno(libc::ETIMEDOUT)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A poll could not take this many bytes of the bell away: they have not been written yet.
+    pub fn owe_bell(&self, count: u32) {
+        if count > 0 {
+            self.lock().bell.debt += count;
+        }
+    }
+
+    /// Gives memory back after a peak.
+    pub fn shrink(&self) {
+        let mut state = self.lock();
+        if state.queue.is_empty() {
+            state.queue.shrink_to(64);
+        }
+    }
+}
+
+/// What [`Completions::take`] did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Taken {
+    /// How many entries.
+    pub count: usize,
+    /// How many bytes of the bell to take away now.
+    pub bell: u32,
+}
+
+fn take_from(
+    mut state: MutexGuard<'_, State>,
+    max: usize,
+    each: impl FnMut(Entry),
+) -> Taken {
+    let count = max.min(state.queue.len());
+    state.queue.drain(..count).for_each(each);
+    let mut bell = 0;
+    if state.queue.is_empty() {
+        bell = u32::from(state.bell.rung) + state.bell.debt;
+        state.bell.rung = false;
+        state.bell.debt = 0;
+    }
+    Taken { count, bell }
+}
+
+/// Where a call waits for the one answer meant for it alone.
+#[derive(Debug)]
+pub struct Reply<T> {
+    answer: Mutex<Option<T>>,
+    there: Condvar,
+}
+
+impl<T> Default for Reply<T> {
+    fn default() -> Reply<T> {
+        Reply { answer: Mutex::new(None), there: Condvar::new() }
+    }
+}
+
+impl<T> Reply<T> {
+    /// Gives the answer; a later one is ignored.
+    pub fn give(&self, answer: T) {
+        let mut slot = self.answer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        slot.get_or_insert(answer);
+        self.there.notify_one();
+    }
+
+    /// Waits for it, through any signals.
+    pub fn wait(&self) -> T {
+        let mut slot = self.answer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        loop {
+            if let Some(answer) = slot.take() {
+                return answer;
+            }
+            slot = self.there.wait(slot).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+}

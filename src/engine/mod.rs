@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What carries out the steps: io_uring, or plain system calls.
+//!
+//! An engine never waits for a peer with data in hand: sends take what fits now or give EAGAIN,
+//! and waiting for room is a request of its own that holds no memory.
+
+pub mod portable;
+pub mod uring;
+
+use crate::sys::{Result, Span};
+use crate::token::Token;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// What an engine reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request has completed with this result (a count or -errno).  `more`: the kernel still
+    /// uses its memory, and [`Event::Released`] will follow.
+    Completed {
+        /// The request's.
+        token: Token,
+        /// A count or -errno.
+        result: i32,
+        /// Whether a release follows.
+        more: bool,
+    },
+    /// The kernel no longer uses the memory of a zero-copy send.
+    Released {
+        /// The request's.
+        token: Token,
+        /// Whether the kernel copied it after all.
+        copied: bool,
+    },
+}
+
+/// A zero-copy send.
+#[derive(Clone, Copy, Debug)]
+pub struct ZeroCopySend {
+    /// Where to.
+    pub socket: RawFd,
+    /// What.
+    pub span: Span,
+    /// The registered buffer it lies in, if it is registered.
+    pub buffer: Option<u16>,
+    /// MSG_MORE or 0.
+    pub flags: i32,
+}
+
+/// Carries out steps.  Every request is answered by [`Event::Completed`] with its token; the
+/// caller keeps the memory of spans mapped until then, and for `more` until the release.
+pub trait Engine {
+    /// Sends what fits now of up to [`crate::sys::PARTS_MAX`] parts.
+    fn send(&mut self, token: Token, socket: RawFd, parts: &[Span], flags: i32);
+
+    /// Whether [`Engine::send_zero_copy`] may be used.
+    fn has_zero_copy(&self) -> bool;
+
+    /// Sends what fits now, from the memory itself where the kernel can.
+    fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend);
+
+    /// Reads into a span of the pool's; never holds up anything else, however cold the file.
+    fn read(&mut self, token: Token, file: RawFd, offset: u64, into: Span, buffer: Option<u16>);
+
+    /// Waits until the socket has room, or has failed.
+    fn arm(&mut self, token: Token, socket: RawFd);
+
+    /// Takes a wait back; its token completes all the same.
+    fn disarm(&mut self, token: Token, socket: RawFd);
+
+    /// Registers a block of the pool's; false where the kernel will not.
+    fn register(&mut self, index: u16, block: Span) -> bool;
+
+    /// Undoes that.
+    fn unregister(&mut self, index: u16);
+
+    /// Carries out what is queued, waits for at least one event unless `timeout` is zero (None:
+    /// for ever), and appends all there are.  An error here is final.
+    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()>;
+
+    /// The socket's number is about to be closed.
+    fn released(&mut self, _socket: RawFd) {}
+
+    /// How often the kernel was entered.
+    fn take_enters(&mut self) -> u64;
+}
+
+/// Bits of [`crate::context::Info::kernel_features`].
+pub mod feature {
+    /// io_uring is in use.
+    pub const IO_URING: u64 = 1 << 0;
+    /// IORING_OP_SEND_ZC (Linux 6.0).
+    pub const SEND_ZC: u64 = 1 << 1;
+    /// Notifications tell whether the data was copied (Linux 6.2).
+    pub const ZC_REPORT_USAGE: u64 = 1 << 2;
+    /// IORING_SETUP_DEFER_TASKRUN (Linux 6.1).
+    pub const DEFER_TASKRUN: u64 = 1 << 3;
+    /// The pool's memory is registered with the ring.
+    pub const REGISTERED_BUFFERS: u64 = 1 << 4;
+    /// cachestat(2) (Linux 6.5).
+    pub const CACHESTAT: u64 = 1 << 5;
+}

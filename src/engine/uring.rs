@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The engine that queues its requests in an io_uring and enters the kernel once for many.
+
+use super::{Engine, Event, ZeroCopySend, feature};
+use crate::sys::{Errno, PARTS_MAX, Result, Span, timespec};
+use crate::token::{Kind, Token};
+use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+const SQ_ENTRIES: u32 = 128;
+const CQ_ENTRIES: u32 = 1024;
+
+// From linux/io_uring.h; private in the crate.
+const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
+const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
+
+const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// A message header that stays where it is until the kernel has read it, which it has when
+/// io_uring_enter returns (IORING_FEAT_SUBMIT_STABLE, Linux 5.5).
+struct Message {
+    header: libc::msghdr,
+    parts: [libc::iovec; PARTS_MAX],
+}
+
+/// The io_uring engine.
+pub struct Uring {
+    ring: IoUring,
+    messages: Box<[Message]>,
+    messages_used: usize,
+    intake: RawFd,
+    ready: Vec<Event>,
+    broken: Option<Errno>,
+    features: u64,
+    enters: u64,
+}
+
+impl Uring {
+    /// A ring that also reports when `intake` has something to read, as [`Kind::Intake`].  Must
+    /// be made by the thread that uses it.  ENOSYS: the kernel's io_uring lacks what is needed.
+    pub fn new(intake: RawFd, buffers: u32) -> Result<Uring> {
+        let (ring, mut features) = set_up().map_err(errno_of)?;
+        if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
+            return Err(Errno(libc::ENOSYS));
+        }
+        let mut probe = Probe::new();
+        ring.submitter().register_probe(&mut probe).map_err(errno_of)?;
+        let needed = [
+            opcode::Send::CODE,
+            opcode::SendMsg::CODE,
+            opcode::Read::CODE,
+            opcode::PollAdd::CODE,
+            opcode::PollRemove::CODE,
+        ];
+        if !needed.iter().all(|&code| probe.is_supported(code)) {
+            return Err(Errno(libc::ENOSYS));
+        }
+        features |= feature::IO_URING;
+        if probe.is_supported(opcode::SendZc::CODE) {
+            // REPORT_USAGE came one version before SEND_ZC was probed together with SENDMSG_ZC;
+            // asking for it where it is unknown gives EINVAL, which the sender takes as
+            // "no zero-copy here".
+            features |= feature::SEND_ZC | feature::ZC_REPORT_USAGE;
+        }
+        if ring.submitter().register_buffers_sparse(buffers).is_ok() {
+            features |= feature::REGISTERED_BUFFERS;
+        }
+        let mut engine = Uring {
+            ring,
+            messages: (0..SQ_ENTRIES).map(|_| Message::empty()).collect(),
+            messages_used: 0,
+            intake,
+            ready: Vec::with_capacity(CQ_ENTRIES as usize / 4),
+            broken: None,
+            features,
+            enters: 0,
+        };
+        engine.watch_intake();
+        Ok(engine)
+    }
+
+    /// Bits of [`feature`] that this ring has.
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
+    fn watch_intake(&mut self) {
+        let entry = opcode::PollAdd::new(types::Fd(self.intake), libc::POLLIN as u32)
+            .multi(true)
+            .build();
+        self.push(entry, Token::new(Kind::Intake, 0, 0));
+    }
+
+    fn push(&mut self, entry: squeue::Entry, token: Token) {
+        let entry = entry.user_data(token.raw());
+        for _ in 0..64 {
+            // SAFETY: what the entry points to is a span, kept mapped by the caller until the
+            // completion, or a Message, kept until the next enter.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            if let Err(error) = self.enter(0, None) {
+                self.broken.get_or_insert(error);
+                return;
+            }
+        }
+        self.broken.get_or_insert(Errno(libc::EBUSY));
+    }
+
+    fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<()> {
+        self.enters += 1;
+        let time = timeout.map(|time| {
+            let spec = timespec(time);
+            types::Timespec::new().sec(spec.tv_sec as u64).nsec(spec.tv_nsec as u32)
+        });
+        let mut args = types::SubmitArgs::new();
+        if let Some(time) = &time {
+            args = args.timespec(time);
+        }
+        let entered = self.ring.submitter().submit_with_args(want, &args);
+        self.messages_used = 0;
+        self.reap();
+        match entered.map_err(errno_of) {
+            Ok(_) | Err(Errno(libc::ETIME | libc::EINTR | libc::EBUSY)) => Ok(()),
+            // The kernel is short of memory: what is queued stays queued.
+            Err(Errno(libc::EAGAIN)) => {
+                std::thread::sleep(Duration::from_millis(1));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn reap(&mut self) {
+        let mut intake_ended = false;
+        for entry in self.ring.completion() {
+            let Some(token) = Token::from_raw(entry.user_data()) else { continue };
+            let more = cqueue::more(entry.flags());
+            intake_ended |= token.kind() == Kind::Intake && !more;
+            self.ready.push(if cqueue::notif(entry.flags()) {
+                let copied = entry.result() as u32 & IORING_NOTIF_USAGE_ZC_COPIED != 0;
+                Event::Released { token, copied }
+            } else {
+                Event::Completed { token, result: entry.result(), more }
+            });
+        }
+        if intake_ended && self.intake >= 0 {
+            self.watch_intake();
+        }
+    }
+
+    fn message(&mut self, parts: &[Span]) -> *const libc::msghdr {
+        if self.messages_used == self.messages.len() {
+            if let Err(error) = self.enter(0, None) {
+                self.broken.get_or_insert(error);
+            }
+            self.messages_used = 0;
+        }
+        let message = &mut self.messages[self.messages_used];
+        self.messages_used += 1;
+        for (iovec, part) in message.parts.iter_mut().zip(parts) {
+            *iovec = part.iovec();
+        }
+        message.header.msg_iov = message.parts.as_mut_ptr();
+        message.header.msg_iovlen = parts.len().min(PARTS_MAX) as _;
+        &raw const message.header
+    }
+}
+
+impl Message {
+    fn empty() -> Message {
+        // SAFETY: msghdr and iovec are plain data for which zero is valid.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
+impl Engine for Uring {
+    fn send(&mut self, token: Token, socket: RawFd, parts: &[Span], flags: i32) {
+        let flags = flags | SEND_FLAGS;
+        let entry = if let [part] = parts {
+            let length = part.len() as u32;
+            opcode::Send::new(types::Fd(socket), part.address as *const u8, length)
+                .flags(flags)
+                .build()
+        } else {
+            let message = self.message(parts);
+            opcode::SendMsg::new(types::Fd(socket), message).flags(flags as u32).build()
+        };
+        self.push(entry, token);
+    }
+
+    fn has_zero_copy(&self) -> bool {
+        self.features & feature::SEND_ZC != 0
+    }
+
+    fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend) {
+        let (address, length) = (send.span.address as *const u8, send.span.len() as u32);
+        let entry = opcode::SendZc::new(types::Fd(send.socket), address, length)
+            .buf_index(send.buffer)
+            .flags(send.flags | SEND_FLAGS)
+            .zc_flags(IORING_SEND_ZC_REPORT_USAGE)
+            .build();
+        self.push(entry, token);
+    }
+
+    fn read(&mut self, token: Token, file: RawFd, offset: u64, into: Span, buffer: Option<u16>) {
+        let (address, length) = (into.address as *mut u8, into.len() as u32);
+        let file = types::Fd(file);
+        let entry = match buffer {
+            Some(index) => {
+                opcode::ReadFixed::new(file, address, length, index).offset(offset).build()
+            }
+            None => opcode::Read::new(file, address, length).offset(offset).build(),
+        };
+        self.push(entry, token);
+    }
+
+    fn arm(&mut self, token: Token, socket: RawFd) {
+        let entry = opcode::PollAdd::new(types::Fd(socket), libc::POLLOUT as u32).build();
+        self.push(entry, token);
+    }
+
+    fn disarm(&mut self, token: Token, _socket: RawFd) {
+        let entry = opcode::PollRemove::new(token.raw()).build();
+        self.push(entry, Token::new(Kind::Disarm, 0, 0));
+    }
+
+    fn register(&mut self, index: u16, block: Span) -> bool {
+        if self.features & feature::REGISTERED_BUFFERS == 0 {
+            return false;
+        }
+        // SAFETY: the block stays mapped until it is unregistered: the pool sees to it.
+        unsafe {
+            self.ring.submitter().register_buffers_update(index.into(), &[block.iovec()], None)
+        }
+        .is_ok()
+    }
+
+    fn unregister(&mut self, index: u16) {
+        let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: an empty entry names no memory.
+        let _ = unsafe {
+            self.ring.submitter().register_buffers_update(index.into(), &[empty], None)
+        };
+    }
+
+    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        let wait = self.ready.is_empty() && timeout != Some(Duration::ZERO);
+        let idle = !wait && self.ring.submission().is_empty();
+        if !idle || self.ring.submission().taskrun() {
+            self.enter(usize::from(wait), if wait { timeout } else { None })?;
+        }
+        self.reap();
+        events.append(&mut self.ready);
+        Ok(())
+    }
+
+    fn released(&mut self, socket: RawFd) {
+        if socket == self.intake {
+            self.intake = -1;
+        }
+    }
+
+    fn take_enters(&mut self) -> u64 {
+        std::mem::take(&mut self.enters)
+    }
+}
+
+// Each refusal of a newer flag costs a little speed only.
+fn set_up() -> std::io::Result<(IoUring, u64)> {
+    let mut best = IoUring::builder();
+    best.dontfork().setup_clamp().setup_cqsize(CQ_ENTRIES).setup_submit_all();
+    let (mut defer, mut cooperative) = (best.clone(), best.clone());
+    defer.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+    cooperative.setup_coop_taskrun().setup_taskrun_flag();
+    if let Ok(ring) = defer.build(SQ_ENTRIES) {
+        return Ok((ring, feature::DEFER_TASKRUN));
+    }
+    if let Ok(ring) = cooperative.build(SQ_ENTRIES).or_else(|_| best.build(SQ_ENTRIES)) {
+        return Ok((ring, 0));
+    }
+    let mut plain = IoUring::builder();
+    plain.dontfork().setup_cqsize(CQ_ENTRIES);
+    Ok((plain.build(SQ_ENTRIES)?, 0))
+}
+
+fn errno_of(error: std::io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sends a range of a file to a stream socket as one asynchronous operation, and reports its
+//! completion only when no later change to the file can change what goes over the wire.
+#![deny(unsafe_code)]
+
+mod completions;
+mod context;
+mod driver;
+#[allow(unsafe_code)]
+mod engine;
+#[allow(unsafe_code)]
+pub mod ffi;
+mod inline;
+mod operation;
+mod plan;
+mod pool;
+mod request;
+mod schedule;
+mod sendfile;
+mod staging;
+#[allow(unsafe_code)]
+mod sys;
+mod thread;
+mod timers;
+mod token;
+
+pub use completions::{Completion, Event};
+pub use context::{Context, EngineChoice, Info, Options, Stats, TrySend};
+pub use operation::{WAS_COPIED, WAS_INLINE, WAS_PADDED, WAS_ZEROCOPY};
+pub use request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, Request, TO_EOF, ZERO_PAD};
+pub use sys::Errno;

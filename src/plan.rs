@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which way the data of an operation goes: what is known in, a way out.
+#![forbid(unsafe_code)]
+
+/// What the kernel's notifications have said of zero-copy sends on a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ZeroCopy {
+    /// Nothing yet.
+    #[default]
+    Untried,
+    /// One is under way whose notification is awaited.
+    Trying,
+    /// The data went out from our memory.
+    Real,
+    /// The kernel copied it anyway, or cannot do it here.
+    Useless,
+}
+
+/// What is known when the next piece of a range is due.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Bytes of the range still to go.
+    pub remaining: u64,
+    /// Whether the next piece is in the page cache.
+    pub resident: bool,
+    /// Whether the file can be mapped.
+    pub mappable: bool,
+    /// Whether not a byte beyond the end of a file that shrinks may go out: a mapping shows
+    /// zeros up to the end of its last page.
+    pub exact_end: bool,
+    /// What is known of zero-copy sends on this socket.
+    pub zero_copy: ZeroCopy,
+    /// Whether the pool has room for data that a slow peer may keep for long.
+    pub pool_has_room: bool,
+}
+
+/// A way for the next piece.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// Map a window and send from it.
+    Mapped,
+    /// Read into the pool, then send a copy.
+    Pooled,
+    /// Read into the pool, then send from there without a copy.
+    PooledZeroCopy,
+}
+
+/// Below this a copy costs less than the pinning and the notification (measured, DESIGN 3).
+pub const ZERO_COPY_MIN: u64 = 256 << 10;
+/// Below this a mapping costs more than a second copy within the cache.
+pub const MAPPED_MIN: u64 = 32 << 10;
+
+/// Chooses the way.
+pub fn choose(known: &Known) -> Way {
+    let zero_copy = known.remaining >= ZERO_COPY_MIN
+        && known.pool_has_room
+        && matches!(known.zero_copy, ZeroCopy::Untried | ZeroCopy::Real);
+    if zero_copy {
+        return Way::PooledZeroCopy;
+    }
+    let mapped = known.resident
+        && known.mappable
+        && !known.exact_end
+        && known.remaining >= MAPPED_MIN;
+    if mapped { Way::Mapped } else { Way::Pooled }
+}
+
+/// Whether it matters if the data is in the page cache, which costs a call to find out.
+pub fn depends_on_residency(known: &Known) -> bool {
+    choose(&Known { resident: true, ..*known }) != choose(&Known { resident: false, ..*known })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WARM: Known = Known {
+        remaining: 1 << 20,
+        resident: true,
+        mappable: true,
+        exact_end: false,
+        zero_copy: ZeroCopy::Useless,
+        pool_has_room: true,
+    };
+
+    #[test]
+    fn warm_data_is_mapped_unless_its_end_must_be_exact() {
+        assert_eq!(choose(&WARM), Way::Mapped);
+        assert_eq!(choose(&Known { exact_end: true, ..WARM }), Way::Pooled);
+        assert_eq!(choose(&Known { resident: false, ..WARM }), Way::Pooled);
+        assert_eq!(choose(&Known { mappable: false, ..WARM }), Way::Pooled);
+        assert_eq!(choose(&Known { remaining: 100, ..WARM }), Way::Pooled);
+    }
+
+    #[test]
+    fn zero_copy_is_tried_once_and_kept_where_it_is_real() {
+        for (known, way) in [
+            (ZeroCopy::Untried, Way::PooledZeroCopy),
+            (ZeroCopy::Trying, Way::Mapped),
+            (ZeroCopy::Real, Way::PooledZeroCopy),
+            (ZeroCopy::Useless, Way::Mapped),
+        ] {
+            assert_eq!(choose(&Known { zero_copy: known, ..WARM }), way);
+        }
+        let full = Known { zero_copy: ZeroCopy::Real, pool_has_room: false, ..WARM };
+        assert_eq!(choose(&full), Way::Mapped);
+    }
+}

@@ -1,0 +1,877 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every system call that is not the ring's, as a safe function.
+//!
+//! Calls that hand the kernel an address take a [`Span`], which only the owners of memory
+//! (a [`Mapping`], the pool, a staged header) can make.
+
+use std::fmt;
+use std::io::IoSlice;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+/// A positive error number of the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// What the last failed libc call of this thread left behind.
+    pub fn last() -> Errno {
+        Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// As the C interface gives it: negative.
+    pub fn negative(self) -> i32 {
+        -self.0
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
+    }
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Errno {}
+
+/// A result whose error is the kernel's number.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+fn check(result: libc::c_int) -> Result<libc::c_int> {
+    if result < 0 { Err(Errno::last()) } else { Ok(result) }
+}
+
+fn check_size(result: isize) -> Result<usize> {
+    if result < 0 { Err(Errno::last()) } else { Ok(result as usize) }
+}
+
+/// Puts the calling thread's errno back when it goes out of scope: functions that return
+/// -errno leave errno alone.
+pub struct KeepErrno(i32);
+
+impl KeepErrno {
+    /// Remembers errno as it is now.
+    pub fn new() -> KeepErrno {
+        // SAFETY: the address of this thread's errno is always valid.
+        KeepErrno(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for KeepErrno {
+    fn drop(&mut self) {
+        set_errno(self.0);
+    }
+}
+
+/// Sets the calling thread's errno.
+pub fn set_errno(value: i32) {
+    // SAFETY: the address of this thread's errno is always valid.
+    unsafe { *libc::__errno_location() = value }
+}
+
+// ---- memory ------------------------------------------------------------------------
+
+/// An address range handed to the kernel.  It says nothing of its life: whoever makes one keeps
+/// the memory mapped until the request that uses it has completed.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub(crate) address: usize,
+    pub(crate) length: usize,
+}
+
+impl Span {
+    /// The addresses of a slice.
+    pub fn of(bytes: &[u8]) -> Span {
+        Span { address: bytes.as_ptr() as usize, length: bytes.len() }
+    }
+
+    /// How many bytes it covers.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Part of it; panics when that reaches outside.
+    pub fn part(&self, from: usize, length: usize) -> Span {
+        assert!(from <= self.length && length <= self.length - from);
+        Span { address: self.address + from, length }
+    }
+
+    pub(crate) fn iovec(&self) -> libc::iovec {
+        libc::iovec { iov_base: self.address as *mut libc::c_void, iov_len: self.length }
+    }
+}
+
+/// Memory of its own mapping, unmapped when dropped: a window of a file or anonymous memory.
+#[derive(Debug)]
+pub struct Mapping {
+    address: usize,
+    length: usize,
+}
+
+/// 4096: the only page size that the targets of this library have.
+pub const PAGE: u64 = 4096;
+
+impl Mapping {
+    /// A window of a file, to be read by the kernel only (a page lost to truncation would raise
+    /// SIGBUS here, but gives EFAULT there).  `offset` must be a multiple of [`PAGE`].
+    pub fn of_file(file: RawFd, offset: u64, length: usize) -> Result<Mapping> {
+        let at = libc::off_t::try_from(offset).map_err(|_| Errno(libc::EOVERFLOW))?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let address = unsafe {
+            libc::mmap(ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file, at)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        Ok(Mapping { address: address as usize, length })
+    }
+
+    /// Anonymous zeroed memory, aligned to its own power-of-two `length`, that asks for huge
+    /// pages and is not inherited by a forked child.
+    pub fn huge(length: usize) -> Result<Mapping> {
+        debug_assert!(length.is_power_of_two());
+        let wide = Mapping::anonymous(length * 2)?;
+        let start = wide.address.next_multiple_of(length);
+        let end = wide.address + wide.length;
+        let mapping = Mapping { address: start, length };
+        unmap(wide.address, start - wide.address);
+        unmap(start + length, end - start - length);
+        mem::forget(wide);
+        mapping.advise(libc::MADV_HUGEPAGE);
+        mapping.advise(libc::MADV_DONTFORK);
+        Ok(mapping)
+    }
+
+    fn anonymous(length: usize) -> Result<Mapping> {
+        // SAFETY: as in of_file().
+        let address = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        Ok(Mapping { address: address as usize, length })
+    }
+
+    // Advice may be refused (no huge pages in this kernel) and costs speed only.
+    fn advise(&self, advice: libc::c_int) -> bool {
+        // SAFETY: the range is this mapping's own, and none of the advice used here makes
+        // memory that Rust refers to change.
+        unsafe { libc::madvise(self.address as *mut libc::c_void, self.length, advice) == 0 }
+    }
+
+    /// All of it.
+    pub fn span(&self) -> Span {
+        Span { address: self.address, length: self.length }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        unmap(self.address, self.length);
+    }
+}
+
+fn unmap(address: usize, length: usize) {
+    if length > 0 {
+        // SAFETY: only called with ranges of mappings made in this module, which nothing in Rust
+        // holds a reference into.
+        unsafe { libc::munmap(address as *mut libc::c_void, length) };
+    }
+}
+
+/// A mark that reads true in the process that made it and false in its forked children
+/// (MADV_WIPEONFORK, Linux 4.14).
+#[derive(Debug)]
+pub struct ForkMark(Mapping);
+
+impl ForkMark {
+    /// Makes one for this process.
+    pub fn new() -> Result<ForkMark> {
+        let mapping = Mapping::anonymous(PAGE as usize)?;
+        if !mapping.advise(libc::MADV_WIPEONFORK) {
+            return Err(Errno::last());
+        }
+        let mark = ForkMark(mapping);
+        mark.word().store(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(mark)
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: the page is mapped, zeroed and aligned for as long as self lives.
+        unsafe { &*(self.0.address as *const AtomicU32) }
+    }
+
+    /// Whether the calling process made it.
+    pub fn is_own_process(&self) -> bool {
+        self.word().load(std::sync::atomic::Ordering::Relaxed) == 1
+    }
+}
+
+// ---- iovecs of a caller ---------------------------------------------------------------
+
+fn as_iovecs<'a>(slices: &'a [IoSlice<'_>]) -> &'a [libc::iovec] {
+    // SAFETY: std documents IoSlice as ABI compatible with iovec on Unix.
+    unsafe { &*(ptr::from_ref(slices) as *const [libc::iovec]) }
+}
+
+/// The bytes of all slices together; None when that overflows.
+pub fn total_length(slices: &[IoSlice<'_>]) -> Option<usize> {
+    as_iovecs(slices).iter().try_fold(0usize, |sum, iov| sum.checked_add(iov.iov_len))
+}
+
+/// Copies the slices one behind the other.  `into` must be at least as long as they are together.
+/// Empty slices may have any address, NULL included, since C callers pass such.
+pub fn gather(slices: &[IoSlice<'_>], into: &mut [u8]) {
+    let mut at = 0;
+    for iov in as_iovecs(slices).iter().filter(|iov| iov.iov_len > 0) {
+        // SAFETY: a non-empty IoSlice points to iov_len readable bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(iov.iov_base as *const u8, iov.iov_len) };
+        into[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    }
+}
+
+// ---- descriptors ----------------------------------------------------------------------
+
+/// What kind of thing a descriptor refers to, as far as this library cares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A block device.
+    Block,
+    /// A directory.
+    Directory,
+    /// A pipe or FIFO.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// Anything else.
+    Other,
+}
+
+/// What fstat(2) says, as far as this library cares.
+#[derive(Clone, Copy, Debug)]
+pub struct FileState {
+    /// Its kind.
+    pub kind: FileKind,
+    /// st_size; 0 for block devices, see [`device_size`].
+    pub size: u64,
+}
+
+fn kind_of(mode: libc::mode_t) -> FileKind {
+    match mode & libc::S_IFMT {
+        libc::S_IFREG => FileKind::Regular,
+        libc::S_IFBLK => FileKind::Block,
+        libc::S_IFDIR => FileKind::Directory,
+        libc::S_IFIFO => FileKind::Pipe,
+        libc::S_IFSOCK => FileKind::Socket,
+        _ => FileKind::Other,
+    }
+}
+
+/// fstat(2).  On a network file system it may ask the server.
+pub fn file_state(fd: RawFd) -> Result<FileState> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: fstat fills the whole struct when it succeeds.
+    let stat = unsafe {
+        check(libc::fstat(fd, stat.as_mut_ptr()))?;
+        stat.assume_init()
+    };
+    Ok(FileState { kind: kind_of(stat.st_mode), size: stat.st_size as u64 })
+}
+
+/// The size that is known without asking a server (AT_STATX_DONT_SYNC), so that the ring thread
+/// does not wait for one.
+pub fn size_without_sync(fd: RawFd) -> Result<u64> {
+    let mut stat = MaybeUninit::<libc::statx>::uninit();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the path is a valid empty string; statx fills the struct when it succeeds.
+    let done = unsafe {
+        check(libc::statx(fd, c"".as_ptr(), flags, libc::STATX_SIZE, stat.as_mut_ptr()))
+    };
+    match done {
+        // SAFETY: filled, see above.
+        Ok(_) => Ok(unsafe { stat.assume_init() }.stx_size),
+        // Old kernels and old seccomp profiles.
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => Ok(file_state(fd)?.size),
+        Err(error) => Err(error),
+    }
+}
+
+/// The size of a block device (BLKGETSIZE64).
+pub fn device_size(fd: RawFd) -> Result<u64> {
+    const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
+    let mut size = 0u64;
+    // SAFETY: the request writes one u64.
+    check(unsafe { libc::ioctl(fd, BLKGETSIZE64 as _, &mut size) })?;
+    Ok(size)
+}
+
+/// F_GETFL: access mode and status flags.
+pub fn status_flags(fd: RawFd) -> Result<i32> {
+    // SAFETY: F_GETFL takes no further argument.
+    check(unsafe { libc::fcntl(fd, libc::F_GETFL) })
+}
+
+fn socket_option<T: Default>(fd: RawFd, level: i32, option: i32) -> Result<T> {
+    let mut value = T::default();
+    let mut length = mem::size_of::<T>() as libc::socklen_t;
+    // SAFETY: value has room for length bytes; only plain integers are asked for.
+    check(unsafe {
+        libc::getsockopt(fd, level, option, (&raw mut value).cast(), &mut length)
+    })?;
+    Ok(value)
+}
+
+/// SO_COOKIE: a number that no other socket has or will have until the next boot
+/// (Linux 4.6, socket(7)).
+pub fn socket_cookie(fd: RawFd) -> Result<u64> {
+    socket_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE)
+}
+
+/// SO_TYPE, for example SOCK_STREAM.
+pub fn socket_type(fd: RawFd) -> Result<i32> {
+    socket_option(fd, libc::SOL_SOCKET, libc::SO_TYPE)
+}
+
+/// SO_DOMAIN, for example AF_INET.
+pub fn socket_domain(fd: RawFd) -> Result<i32> {
+    socket_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)
+}
+
+/// SO_ACCEPTCONN: whether it listens.
+pub fn is_listening(fd: RawFd) -> Result<bool> {
+    Ok(socket_option::<i32>(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0)
+}
+
+/// The soft RLIMIT_NOFILE: one more than the highest number a descriptor may get.
+pub fn descriptor_limit() -> u32 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills the struct.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    if done != 0 { u32::MAX } else { u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX) }
+}
+
+/// A pair of connected stream sockets, close-on-exec: the library's own messages travel on it.
+pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel fills both numbers with new descriptors that nobody else owns.
+    unsafe {
+        check(libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()))?;
+        Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
+    }
+}
+
+/// Gives the calling thread a descriptor table of its own in which only `keep` is left, under a
+/// number above 2, and returns that.  0 to 2 are taken by something harmless, so that a message
+/// to standard error can never end up in a descriptor received later.
+pub fn own_descriptor_table(keep: RawFd) -> Result<OwnedFd> {
+    unshare_table(keep)?;
+    // SAFETY: keep is open in this table, which is this thread's alone from here on.
+    let moved = check(unsafe { libc::fcntl(keep, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: moved is new; keep is this table's copy, which nobody else can name.
+    let moved = unsafe {
+        libc::close(keep);
+        OwnedFd::from_raw_fd(moved)
+    };
+    loop {
+        // SAFETY: makes a new descriptor; it takes the lowest free number.
+        let filler = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        if filler > 2 {
+            // SAFETY: just made here.
+            unsafe { libc::close(filler) };
+            return Ok(moved);
+        }
+    }
+}
+
+// close_range(2) with CLOSE_RANGE_UNSHARE (Linux 5.9) copies no entry that it closes, and
+// container profiles allow it where they refuse unshare(2).
+fn unshare_table(keep: RawFd) -> Result<()> {
+    let above = (keep + 1) as libc::c_uint;
+    let whole = libc::c_uint::MAX;
+    let close_range = |first: libc::c_uint, last: libc::c_uint, flags: libc::c_uint| {
+        // SAFETY: closes numbers of this thread's own table only, see the callers below.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
+        check(done as libc::c_int)
+    };
+    if close_range(above, whole, libc::CLOSE_RANGE_UNSHARE).is_ok() {
+        if keep > 0 {
+            close_range(0, (keep - 1) as libc::c_uint, 0)?;
+        }
+        return Ok(());
+    }
+    // SAFETY: affects the calling thread only.
+    check(unsafe { libc::unshare(libc::CLONE_FILES) })?;
+    for fd in (0..descriptor_limit().min(1 << 20) as RawFd).filter(|&fd| fd != keep) {
+        // SAFETY: the table is this thread's own copy.
+        unsafe { libc::close(fd) };
+    }
+    Ok(())
+}
+
+// ---- messages with descriptors --------------------------------------------------------
+
+/// The most descriptors that one message carries (SCM_MAX_FD is 253).
+pub const MESSAGE_FDS_MAX: usize = 252;
+
+const CONTROL_WORDS: usize = 130; // room for a cmsghdr and MESSAGE_FDS_MAX numbers, aligned
+
+fn message(iov: &mut libc::iovec, control: &mut [u64], control_length: usize) -> libc::msghdr {
+    // SAFETY: msghdr is plain data for which zero is valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = iov;
+    header.msg_iovlen = 1;
+    if control_length > 0 {
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = control_length as _;
+    }
+    header
+}
+
+/// Sends `payload` with copies of `fds`; waits when the receiver lags behind.
+pub fn send_descriptors(socket: RawFd, payload: &[u8], fds: &[RawFd]) -> Result<()> {
+    assert!(fds.len() <= MESSAGE_FDS_MAX);
+    let mut iov = Span::of(payload).iovec();
+    let mut control = [0u64; CONTROL_WORDS];
+    let data_length = mem::size_of_val(fds) as u32;
+    // SAFETY: computes a number.
+    let space = if fds.is_empty() { 0 } else { unsafe { libc::CMSG_SPACE(data_length) } };
+    let header = message(&mut iov, &mut control, space as usize);
+    if !fds.is_empty() {
+        // SAFETY: control is aligned and large enough for one header and all numbers.
+        unsafe {
+            let first = libc::CMSG_FIRSTHDR(&header);
+            (*first).cmsg_level = libc::SOL_SOCKET;
+            (*first).cmsg_type = libc::SCM_RIGHTS;
+            (*first).cmsg_len = libc::CMSG_LEN(data_length) as _;
+            ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(first).cast(), fds.len());
+        }
+    }
+    loop {
+        // SAFETY: header refers to live locals.
+        let sent = unsafe { libc::sendmsg(socket, &header, libc::MSG_NOSIGNAL) };
+        match check_size(sent) {
+            Ok(count) if count == payload.len() => return Ok(()),
+            // A message this small is one piece in the kernel: it goes whole or not at all.
+            Ok(_) => return Err(Errno(libc::EIO)),
+            Err(Errno(libc::EINTR)) => {}
+            Err(Errno(libc::EAGAIN)) => {
+                let _ = wait_for(socket, libc::POLLOUT, None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Receives exactly one message of `payload.len()` bytes and the descriptors that came with it,
+/// close-on-exec, appended to `fds`.  Ok(false): the other end is gone.  EAGAIN: none waits.
+pub fn receive_descriptors(
+    socket: RawFd,
+    payload: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+) -> Result<bool> {
+    let mut iov = libc::iovec { iov_base: payload.as_mut_ptr().cast(), iov_len: payload.len() };
+    let mut control = [0u64; CONTROL_WORDS];
+    let mut header = message(&mut iov, &mut control, CONTROL_WORDS * 8);
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+    // SAFETY: header refers to live locals and the caller's buffer.
+    let count = check_size(unsafe { libc::recvmsg(socket, &mut header, flags) })?;
+    // SAFETY: the kernel has filled the control buffer up to msg_controllen.
+    unsafe {
+        let first = libc::CMSG_FIRSTHDR(&header);
+        if !first.is_null() && (*first).cmsg_type == libc::SCM_RIGHTS {
+            let bytes = (*first).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+            let data = libc::CMSG_DATA(first).cast::<RawFd>();
+            for index in 0..bytes / mem::size_of::<RawFd>() {
+                fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+            }
+        }
+    }
+    match count {
+        0 => Ok(false),
+        n if n == payload.len() => Ok(true),
+        _ => Err(Errno(libc::EIO)),
+    }
+}
+
+/// Writes one byte, or finds that enough wait there already.
+pub fn ring_bell(socket: RawFd) {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: one byte from a static.
+    unsafe { libc::send(socket, c"!".as_ptr().cast(), 1, flags) };
+}
+
+/// Takes up to `count` bytes of the bell away; returns how many there were.
+pub fn clear_bell(socket: RawFd, count: u32) -> u32 {
+    let mut sink = [0u8; 64];
+    let most = (count as usize).min(sink.len());
+    // SAFETY: the buffer has room for `most` bytes.
+    let got = unsafe { libc::recv(socket, sink.as_mut_ptr().cast(), most, libc::MSG_DONTWAIT) };
+    got.max(0) as u32
+}
+
+/// Waits until `fd` is ready for `events`; Ok(false) when the time ran out.
+pub fn wait_for(fd: RawFd, events: i16, timeout: Option<Duration>) -> Result<bool> {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    let time = timeout.map(timespec);
+    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: one entry, and a null or valid timespec.
+    Ok(check(unsafe { libc::ppoll(&mut entry, 1, time, ptr::null()) })? > 0)
+}
+
+pub(crate) fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: duration.subsec_nanos() as _,
+    }
+}
+
+// ---- moving data ----------------------------------------------------------------------
+
+/// sendmsg(2) of a few parts, never blocking, never raising SIGPIPE.  `flags` may add MSG_MORE.
+pub fn send_parts(socket: RawFd, parts: &[Span], flags: i32) -> Result<usize> {
+    let mut iovecs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; PARTS_MAX];
+    for (iovec, part) in iovecs.iter_mut().zip(parts) {
+        *iovec = part.iovec();
+    }
+    // SAFETY: msghdr is plain data for which zero is valid.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_iov = iovecs.as_mut_ptr();
+    header.msg_iovlen = parts.len().min(PARTS_MAX) as _;
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the kernel reads the parts; addresses that have gone give EFAULT.
+    check_size(unsafe { libc::sendmsg(socket, &header, flags) })
+}
+
+/// The most parts that one send is made of: header, file, padding, trailer.
+pub const PARTS_MAX: usize = 4;
+
+/// send(2) with the caller's own flags and blocking mode, for sendfile's blocking callers.
+pub fn send_bytes(socket: RawFd, bytes: &[u8], flags: i32) -> Result<usize> {
+    // SAFETY: reads from a live slice.
+    check_size(unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) })
+}
+
+/// write(2).
+pub fn write_bytes(fd: RawFd, bytes: &[u8]) -> Result<usize> {
+    // SAFETY: reads from a live slice.
+    check_size(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
+}
+
+/// pread(2).
+pub fn read_at(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
+    let at = offset as libc::off_t;
+    // SAFETY: writes into a live slice.
+    check_size(unsafe { libc::pread(file, into.as_mut_ptr().cast(), into.len(), at) })
+}
+
+/// preadv2(2) with RWF_NOWAIT (Linux 4.14): EAGAIN where the disk would have to be asked.
+pub fn read_at_without_waiting(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
+    read_span(file, offset, Span { address: into.as_mut_ptr() as usize, length: into.len() }, true)
+}
+
+/// Reads into memory of the pool's, with or without waiting for the disk.
+pub(crate) fn read_span(file: RawFd, offset: u64, into: Span, no_wait: bool) -> Result<usize> {
+    let iovec = into.iovec();
+    let flags = if no_wait { libc::RWF_NOWAIT } else { 0 };
+    // SAFETY: the span is memory that its owner keeps mapped and unread until this is done.
+    check_size(unsafe { libc::preadv2(file, &iovec, 1, offset as libc::off_t, flags) })
+}
+
+const SYS_CACHESTAT: libc::c_long = 451;
+
+/// Whether every page of the range is in the page cache.  Asks cachestat(2) (Linux 6.5), and
+/// where the kernel refuses that (it does for files the caller could not write), tries to read a
+/// byte here and there without waiting.
+pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
+
+    #[repr(C)]
+    struct Range {
+        offset: u64,
+        length: u64,
+    }
+    let range = Range { offset, length };
+    let mut stat = [0u64; 5];
+    // SAFETY: both structs are as the kernel's cachestat_range and cachestat.
+    let done = unsafe { libc::syscall(SYS_CACHESTAT, file, &range, stat.as_mut_ptr(), 0u32) };
+    if done == 0 {
+        let pages = (offset + length).div_ceil(PAGE) - offset / PAGE;
+        return stat[0] >= pages;
+    }
+    probe_resident(file, offset, length)
+}
+
+fn probe_resident(file: RawFd, offset: u64, length: u64) -> bool {
+    const STRIDE: u64 = 128 << 10;
+    let mut at = offset;
+    let last = offset + length - 1;
+    loop {
+        let mut byte = [0u8; 1];
+        if read_at_without_waiting(file, at, &mut byte) != Ok(1) {
+            return false;
+        }
+        if at == last {
+            return true;
+        }
+        at = (at + STRIDE).min(last);
+    }
+}
+
+/// sendfile(2) itself, for what is passed on.
+///
+/// # Safety
+/// `offset` is null or what the kernel may be given: it gives EFAULT for a bad one.
+pub unsafe fn kernel_sendfile(
+    out: RawFd,
+    file: RawFd,
+    offset: *mut libc::off_t,
+    count: usize,
+) -> Result<usize> {
+    // SAFETY: the raw call checks the pointer itself; libc's symbol is not used because our own
+    // shim interposes it.
+    let done = unsafe { libc::syscall(libc::SYS_sendfile, out, file, offset, count) };
+    check_size(done as isize)
+}
+
+/// lseek(2) by `delta` from the current position; returns the new position.
+pub fn seek_by(file: RawFd, delta: i64) -> Result<u64> {
+    // SAFETY: no memory involved.
+    let position = unsafe { libc::lseek(file, delta, libc::SEEK_CUR) };
+    check_size(position as isize).map(|at| at as u64)
+}
+
+// ---- epoll, eventfd -------------------------------------------------------------------
+
+/// An epoll instance.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// A new one, close-on-exec.
+    pub fn new() -> Result<Epoll> {
+        // SAFETY: a new descriptor that nobody else owns.
+        unsafe {
+            let fd = check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
+            Ok(Epoll(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    /// Watches `fd`, also when a watch that fired once is still there.
+    pub fn add(&self, fd: RawFd, events: u32, data: u64) -> Result<()> {
+        let mut event = libc::epoll_event { events, u64: data };
+        let mut control = |operation| {
+            // SAFETY: the event is live for the call.
+            check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &mut event) })
+        };
+        match control(libc::EPOLL_CTL_ADD) {
+            Err(Errno(libc::EEXIST)) => control(libc::EPOLL_CTL_MOD).map(|_| ()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    /// Ends the watch, if there is one.
+    pub fn remove(&self, fd: RawFd) {
+        let none = ptr::null_mut();
+        // SAFETY: EPOLL_CTL_DEL takes no event.
+        unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, none) };
+    }
+
+    /// Waits and appends the data of what fired.
+    pub fn wait(&self, timeout: Option<Duration>, fired: &mut Vec<u64>) -> Result<()> {
+        const MOST: usize = 128;
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
+        let timeout_ms = match timeout {
+            None => -1,
+            // Rounded up, or a wait of less than a millisecond would spin.
+            Some(time) => i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
+        };
+        let epoll = self.0.as_raw_fd();
+        // SAFETY: there is room for MOST events.
+        let done = check(unsafe {
+            libc::epoll_wait(epoll, events.as_mut_ptr(), MOST as i32, timeout_ms)
+        });
+        match done {
+            Ok(count) => fired.extend(events[..count as usize].iter().map(|event| event.u64)),
+            Err(Errno(libc::EINTR)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// An eventfd by which one thread wakes another that waits in epoll.
+#[derive(Debug)]
+pub struct WakeUp(OwnedFd);
+
+impl WakeUp {
+    /// A new one, close-on-exec.
+    pub fn new() -> Result<WakeUp> {
+        // SAFETY: a new descriptor that nobody else owns.
+        unsafe {
+            let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
+            Ok(WakeUp(OwnedFd::from_raw_fd(fd)))
+        }
+    }
+
+    /// To watch for EPOLLIN.
+    pub fn descriptor(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Makes it readable.
+    pub fn ring(&self) {
+        let _ = write_bytes(self.0.as_raw_fd(), &1u64.to_ne_bytes());
+    }
+
+    /// Makes it unreadable.
+    pub fn clear(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: eight bytes of room.
+        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), 8) };
+    }
+}
+
+// ---- threads --------------------------------------------------------------------------
+
+/// futex(2) wait, private to the process: returns when `word` is no longer `expected`, somebody
+/// wakes it, the time runs out (ETIMEDOUT) or a signal handler has run (EINTR).
+pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()> {
+    // With a time limit the kernel never restarts the call after a handler, whatever SA_RESTART
+    // says (ERESTART_RESTARTBLOCK), which is what snapsend_poll() promises.
+    let time = timespec(timeout.unwrap_or(Duration::from_secs(1 << 30)));
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word and the time are live for the whole call.
+    let done = unsafe {
+        libc::syscall(libc::SYS_futex, ptr::from_ref(word), operation, expected, &raw const time)
+    };
+    match check(done as libc::c_int) {
+        Ok(_) | Err(Errno(libc::EAGAIN)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// futex(2) wake of up to `count` waiters.
+pub fn futex_wake(word: &AtomicU32, count: u32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: only the address is used.
+    unsafe { libc::syscall(libc::SYS_futex, ptr::from_ref(word), operation, count) };
+}
+
+/// Blocks every signal on the calling thread, and so on the threads it starts, until dropped.
+pub struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    /// Blocks all signals.
+    pub fn new() -> SignalsBlocked {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        let mut old = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigfillset fills the set; pthread_sigmask writes the old one and cannot fail
+        // with a valid `how`.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr());
+            SignalsBlocked(old.assume_init())
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled by pthread_sigmask.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, ptr::null_mut()) };
+    }
+}
+
+/// The number of a descriptor, for calls that take one.
+pub fn number(fd: &OwnedFd) -> RawFd {
+    fd.as_raw_fd()
+}
+
+/// Forgets a descriptor without closing its number, which is not ours any more.
+pub fn abandon(fd: OwnedFd) {
+    mem::forget(fd);
+}
+
+/// A thread made by pthread_create(3) itself: std's would leave a destructor in the calling
+/// thread, which keeps the library from being unloaded.
+#[derive(Debug)]
+pub struct Thread(libc::pthread_t);
+
+type ThreadBody = Box<dyn FnOnce() + Send>;
+
+extern "C" fn thread_main(argument: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: spawn() gave a leaked Box<ThreadBody> to this thread alone.
+    let body = unsafe { Box::from_raw(argument.cast::<ThreadBody>()) };
+    body();
+    ptr::null_mut()
+}
+
+impl Thread {
+    /// Runs `body`, which must not panic, on a new thread with all signals blocked.
+    pub fn spawn(body: ThreadBody) -> Result<Thread> {
+        const STACK: usize = 256 << 10;
+        let argument = Box::into_raw(Box::new(body));
+        let _blocked = SignalsBlocked::new();
+        let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
+        let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
+        // SAFETY: the attributes are initialised before use and destroyed after; the argument
+        // belongs to the new thread when there is one.
+        unsafe {
+            libc::pthread_attr_init(attributes.as_mut_ptr());
+            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK);
+            let error = libc::pthread_create(
+                thread.as_mut_ptr(),
+                attributes.as_ptr(),
+                thread_main,
+                argument.cast(),
+            );
+            libc::pthread_attr_destroy(attributes.as_mut_ptr());
+            if error != 0 {
+                drop(Box::from_raw(argument));
+                return Err(Errno(error));
+            }
+            Ok(Thread(thread.assume_init()))
+        }
+    }
+
+    /// Waits for its end.
+    pub fn join(self) {
+        // SAFETY: the handle is used once.
+        unsafe { libc::pthread_join(self.0, ptr::null_mut()) };
+    }
+}
+
+/// Gives the calling thread a name, for top -H and the like.
+pub fn name_thread(name: &std::ffi::CStr) {
+    // SAFETY: the name is a C string; the kernel cuts it at 15 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Zeros for padding.
+pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Whether the kernel has cachestat(2) (Linux 6.5) and lets it be called.
+pub fn has_cachestat() -> bool {
+    // SAFETY: with a closed descriptor nothing is read or written.
+    let done = unsafe { libc::syscall(SYS_CACHESTAT, -1, 0usize, 0usize, 0u32) };
+    done == 0 || Errno::last() == Errno(libc::EBADF)
+}

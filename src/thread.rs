@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ring thread: its start, its loop, its sleep, and the fence that keeps a panic inside.
+#![forbid(unsafe_code)]
+
+use crate::context::{EngineChoice, Notice, NOTICE_BYTES, Shared, Submission, ThreadEnds};
+use crate::driver::Driver;
+use crate::engine::portable::Portable;
+use crate::engine::uring::Uring;
+use crate::engine::{Engine, Event, feature};
+use crate::pool::Pool;
+use crate::sys::{self, Errno, Result};
+use crate::token::Kind;
+use std::collections::VecDeque;
+use std::os::fd::{OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// What the start of the thread has found out.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub is_uring: bool,
+    pub engine_errno: i32,
+    pub features: u64,
+}
+
+/// Starts the thread; `own` is its end of the library's socket, which the caller closes after.
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    ends: ThreadEnds,
+    own: &OwnedFd,
+) -> Result<(sys::Thread, Started)> {
+    let (report, started) = mpsc::sync_channel(1);
+    let number = sys::number(own);
+    let thread = sys::Thread::spawn(Box::new(move || {
+        let body = AssertUnwindSafe(|| thread_main(&shared, ends, number, &report));
+        if catch_unwind(body).is_err() {
+            shared.die(libc::EIO);
+        }
+        shared.completions.close();
+    }))?;
+    match started.recv() {
+        Ok(Ok(started)) => Ok((thread, started)),
+        Ok(Err(error)) => {
+            thread.join();
+            Err(error)
+        }
+        Err(_) => {
+            thread.join();
+            Err(Errno(libc::EIO))
+        }
+    }
+}
+
+type Report = mpsc::SyncSender<Result<Started>>;
+
+fn thread_main(shared: &Arc<Shared>, ends: ThreadEnds, number: RawFd, report: &Report) {
+    sys::name_thread(c"snapsend-ring");
+    let own = match sys::own_descriptor_table(number) {
+        Ok(own) => own,
+        Err(error) => {
+            let _ = report.send(Err(error));
+            return;
+        }
+    };
+    let pool = Pool::new(shared.settings.pool_bytes - shared.settings.staging_bytes);
+    let choice = shared.settings.engine;
+    let mut engine_errno = 0;
+    if choice != EngineChoice::Portable {
+        match Uring::new(sys::number(&own), pool.block_count() as u32) {
+            Ok(engine) => {
+                let features = engine.features() | common_features();
+                let _ = report.send(Ok(Started { is_uring: true, engine_errno: 0, features }));
+                return run(shared, ends, own, engine, pool);
+            }
+            Err(error) if choice == EngineChoice::Uring => {
+                let _ = report.send(Err(error));
+                return;
+            }
+            Err(error) => engine_errno = error.negative(),
+        }
+    }
+    match Portable::new(sys::number(&own)) {
+        Ok(engine) => {
+            let features = common_features();
+            let _ = report.send(Ok(Started { is_uring: false, engine_errno, features }));
+            run(shared, ends, own, engine, pool);
+        }
+        Err(error) => {
+            let _ = report.send(Err(error));
+        }
+    }
+}
+
+fn common_features() -> u64 {
+    if sys::has_cachestat() { feature::CACHESTAT } else { 0 }
+}
+
+fn run<E: Engine>(shared: &Arc<Shared>, ends: ThreadEnds, own: OwnedFd, engine: E, pool: Pool) {
+    let driver = Driver::new(shared.clone(), engine, pool);
+    let mut ring = RingThread {
+        shared: shared.clone(),
+        driver,
+        ends,
+        own,
+        arrived: VecDeque::new(),
+        messages_wait: true,
+        hung_up: false,
+        descriptors: Vec::new(),
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| ring.run()));
+    let errno = match outcome {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.0,
+        Err(_) => libc::EIO,
+    };
+    shared.die(errno);
+    // What the kernel still uses is not known: nothing of it is given back.
+    let ring = AssertUnwindSafe(ring);
+    let _ = catch_unwind(move || { ring }.0.abandon(errno));
+}
+
+struct RingThread<E: Engine> {
+    shared: Arc<Shared>,
+    driver: Driver<E>,
+    ends: ThreadEnds,
+    own: OwnedFd,
+    arrived: VecDeque<Submission>,
+    messages_wait: bool,
+    hung_up: bool,
+    descriptors: Vec<OwnedFd>,
+}
+
+// The longest wait with work in flight: only then would a host that has closed our descriptor,
+// while a forked child still holds it, go unnoticed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+// Idle for this long, memory goes back to the kernel.
+const TRIM_AFTER: Duration = Duration::from_secs(1);
+const MESSAGES_PER_ROUND: usize = 64;
+
+impl<E: Engine> RingThread<E> {
+    fn run(&mut self) -> Result<()> {
+        let mut events: Vec<Event> = Vec::new();
+        loop {
+            if self.messages_wait {
+                self.receive();
+            }
+            self.check_orders();
+            self.driver.alarms();
+            self.flush();
+            self.driver.turns();
+            self.flush();
+            if self.is_over() {
+                return Ok(());
+            }
+            if self.is_idle() {
+                self.sleep();
+                continue;
+            }
+            let timeout = self.timeout();
+            self.driver.engine.turn(timeout, &mut events)?;
+            for event in events.drain(..) {
+                self.handle(event);
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Completed { token, .. } if token.kind() == Kind::Intake => {
+                self.messages_wait = true;
+            }
+            event => self.driver.handle(event),
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.messages_wait || self.driver.has_turns() {
+            return Some(Duration::ZERO);
+        }
+        let alarm = self.driver.next_alarm();
+        let until = alarm.map(|at| at.saturating_duration_since(Instant::now()));
+        Some(until.map_or(HEARTBEAT, |until| until.min(HEARTBEAT)))
+    }
+
+    fn flush(&mut self) {
+        let ring = self.driver.flush();
+        if ring && !self.hung_up {
+            sys::ring_bell(sys::number(&self.own));
+        }
+    }
+
+    // Shutting down, or the host has taken our descriptor away: what is in flight ends.
+    fn check_orders(&mut self) {
+        if self.shared.shutting_down.load(Ordering::SeqCst) {
+            self.driver.fail_all(-libc::ECANCELED);
+        } else if self.shared.dead.load(Ordering::SeqCst) != 0 {
+            self.driver.fail_all(-libc::EBADF);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let ending = self.shared.shutting_down.load(Ordering::SeqCst)
+            || self.shared.dead.load(Ordering::SeqCst) != 0;
+        ending && self.driver.is_empty() && (!self.messages_wait || self.hung_up)
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.messages_wait && self.driver.is_idle()
+    }
+
+    // Sleeps on a word of memory, which nobody can close.  The order matters: first the word
+    // says that we sleep, then we look for messages once more; who sends one sends it first and
+    // then looks at the word.
+    fn sleep(&mut self) {
+        let mut limit = Some(TRIM_AFTER);
+        loop {
+            self.shared.sleeping.store(1, Ordering::SeqCst);
+            self.receive();
+            let woken = self.messages_wait
+                || !self.driver.is_idle()
+                || self.driver.has_turns()
+                || self.shared.shutting_down.load(Ordering::SeqCst)
+                || self.shared.dead.load(Ordering::SeqCst) != 0;
+            if woken {
+                self.shared.sleeping.store(0, Ordering::SeqCst);
+                return;
+            }
+            let result = sys::futex_wait(&self.shared.sleeping, 1, limit);
+            if self.shared.sleeping.load(Ordering::SeqCst) == 0 {
+                self.messages_wait = true;
+                return;
+            }
+            if result == Err(Errno(libc::ETIMEDOUT)) && limit.take().is_some() {
+                self.driver.trim();
+                self.arrived.shrink_to(64);
+            }
+        }
+    }
+
+    // Takes messages until none waits or it is time for other work.
+    fn receive(&mut self) {
+        for _ in 0..MESSAGES_PER_ROUND {
+            let mut bytes = [0u8; NOTICE_BYTES];
+            let own = sys::number(&self.own);
+            match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
+                Ok(true) => self.read_notice(&bytes),
+                Err(Errno(libc::EINTR)) => {}
+                Err(Errno(libc::EAGAIN)) => {
+                    self.messages_wait = false;
+                    self.shared.forget_cuts();
+                    return;
+                }
+                Ok(false) | Err(_) => return self.hang_up(),
+            }
+        }
+        self.messages_wait = true;
+    }
+
+    // The other end has been closed, or cannot be used any more.
+    fn hang_up(&mut self) {
+        if !self.hung_up {
+            self.hung_up = true;
+            self.driver.engine.released(sys::number(&self.own));
+            self.shared.die(libc::EBADF);
+        }
+        self.messages_wait = false;
+    }
+
+    fn read_notice(&mut self, bytes: &[u8; NOTICE_BYTES]) {
+        self.arrived.extend(self.ends.submissions.try_iter());
+        let Some((notice, count, first)) = Notice::decode(bytes) else { return };
+        match notice {
+            Notice::Submitted => self.accept(first, count),
+            Notice::Withdrawn => {
+                for id in first..first + u64::from(count) {
+                    if let Some(submission) = self.take_arrived(id) {
+                        self.driver.withdraw(submission);
+                    }
+                }
+            }
+            Notice::Asked => {
+                if let Ok(asked) = self.ends.questions.try_recv() {
+                    let count = self.driver.answer(&asked.question);
+                    asked.reply.give(Ok(count));
+                }
+            }
+            Notice::LetGo => self.driver.let_go(),
+            Notice::Look => {
+                if self.shared.completions.ring_for_waiting() {
+                    sys::ring_bell(sys::number(&self.own));
+                }
+            }
+        }
+        self.descriptors.clear();
+    }
+
+    // Submissions are pushed before their message is sent, so they have arrived by now; mostly
+    // in the same order.
+    fn take_arrived(&mut self, id: u64) -> Option<Submission> {
+        let index = self.arrived.iter().position(|submission| submission.id == id)?;
+        self.arrived.remove(index)
+    }
+
+    fn accept(&mut self, first: u64, count: u32) {
+        let mut descriptors = std::mem::take(&mut self.descriptors).into_iter();
+        for id in first..first + u64::from(count) {
+            let Some(submission) = self.take_arrived(id) else { continue };
+            let wants_file = submission.file.is_some();
+            let socket = descriptors.next();
+            let file = if wants_file { descriptors.next() } else { None };
+            self.driver.accept(submission, socket, file);
+        }
+    }
+
+    fn abandon(mut self, errno: i32) {
+        self.driver.abandon(-errno);
+        let batch_wants_bell = self.driver.flush();
+        if batch_wants_bell {
+            sys::ring_bell(sys::number(&self.own));
+        }
+        self.driver.leak();
+    }
+}
