@@ -176,8 +176,8 @@ struct snapsend_options {
     uint32_t reserved0;
     /**
      * Most private memory for file data, headers and trailers, in bytes, at least 65536; 0: 32
-     * MiB.  A quarter is for headers and trailers, and of the rest half for data that is kept
-     * (EAGER, EXACT, zero-copy).
+     * MiB.  An eighth is for headers and trailers, and of the rest three quarters for data that
+     * is kept (EAGER, EXACT, zero-copy).
      */
     uint64_t pool_bytes;
     /**

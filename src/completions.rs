@@ -183,11 +183,7 @@ pub struct Taken {
     pub bell: u32,
 }
 
-fn take_from(
-    mut state: MutexGuard<'_, State>,
-    max: usize,
-    each: impl FnMut(Entry),
-) -> Taken {
+fn take_from(mut state: MutexGuard<'_, State>, max: usize, each: impl FnMut(Entry)) -> Taken {
     let count = max.min(state.queue.len());
     state.queue.drain(..count).for_each(each);
     let mut bell = 0;

@@ -79,7 +79,7 @@ impl Settings {
             engine: options.engine,
             max_ops,
             pool_bytes,
-            staging_bytes: pool_bytes / 4,
+            staging_bytes: pool_bytes / 8,
             chunk_bytes: chunk_bytes.min(CHUNK_MAX),
         })
     }
@@ -179,6 +179,8 @@ pub(crate) struct FileFacts {
     pub kind: FileKind,
     /// When submitted.
     pub size: u64,
+    /// See [`sys::FileState::inode`].
+    pub inode: u64,
     /// O_DIRECT: reads must be aligned.
     pub direct: bool,
 }
@@ -376,15 +378,16 @@ impl Shared {
             && self.cuts().get(&cookie).is_some_and(|cut| id < cut.taken_at)
     }
 
-    /// Forgets cuts that no operation still to come can be behind.
-    pub fn forget_cuts(&self) {
+    /// Forgets cuts that no operation can be behind: none is on its way, and none waits on the
+    /// socket, which `has_operations` tells.
+    pub fn forget_cuts(&self, has_operations: impl Fn(u64) -> bool) {
         if self.cut_count.load(Ordering::SeqCst) == 0 {
             return;
         }
         let mut cuts = self.cuts();
         // Read after the lock: whoever took a smaller id than taken_at is counted in it.
         if self.in_transit.load(Ordering::SeqCst) == 0 {
-            cuts.retain(|_, cut| cut.taken_at == u64::MAX);
+            cuts.retain(|&cookie, cut| cut.taken_at == u64::MAX || has_operations(cookie));
             self.cut_count.store(u32::from(!cuts.is_empty()), Ordering::SeqCst);
         }
     }
@@ -445,8 +448,15 @@ impl Shared {
         }
         let limit = sys::descriptor_limit();
         self.descriptor_limit.store(limit, Ordering::Relaxed);
-        if used <= limit {
-            return Ok(());
+        // Those still on their way count in full; on arrival many turn out to be there already.
+        for _ in 0..10_000 {
+            if self.descriptors.load(Ordering::Relaxed) + OWN <= limit {
+                return Ok(());
+            }
+            if self.in_transit.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(100));
         }
         self.descriptors.fetch_sub(count, Ordering::Relaxed);
         Err(Errno(libc::EMFILE))
@@ -504,7 +514,8 @@ impl Context {
         let mark = ForkMark::new()?;
         let (own, other) = sys::socket_pair()?;
         let own_cookie = sys::socket_cookie(sys::number(&own))?;
-        let (submissions, submissions_end) = bounded(SUBMISSIONS_QUEUED.min(64 + settings.max_ops as usize));
+        let (submissions, submissions_end) =
+            bounded(SUBMISSIONS_QUEUED.min(64 + settings.max_ops as usize));
         let (questions, questions_end) = unbounded();
         let shared = Arc::new(Shared::new(settings));
         let ends = ThreadEnds { submissions: submissions_end, questions: questions_end };
@@ -712,7 +723,7 @@ impl Context {
             return Err(Errno(libc::EMSGSIZE));
         }
         let direct = flags & libc::O_DIRECT != 0;
-        Ok(FileFacts { kind: state.kind, size: state.size, direct })
+        Ok(FileFacts { kind: state.kind, size: state.size, inode: state.inode, direct })
     }
 
     /// Hands submissions over.
@@ -888,7 +899,11 @@ impl Context {
 
     // Some: done, and everything that the submission took has been given back.  None: to be
     // queued, with `front` set when the socket is still claimed.
-    fn send_inline(&self, request: &Request<'_>, submission: &mut Submission) -> Option<Completion> {
+    fn send_inline(
+        &self,
+        request: &Request<'_>,
+        submission: &mut Submission,
+    ) -> Option<Completion> {
         let shared = &self.shared;
         if !inline::is_suitable(request, submission) || !shared.claim_bucket(submission.cookie) {
             return None;
@@ -1001,9 +1016,9 @@ fn engine_from_environment() -> Result<EngineChoice> {
 impl Drop for Context {
     fn drop(&mut self) {
         let own = self.own.take();
-        let own_is_ours = own.as_ref().is_some_and(|own| {
-            sys::socket_cookie(sys::number(own)) == Ok(self.own_cookie)
-        });
+        let own_is_ours = own
+            .as_ref()
+            .is_some_and(|own| sys::socket_cookie(sys::number(own)) == Ok(self.own_cookie));
         if self.mark.is_own_process() {
             self.shared.shutting_down.store(true, Ordering::SeqCst);
             self.shared.die(libc::ESHUTDOWN);
@@ -1018,7 +1033,6 @@ impl Drop for Context {
         } else {
             // The ring thread exists in the parent only; here its share of the memory is left
             // alone, in whatever state fork found it.
-            std::mem::forget(self.ring_thread.take());
             std::mem::forget(self.shared.clone());
         }
         if let (Some(own), false) = (own, own_is_ours) {

@@ -5,7 +5,7 @@
 
 use crate::completions::{Completion, Entry, Event as Report, Reply};
 use crate::context::{Counters, FileFacts, Question, Shared, Submission};
-use crate::engine::{Engine, Event, ZeroCopySend};
+use crate::engine::{Engine, Event, Read, ZeroCopySend};
 use crate::operation::{Operation, Phase, Portion, Size, WAS_COPIED, WAS_ZEROCOPY};
 use crate::plan::{self, Known, Way, ZeroCopy};
 use crate::pool::{Lease, Pool, Purpose};
@@ -18,15 +18,18 @@ use crate::token::{Kind, Token};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The file of an operation.
 struct File {
-    fd: OwnedFd,
+    fd: Rc<OwnedFd>,
     facts: FileFacts,
     mappable: bool,
+    /// See [`Read::through_ring`].
+    through_ring: bool,
 }
 
 impl File {
@@ -70,7 +73,7 @@ struct Buffer {
     lease: Lease,
     /// Position in the range of its first byte.
     start: u64,
-    /// Bytes of the lease before that: alignment of O_DIRECT.
+    /// Bytes of the lease before that.
     skip: u64,
     length: u64,
 }
@@ -91,7 +94,8 @@ struct Job {
     staged: Staged,
     file: Option<File>,
     source: Source,
-    reading: Option<Buffer>,
+    /// Where a read under way puts its data.  `align`: how many bytes before it are read too.
+    reading: Option<(Buffer, u64)>,
     /// Bytes of the pool set aside for EXACT.
     reserved: Option<u64>,
     /// Bytes of the send that is with the kernel.
@@ -101,13 +105,24 @@ struct Job {
     /// Bytes sent by zero-copy whose notification has not said yet what they were.
     unresolved: u64,
     zero_copy: bool,
+    /// EAGER that found no room to keep data, but has its turn: its next piece is treated like
+    /// anybody's.
+    passing: bool,
+    /// All operations ahead on the socket have the room in the pool that they want.  Until then
+    /// this one takes none, or it could keep from them what they need to get out of its way.
+    may_hold: bool,
     reply: Option<Arc<Reply<Result<Completion>>>>,
 }
 
 impl Job {
     /// EAGER or EXACT: what is read stays until it is sent.
     fn is_held(&self) -> bool {
-        self.operation.task().flags & (EAGER | EXACT) != 0
+        self.operation.task().flags & (EAGER | EXACT) != 0 && !self.passing
+    }
+
+    /// Whether it will take no more room in the pool than it has.
+    fn has_its_room(&self) -> bool {
+        !self.is_held() || self.operation.is_all_held()
     }
 
     /// Bytes at hand from where the socket has got to.
@@ -115,7 +130,9 @@ impl Job {
         let end = match &self.source {
             Source::None => 0,
             Source::Window(window) => window.end,
-            Source::Buffers(buffers) => buffers.front().map_or(0, |front| front.start + front.length),
+            Source::Buffers(buffers) => {
+                buffers.front().map_or(0, |front| front.start + front.length)
+            }
         };
         end.saturating_sub(self.operation.range_sent())
     }
@@ -138,7 +155,9 @@ impl Job {
 
     /// Maps the next window; false where that cannot be.
     fn map(&mut self, chunk: u64) -> bool {
-        let Some(file) = &mut self.file else { return false };
+        let Some(file) = &mut self.file else {
+            return false;
+        };
         let offset = self.operation.task().offset;
         match file.size() {
             Ok(Size::Known(size)) => self.operation.short(size.saturating_sub(offset)),
@@ -152,7 +171,7 @@ impl Job {
             return true;
         }
         let start = self.operation.range_sent();
-        let end = self.operation.from_file().min(start + chunk);
+        let end = self.operation.file_length().min(start + chunk);
         let skip = (offset + start) % PAGE;
         let length = (skip + end - start) as usize;
         match Mapping::of_file(sys::number(&file.fd), offset + start - skip, length) {
@@ -216,6 +235,9 @@ struct Socket {
     disarming: bool,
     /// There has been one, so the engine must know when the number is closed.
     was_armed: bool,
+    /// Between tries at a full AF_UNIX socket: when its own side is shut down for writing, poll(2)
+    /// does not say so.  Zero: no such socket, or not known yet.
+    try_again: Duration,
     generation: u64,
     zero_copy: Option<ZeroCopy>,
 }
@@ -240,6 +262,8 @@ pub(crate) struct Driver<E: Engine> {
     sockets: Vec<Option<Socket>>,
     schedule: Schedule,
     zero_copies: Slab<ZeroCopyUse>,
+    /// Files that operations share, by inode.
+    files: NumberMap<Weak<OwnedFd>>,
     pool: Pool,
     registered: Vec<bool>,
     waiting_passing: VecDeque<(u32, u64)>,
@@ -250,15 +274,25 @@ pub(crate) struct Driver<E: Engine> {
     generation: u64,
     /// How many sockets in a row had no use for zero-copy.
     zero_copy_useless: u32,
+    /// Whether it has been of use on any.
+    zero_copy_was_real: bool,
     sockets_seen: u32,
 }
 
 // How much is sent before completions are handed over and new events are looked at.
 const ROUND_SENDS: usize = 32;
 const ROUND_BYTES: u64 = 4 << 20;
+// How many zero-copy sends may be under way before it is known whether they are of use.
+const TRIALS_MAX: usize = 4;
+// From this many descriptors on it is worth a call to find out whether a file is there already.
+const SHARE_FILES_FROM: u32 = 128;
 // How long data read for a peer that has become slow is kept before it is given up.
 const LINGER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(10);
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+const TRY_AGAIN_MAX: Duration = Duration::from_secs(32);
+// How many operations that wait for room may find too little before the rest is left waiting.
+const POOL_WAITERS_TRIED: usize = 32;
 // The least read when the pool is nearly full.
 const READ_MIN: u64 = 64 << 10;
 
@@ -272,6 +306,7 @@ impl<E: Engine> Driver<E> {
             sockets: Vec::new(),
             schedule: Schedule::default(),
             zero_copies: Slab::new(),
+            files: NumberMap::default(),
             registered: vec![false; pool.block_count()],
             pool,
             waiting_passing: VecDeque::new(),
@@ -281,6 +316,7 @@ impl<E: Engine> Driver<E> {
             outbox: Vec::new(),
             generation: 0,
             zero_copy_useless: 0,
+            zero_copy_was_real: false,
             sockets_seen: 0,
         }
     }
@@ -304,7 +340,12 @@ impl<E: Engine> Driver<E> {
     // ---- in and out ----------------------------------------------------------------
 
     /// Takes a submission and the ring thread's copies of its descriptors.
-    pub fn accept(&mut self, mut submission: Submission, fd: Option<OwnedFd>, file: Option<OwnedFd>) {
+    pub fn accept(
+        &mut self,
+        mut submission: Submission,
+        fd: Option<OwnedFd>,
+        file: Option<OwnedFd>,
+    ) {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
         let wants_file = submission.file.is_some();
         let complete = fd.is_some() && file.is_some() == wants_file;
@@ -315,7 +356,7 @@ impl<E: Engine> Driver<E> {
             user_data: submission.user_data,
             cookie,
             staged: std::mem::take(&mut submission.staged),
-            file: file.zip(submission.file).map(|(fd, facts)| File { fd, facts, mappable: true }),
+            file: file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts)),
             source: Source::None,
             reading: None,
             reserved: None,
@@ -324,6 +365,8 @@ impl<E: Engine> Driver<E> {
             lingers: false,
             unresolved: 0,
             zero_copy: false,
+            passing: false,
+            may_hold: false,
             reply: submission.reply.take(),
         };
         let Some(fd) = fd.filter(|_| complete) else {
@@ -340,6 +383,7 @@ impl<E: Engine> Driver<E> {
         let slot = self.jobs.insert(job);
         self.by_id.insert(id, slot as u32);
         self.schedule.enqueue(socket, slot, submission.front);
+        self.place(slot);
         if let Some(at) = submission.deadline {
             self.timers.set(at, (id, slot as u32, Alarm::Deadline));
         }
@@ -354,6 +398,35 @@ impl<E: Engine> Driver<E> {
         }
     }
 
+    // Finds out whether a new operation may take room in the pool.
+    fn place(&mut self, slot: usize) {
+        self.jobs[slot].may_hold = match self.schedule.ahead(slot) {
+            Some(ahead) => self.jobs[ahead].may_hold && self.jobs[ahead].has_its_room(),
+            None => true,
+        };
+        if let Some(behind) = self.schedule.behind(slot) {
+            self.jobs[behind].may_hold = false;
+        }
+        self.let_hold(slot);
+    }
+
+    // Lets those behind take room, as far as those ahead of them have theirs.
+    fn let_hold(&mut self, from: usize) {
+        let mut slot = from;
+        while self.jobs[slot].may_hold && self.jobs[slot].has_its_room() {
+            let Some(behind) = self.schedule.behind(slot) else {
+                return;
+            };
+            if std::mem::replace(&mut self.jobs[behind].may_hold, true) {
+                return;
+            }
+            if self.jobs[behind].is_held() {
+                self.read_ahead(behind);
+            }
+            slot = behind;
+        }
+    }
+
     /// Undoes a submission whose descriptors could not be sent.
     pub fn withdraw(&mut self, mut submission: Submission) {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
@@ -361,6 +434,25 @@ impl<E: Engine> Driver<E> {
         self.shared.leave_bucket(submission.cookie);
         self.shared.staging.release(std::mem::take(&mut submission.staged));
         self.shared.give_permit();
+    }
+
+    // With many descriptors in use, the same open file is kept once only.
+    fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> File {
+        let mut fd = Rc::new(fd);
+        if self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM {
+            if self.files.len() > 2 * self.jobs.len() + 64 {
+                self.files.retain(|_, file| file.strong_count() > 0);
+            }
+            let known = self.files.entry(facts.inode).or_default();
+            match known.upgrade() {
+                Some(same) if sys::is_same_file(sys::number(&fd), sys::number(&same)) => {
+                    fd = same;
+                    self.shared.give_descriptors(1);
+                }
+                _ => *known = Rc::downgrade(&fd),
+            }
+        }
+        File { fd, facts, mappable: true, through_ring: false }
     }
 
     fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> usize {
@@ -379,6 +471,7 @@ impl<E: Engine> Driver<E> {
             armed: false,
             disarming: false,
             was_armed: false,
+            try_again: Duration::ZERO,
             generation: 0,
             zero_copy: None,
         });
@@ -405,7 +498,9 @@ impl<E: Engine> Driver<E> {
                 None => 0,
             },
             Question::CancelSocket(cookie) => {
-                let Some(socket) = self.schedule.find(cookie) else { return 0 };
+                let Some(socket) = self.schedule.find(cookie) else {
+                    return 0;
+                };
                 let slots = self.queue_from(self.schedule.first(socket));
                 slots.iter().for_each(|&slot| self.end(slot, -libc::ECANCELED));
                 slots.len() as u32
@@ -420,6 +515,11 @@ impl<E: Engine> Driver<E> {
     /// Calling threads have let go of their sockets.
     pub fn let_go(&mut self) {
         self.schedule.unpark_all();
+    }
+
+    /// Forgets cut streams that matter to nobody any more.
+    pub fn forget_cuts(&self) {
+        self.shared.forget_cuts(|cookie| self.schedule.find(cookie).is_some());
     }
 
     /// Ends everything in flight with this status.
@@ -461,6 +561,7 @@ impl<E: Engine> Driver<E> {
         self.jobs.shrink_to_fit();
         self.by_id.shrink_to(64);
         self.sockets = Vec::new();
+        self.files = NumberMap::default();
         self.timers = Timers::default();
         self.outbox.shrink_to(64);
     }
@@ -472,7 +573,9 @@ impl<E: Engine> Driver<E> {
         self.serve_pool_waiters();
         let mut bytes = 0;
         for _ in 0..ROUND_SENDS.min(self.schedule.line_length()) {
-            let Some(socket) = self.schedule.next_turn() else { break };
+            let Some(socket) = self.schedule.next_turn() else {
+                break;
+            };
             if let Some(slot) = self.schedule.first(socket) {
                 bytes += self.turn(socket, slot);
             }
@@ -512,7 +615,7 @@ impl<E: Engine> Driver<E> {
             Some(Err(error)) => job.operation.fail(error.negative()),
         }
         let exact = job.operation.task().flags & EXACT != 0;
-        let range = job.operation.from_file();
+        let range = job.operation.file_length();
         if exact && range != TO_EOF && range > self.pool.kept_max() {
             job.operation.fail(-libc::EMSGSIZE);
         }
@@ -527,8 +630,9 @@ impl<E: Engine> Driver<E> {
         let chunk = self.shared.settings.chunk_bytes;
         let job = &mut self.jobs[slot];
         let available = job.available();
-        let Some(mut portion) = job.operation.want_send(available, chunk) else { return false };
-        portion.zeros = portion.zeros.min(ZEROS.len() as u64);
+        let Some(mut portion) = job.operation.want_send(available, chunk) else {
+            return false;
+        };
         *bytes = portion.len();
         if self.send_zero_copy(socket, slot, &portion) {
             return true;
@@ -567,8 +671,12 @@ impl<E: Engine> Driver<E> {
         if !job.zero_copy || portion.header.1 > 0 || portion.range.1 == 0 {
             return false;
         }
-        let Source::Buffers(buffers) = &job.source else { return false };
-        let Some(&Buffer { lease, .. }) = buffers.front() else { return false };
+        let Source::Buffers(buffers) = &job.source else {
+            return false;
+        };
+        let Some(&Buffer { lease, .. }) = buffers.front() else {
+            return false;
+        };
         let span = job.data(&self.pool, portion.range);
         let rest = portion.zeros > 0 || portion.trailer.1 > 0;
         job.operation.send_started();
@@ -607,12 +715,22 @@ impl<E: Engine> Driver<E> {
         let job = &mut self.jobs[slot];
         debug_assert_eq!(job.available(), 0);
         job.source = Source::None;
-        if job.is_held() || job.operation.is_reading() {
-            return self.read_ahead(slot);
+        job.passing = false;
+        if job.operation.is_reading() {
+            return;
         }
+        if job.is_held() {
+            self.read_ahead(slot);
+            let job = &mut self.jobs[slot];
+            if !job.waits_for_pool || job.operation.task().flags & EXACT != 0 {
+                return;
+            }
+            job.passing = true;
+        }
+        let job = &mut self.jobs[slot];
         let Some(file) = &job.file else { return };
         let sent = job.operation.range_sent();
-        let remaining = job.operation.from_file() - sent;
+        let remaining = job.operation.file_length() - sent;
         let offset = job.operation.task().offset + sent;
         let mut known = Known {
             remaining,
@@ -636,7 +754,7 @@ impl<E: Engine> Driver<E> {
     fn zero_copy_state(&mut self, socket: usize, slot: usize) -> ZeroCopy {
         let remaining = {
             let operation = &self.jobs[slot].operation;
-            operation.from_file().saturating_sub(operation.range_sent())
+            operation.file_length().saturating_sub(operation.range_sent())
         };
         if remaining < plan::ZERO_COPY_MIN || !self.engine.has_zero_copy() {
             return ZeroCopy::Useless;
@@ -648,9 +766,14 @@ impl<E: Engine> Driver<E> {
         self.sockets_seen = self.sockets_seen.wrapping_add(1);
         let hopeless = self.zero_copy_useless >= 4 && self.sockets_seen % 64 != 0;
         let fd = sys::number(&self.socket(socket).fd);
-        let is_internet = matches!(sys::socket_domain(fd), Ok(libc::AF_INET | libc::AF_INET6));
-        let state =
-            if is_internet && !hopeless { ZeroCopy::Untried } else { ZeroCopy::Useless };
+        let state = if hopeless || !sys::leaves_the_machine(fd) {
+            ZeroCopy::Useless
+        } else if self.zero_copies.len() >= TRIALS_MAX && !self.zero_copy_was_real {
+            // Enough is being tried; what a trial sends stays in the pool until the peer takes it.
+            return ZeroCopy::Useless;
+        } else {
+            ZeroCopy::Untried
+        };
         self.socket(socket).zero_copy = Some(state);
         state
     }
@@ -660,31 +783,61 @@ impl<E: Engine> Driver<E> {
         let chunk = self.shared.settings.chunk_bytes.min(self.pool.lease_max() / 2).max(PAGE);
         let job = &mut self.jobs[slot];
         let held = job.is_held();
+        if held && !job.may_hold {
+            return;
+        }
         let ahead = if held { u64::MAX } else { 1 };
-        let Some((at, length)) = job.operation.want_read(ahead, chunk) else { return };
+        let Some((at, length)) = job.operation.want_read(ahead, chunk) else {
+            return;
+        };
         if !self.reserve(slot) {
             return self.wait_for_pool(slot);
         }
-        let mut lease = self.lease_for(slot, at, length);
-        if lease.is_none() && self.jobs[slot].zero_copy && !held {
+        let mut place = self.rest_of_lease(slot, at, length);
+        place = place.or_else(|| self.lease_for(slot, at, length));
+        if place.is_none() && self.jobs[slot].zero_copy && !held {
             self.jobs[slot].zero_copy = false;
-            lease = self.lease_for(slot, at, length);
+            place = self.lease_for(slot, at, length);
         }
-        let Some((lease, length)) = lease else { return self.wait_for_pool(slot) };
-        let buffer = self.registered_buffer(lease);
+        let Some(place) = place else {
+            return self.wait_for_pool(slot);
+        };
+        let buffer = self.registered_buffer(place.lease);
         let job = &mut self.jobs[slot];
-        let Some(file) = &job.file else { return };
+        let Some(file) = &mut job.file else { return };
         let offset = job.operation.task().offset + at;
-        let (skip, bytes) = file.alignment(offset, length);
-        let into = self.pool.span(lease).part(0, bytes as usize);
-        job.reading = Some(Buffer { lease, start: at, skip, length });
+        let (align, bytes) = file.alignment(offset, place.length);
+        let into = self.pool.span(place.lease).part((place.skip - align) as usize, bytes as usize);
+        job.reading = Some((place, align));
         job.operation.read_started();
-        let token = Token::new(Kind::Read, slot, job.id);
-        self.engine.read(token, sys::number(&file.fd), offset - skip, into, buffer);
+        let read = Read {
+            file: sys::number(&file.fd),
+            offset: offset - align,
+            into,
+            buffer,
+            through_ring: file.through_ring,
+        };
+        file.through_ring = self.engine.read(Token::new(Kind::Read, slot, job.id), read);
+    }
+
+    // After a short read the lease has room left, which counts as taken: go on there.
+    fn rest_of_lease(&mut self, slot: usize, at: u64, length: u64) -> Option<Buffer> {
+        let job = &self.jobs[slot];
+        let Source::Buffers(buffers) = &job.source else {
+            return None;
+        };
+        let last = buffers.back().filter(|last| last.start + last.length == at)?;
+        let (lease, skip) = (last.lease, last.skip + last.length);
+        let room = self.pool.span(lease).len() as u64 - skip;
+        if room == 0 || job.file.as_ref().is_none_or(|file| file.facts.direct) {
+            return None;
+        }
+        self.pool.retain(lease);
+        Some(Buffer { lease, start: at, skip, length: length.min(room) })
     }
 
     // Room for up to `length` bytes: less when the pool is nearly full.
-    fn lease_for(&mut self, slot: usize, at: u64, length: u64) -> Option<(Lease, u64)> {
+    fn lease_for(&mut self, slot: usize, at: u64, length: u64) -> Option<Buffer> {
         let job = &self.jobs[slot];
         let file = job.file.as_ref()?;
         let offset = job.operation.task().offset + at;
@@ -697,8 +850,9 @@ impl<E: Engine> Driver<E> {
         };
         let mut length = length;
         loop {
-            if let Some(lease) = self.pool.acquire(file.alignment(offset, length).1, purpose) {
-                return Some((lease, length));
+            let (skip, bytes) = file.alignment(offset, length);
+            if let Some(lease) = self.pool.acquire(bytes, purpose) {
+                return Some(Buffer { lease, start: at, skip, length });
             }
             if length <= READ_MIN {
                 return None;
@@ -722,7 +876,7 @@ impl<E: Engine> Driver<E> {
         if job.operation.task().flags & EXACT == 0 || job.reserved.is_some() {
             return true;
         }
-        let range = job.operation.from_file().min(self.pool.kept_max());
+        let range = job.operation.file_length().min(self.pool.kept_max());
         let bytes = range.next_multiple_of(PAGE);
         if !self.pool.may_keep(bytes) {
             return false;
@@ -734,9 +888,9 @@ impl<E: Engine> Driver<E> {
 
     fn wait_for_pool(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        if !job.waits_for_pool {
+        let entry = (slot as u32, job.id);
+        if job.passing || !job.waits_for_pool {
             job.waits_for_pool = true;
-            let entry = (slot as u32, job.id);
             if job.is_held() {
                 self.waiting_kept.push_back(entry);
             } else {
@@ -745,30 +899,33 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // First come, first served, each kind for itself.
+    // First come, first served, each kind for itself; but who waits for much does not hold up
+    // those for whom there is room.
     fn serve_pool_waiters(&mut self) {
         if !std::mem::take(&mut self.pool_freed) {
             return;
         }
         for kept in [false, true] {
-            loop {
-                let line =
-                    if kept { &mut self.waiting_kept } else { &mut self.waiting_passing };
-                let Some((slot, id)) = line.pop_front() else { break };
+            let line = if kept { &mut self.waiting_kept } else { &mut self.waiting_passing };
+            let mut waiting = std::mem::take(line);
+            let mut refused = 0;
+            while refused < POOL_WAITERS_TRIED {
+                let Some((slot, id)) = waiting.pop_front() else {
+                    break;
+                };
                 let slot = slot as usize;
                 if self.jobs.get(slot).is_none_or(|job| job.id != id) {
                     continue;
                 }
-                self.jobs[slot].waits_for_pool = false;
+                let job = &mut self.jobs[slot];
+                job.waits_for_pool = false;
+                job.passing &= !kept || job.available() > 0 || job.operation.is_reading();
                 self.read_ahead(slot);
-                if self.jobs[slot].waits_for_pool {
-                    // Still no room: it keeps its place at the head of the line.
-                    let line =
-                        if kept { &mut self.waiting_kept } else { &mut self.waiting_passing };
-                    line.rotate_right(1);
-                    break;
-                }
+                refused += usize::from(self.jobs[slot].waits_for_pool);
             }
+            // Those refused have lined up anew, ahead of those not tried.
+            let line = if kept { &mut self.waiting_kept } else { &mut self.waiting_passing };
+            line.append(&mut waiting);
         }
     }
 
@@ -782,7 +939,7 @@ impl<E: Engine> Driver<E> {
                 Kind::ZeroCopy => self.on_zero_copy_sent(token, result, more),
                 Kind::Read => self.on_read(token, result),
                 Kind::Writable => self.on_writable(token),
-                Kind::Intake | Kind::Disarm => {}
+                Kind::Intake | Kind::Disarm | Kind::Helpers => {}
             },
             Event::Released { token, copied } => self.on_released(token, copied),
         }
@@ -794,7 +951,9 @@ impl<E: Engine> Driver<E> {
     }
 
     fn on_sent(&mut self, token: Token, result: i32) {
-        let Some(slot) = self.slot_of(token) else { return };
+        let Some(slot) = self.slot_of(token) else {
+            return;
+        };
         if result >= 0 {
             let job = &mut self.jobs[slot];
             let before = job.operation.range_sent();
@@ -849,7 +1008,9 @@ impl<E: Engine> Driver<E> {
 
     fn on_zero_copy_sent(&mut self, token: Token, result: i32, more: bool) {
         let index = token.slot();
-        let Some(used) = self.zero_copies.get_mut(index) else { return };
+        let Some(used) = self.zero_copies.get_mut(index) else {
+            return;
+        };
         if !token.is_of(used.generation) {
             return;
         }
@@ -917,6 +1078,7 @@ impl<E: Engine> Driver<E> {
 
     fn learn_zero_copy(&mut self, cookie: u64, real: bool) {
         self.zero_copy_useless = if real { 0 } else { self.zero_copy_useless.saturating_add(1) };
+        self.zero_copy_was_real |= real;
         if let Some(socket) = self.schedule.find(cookie) {
             let state = if real { ZeroCopy::Real } else { ZeroCopy::Useless };
             self.socket(socket).zero_copy = Some(state);
@@ -924,11 +1086,15 @@ impl<E: Engine> Driver<E> {
     }
 
     fn on_read(&mut self, token: Token, result: i32) {
-        let Some(slot) = self.slot_of(token) else { return };
+        let Some(slot) = self.slot_of(token) else {
+            return;
+        };
         let job = &mut self.jobs[slot];
-        let Some(mut buffer) = job.reading.take() else { return };
+        let Some((mut buffer, align)) = job.reading.take() else {
+            return;
+        };
         let wanted = job.operation.phase() == Phase::Running;
-        let count = (result.max(0) as u64).saturating_sub(buffer.skip).min(buffer.length);
+        let count = (result.max(0) as u64).saturating_sub(align).min(buffer.length);
         if count > 0 && wanted {
             buffer.length = count;
             job.push(buffer);
@@ -944,13 +1110,16 @@ impl<E: Engine> Driver<E> {
         }
         if self.jobs[slot].is_held() {
             self.read_ahead(slot);
+            self.let_hold(slot);
         }
         self.proceed(slot);
     }
 
     fn on_writable(&mut self, token: Token) {
         let socket = token.slot();
-        let Some(Some(state)) = self.sockets.get_mut(socket) else { return };
+        let Some(Some(state)) = self.sockets.get_mut(socket) else {
+            return;
+        };
         if !state.armed || !token.is_of(state.generation) {
             return;
         }
@@ -979,6 +1148,7 @@ impl<E: Engine> Driver<E> {
                 Alarm::Deadline => self.end(slot, -libc::ETIMEDOUT),
                 Alarm::Linger => self.give_up_data(slot),
                 Alarm::Retry => self.proceed(slot),
+                Alarm::TryAgain => self.try_full_socket(slot),
             }
         }
     }
@@ -1000,11 +1170,19 @@ impl<E: Engine> Driver<E> {
         let generation = self.generation;
         let state = self.socket(socket);
         if !state.armed {
+            let fd = sys::number(&state.fd);
+            if !state.was_armed && sys::socket_domain(fd) == Ok(libc::AF_UNIX) {
+                state.try_again = TRY_AGAIN;
+            }
             state.armed = true;
             state.was_armed = true;
             state.generation = generation;
-            let fd = sys::number(&state.fd);
+            let try_again = state.try_again;
             self.engine.arm(Token::new(Kind::Writable, socket, generation), fd);
+            if !try_again.is_zero() {
+                let entry = (self.jobs[slot].id, slot as u32, Alarm::TryAgain);
+                self.timers.set(Instant::now() + try_again, entry);
+            }
         }
         let job = &mut self.jobs[slot];
         match &job.source {
@@ -1020,6 +1198,26 @@ impl<E: Engine> Driver<E> {
         self.settle(slot);
     }
 
+    // Looks whether a socket that poll(2) calls full can be sent on at all, ever more rarely.
+    fn try_full_socket(&mut self, slot: usize) {
+        let socket = self.schedule.socket_of(slot);
+        let state = self.socket(socket);
+        if !state.armed || state.disarming || self.schedule.first(socket) != Some(slot) {
+            return;
+        }
+        let state = self.socket(socket);
+        state.try_again = (state.try_again * 2).min(TRY_AGAIN_MAX);
+        let at = Instant::now() + state.try_again;
+        let fd = sys::number(&state.fd);
+        self.timers.set(at, (self.jobs[slot].id, slot as u32, Alarm::TryAgain));
+        // Sending nothing fails if sending something would fail for good.
+        if let Err(error) = sys::send_parts(fd, &[], 0) {
+            if error.0 != libc::EAGAIN {
+                self.end(slot, error.negative());
+            }
+        }
+    }
+
     // The peer has been slow for a while: its data makes room for others and is read again.
     fn give_up_data(&mut self, slot: usize) {
         let socket = self.schedule.socket_of(slot);
@@ -1030,7 +1228,9 @@ impl<E: Engine> Driver<E> {
             for lease in job.take_leases() {
                 self.release_lease(lease);
             }
-            self.jobs[slot].operation.forget_held();
+            let job = &mut self.jobs[slot];
+            job.operation.forget_held();
+            job.passing = false;
         }
     }
 
@@ -1038,7 +1238,9 @@ impl<E: Engine> Driver<E> {
     fn consume(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let sent = job.operation.range_sent();
-        let Source::Buffers(buffers) = &mut job.source else { return };
+        let Source::Buffers(buffers) = &mut job.source else {
+            return;
+        };
         while let Some(front) = buffers.front().filter(|front| front.start + front.length <= sent) {
             self.pool.release(front.lease);
             self.pool_freed = true;
@@ -1068,8 +1270,8 @@ impl<E: Engine> Driver<E> {
             return;
         }
         let socket = self.schedule.socket_of(slot);
-        let alone = self.schedule.first(socket) == Some(slot)
-            && self.schedule.behind(slot).is_none();
+        let alone =
+            self.schedule.first(socket) == Some(slot) && self.schedule.behind(slot).is_none();
         if alone && self.socket(socket).armed {
             // DONE waits until the kernel has let go of the socket.
             let state = self.socket(socket);
@@ -1085,9 +1287,15 @@ impl<E: Engine> Driver<E> {
 
     fn finish(&mut self, slot: usize, socket: usize) {
         let is_cut = self.jobs[slot].operation.is_cut();
-        let behind = if is_cut { self.queue_from(self.schedule.behind(slot)) } else { Vec::new() };
+        let next = self.schedule.behind(slot);
+        let behind = if is_cut { self.queue_from(next) } else { Vec::new() };
         self.schedule.remove(slot);
         let mut job = self.jobs.remove(slot);
+        if let Some(next) = next.filter(|_| job.may_hold && !is_cut) {
+            self.jobs[next].may_hold = true;
+            self.read_ahead(next);
+            self.let_hold(next);
+        }
         self.by_id.remove(&job.id);
         self.release(&mut job);
         if is_cut {
@@ -1125,7 +1333,7 @@ impl<E: Engine> Driver<E> {
             self.pool_freed = true;
         }
         job.source = Source::None;
-        if job.file.take().is_some() {
+        if job.file.take().is_some_and(|file| Rc::into_inner(file.fd).is_some()) {
             self.shared.give_descriptors(1);
         }
         self.shared.staging.release(std::mem::take(&mut job.staged));

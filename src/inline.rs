@@ -52,11 +52,7 @@ pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> boo
 }
 
 /// Does what can be done without waiting; whether that was all, the operation tells.
-pub(crate) fn run(
-    request: &Request<'_>,
-    submission: &Submission,
-    scratch: &mut [u8],
-) -> Operation {
+pub(crate) fn run(request: &Request<'_>, submission: &Submission, scratch: &mut [u8]) -> Operation {
     let mut operation = Operation::new(submission.task, 0, 0);
     operation.start(match submission.file {
         None => Size::NoFile,
@@ -72,7 +68,9 @@ pub(crate) fn run(
             }
             continue;
         }
-        let Some(portion) = operation.want_send(filled as u64, scratch.len() as u64) else { break };
+        let Some(portion) = operation.want_send(filled as u64, scratch.len() as u64) else {
+            break;
+        };
         let parts = [
             submission.staged.header(portion.header),
             Span::of(&scratch[..portion.range.1 as usize]),

@@ -5,7 +5,7 @@
 //! the socket has taken it; all other positions follow from it.
 #![forbid(unsafe_code)]
 
-use crate::request::{EXACT, MORE, NOTIFY_SNAPSHOT, TO_EOF, ZERO_PAD};
+use crate::request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, TO_EOF, ZERO_PAD};
 
 /// Some file data was copied into socket buffers.
 pub const WAS_COPIED: u32 = 1 << 0;
@@ -15,6 +15,9 @@ pub const WAS_ZEROCOPY: u32 = 1 << 1;
 pub const WAS_PADDED: u32 = 1 << 2;
 /// Done on the calling thread.
 pub const WAS_INLINE: u32 = 1 << 3;
+
+/// The most zeros in one portion.
+pub const PADDING_MAX: u64 = 64 << 10;
 
 /// What is asked for, after the checks.
 #[derive(Clone, Copy, Debug)]
@@ -80,10 +83,10 @@ impl Portion {
 pub struct Operation {
     task: Task,
     phase: Phase,
-    range: u64,     // bytes of the range, padding included; TO_EOF until known
-    from_file: u64, // of them, those that the file gives; the rest is padding
-    held: u64,      // bytes of the range that are in private memory or sent already
-    wire: u64,      // bytes of everything that the socket has taken
+    range: u64,       // bytes of the range, padding included; TO_EOF until known
+    file_length: u64, // of them, those that the file gives; the rest is padding
+    held: u64,        // bytes of the range that are in private memory or sent already
+    wire: u64,        // bytes of everything that the socket has taken
     reading: bool,
     sending: bool,
     snapshot_told: bool,
@@ -97,7 +100,7 @@ impl Operation {
             task,
             phase: Phase::Queued,
             range: task.length,
-            from_file: task.length,
+            file_length: task.length,
             held: 0,
             wire,
             reading: false,
@@ -128,13 +131,13 @@ impl Operation {
 
     /// The file has only `available` bytes from the range's start.
     pub fn short(&mut self, available: u64) {
-        if self.phase != Phase::Running || available >= self.from_file {
+        if self.phase != Phase::Running || available >= self.file_length {
             return;
         }
         if self.task.length == TO_EOF {
             self.set_end(available.max(self.range_sent()));
         } else if self.task.flags & ZERO_PAD != 0 {
-            self.from_file = available;
+            self.file_length = available;
             self.held = self.held.min(available.max(self.range_sent()));
             self.was |= WAS_PADDED;
         } else {
@@ -145,7 +148,7 @@ impl Operation {
 
     fn set_end(&mut self, end: u64) {
         self.range = end;
-        self.from_file = end;
+        self.file_length = end;
         self.held = self.held.min(end);
     }
 
@@ -157,7 +160,7 @@ impl Operation {
         }
         let held = self.held.max(self.range_sent());
         let waiting = held - self.range_sent();
-        let length = self.from_file.saturating_sub(held).min(chunk);
+        let length = self.file_length.saturating_sub(held).min(chunk);
         (length > 0 && waiting < ahead).then_some((held, length))
     }
 
@@ -173,7 +176,7 @@ impl Operation {
         if count == 0 {
             self.short(at);
         } else {
-            self.held = self.held.max(at + count).min(self.from_file);
+            self.held = self.held.max(at + count).min(self.file_length);
         }
         self.finish_when_complete();
     }
@@ -198,7 +201,7 @@ impl Operation {
     pub fn needs_data(&self) -> bool {
         self.phase == Phase::Running
             && self.held <= self.range_sent()
-            && self.range_sent() < self.from_file
+            && self.range_sent() < self.file_length
     }
 
     /// The next bytes to send, when `available` bytes of the range from [`Operation::range_sent`]
@@ -212,10 +215,10 @@ impl Operation {
         let mut portion = Portion::default();
         let header_sent = self.wire.min(header) as u32;
         portion.header = (header_sent, self.task.header - header_sent);
-        portion.range = (sent, self.from_file.saturating_sub(sent).min(available).min(chunk));
+        portion.range = (sent, self.file_length.saturating_sub(sent).min(available).min(chunk));
         let reached = sent + portion.range.1;
-        if reached >= self.from_file && self.range != TO_EOF {
-            portion.zeros = (self.range - reached).min(chunk.saturating_sub(portion.range.1));
+        if reached >= self.file_length && self.range != TO_EOF {
+            portion.zeros = (self.range - reached).min(PADDING_MAX);
             if reached + portion.zeros == self.range {
                 let trailer_sent = self.wire.saturating_sub(header + self.range) as u32;
                 portion.trailer = (trailer_sent, self.task.trailer - trailer_sent);
@@ -228,9 +231,9 @@ impl Operation {
     // The header waits for the first data: until that is there the file may turn out to be short.
     fn may_send(&self, available: u64) -> bool {
         if self.task.flags & EXACT != 0 {
-            return self.held >= self.from_file;
+            return self.held >= self.file_length;
         }
-        self.range_sent() >= self.from_file || available > 0
+        self.range_sent() >= self.file_length || available > 0
     }
 
     /// A send is with the kernel.
@@ -248,8 +251,8 @@ impl Operation {
         if self.range_sent() > before {
             self.was |= was;
         }
-        self.held = self.held.max(self.range_sent().min(self.from_file));
-        if available < self.from_file {
+        self.held = self.held.max(self.range_sent().min(self.file_length));
+        if available < self.file_length {
             self.short(available);
         }
         self.finish_when_complete();
@@ -294,10 +297,14 @@ impl Operation {
     /// Whether the whole range has been snapshotted and this has not been said yet, though it
     /// was asked for.  True once.
     pub fn take_snapshot_event(&mut self) -> bool {
+        // Without EAGER or EXACT what is held may be given up and read again: only what the socket
+        // has taken counts.
+        let keeps = self.task.flags & (EAGER | EXACT) != 0;
+        let snapshotted = if keeps { self.held.max(self.range_sent()) } else { self.range_sent() };
         let due = self.task.flags & NOTIFY_SNAPSHOT != 0
             && !self.snapshot_told
             && matches!(self.phase, Phase::Running | Phase::Ending(0))
-            && self.held.max(self.range_sent()) >= self.from_file;
+            && snapshotted >= self.file_length;
         self.snapshot_told |= due;
         due
     }
@@ -307,6 +314,15 @@ impl Operation {
         match self.phase {
             Phase::Ending(status) if !self.reading && !self.sending => Some(status),
             _ => None,
+        }
+    }
+
+    /// Whether all of the range is in private memory or sent, or it needs none any more.
+    pub fn is_all_held(&self) -> bool {
+        match self.phase {
+            Phase::Queued => false,
+            Phase::Running => self.held.max(self.range_sent()) >= self.file_length,
+            Phase::Ending(_) => true,
         }
     }
 
@@ -336,8 +352,8 @@ impl Operation {
     }
 
     /// Bytes of the range that the file is to give; TO_EOF while unknown.
-    pub fn from_file(&self) -> u64 {
-        self.from_file
+    pub fn file_length(&self) -> u64 {
+        self.file_length
     }
 
     /// All bytes that the socket has taken.

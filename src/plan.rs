@@ -58,10 +58,8 @@ pub fn choose(known: &Known) -> Way {
     if zero_copy {
         return Way::PooledZeroCopy;
     }
-    let mapped = known.resident
-        && known.mappable
-        && !known.exact_end
-        && known.remaining >= MAPPED_MIN;
+    let mapped =
+        known.resident && known.mappable && !known.exact_end && known.remaining >= MAPPED_MIN;
     if mapped { Way::Mapped } else { Way::Pooled }
 }
 

@@ -15,7 +15,7 @@ pub enum Purpose {
     /// Data that is sent at once or given up: it may use what the others leave.
     Passing,
     /// Data kept until a peer has taken it, or until the kernel lets go of it: EAGER, EXACT,
-    /// zero-copy.  At most half, so that it cannot hold up the rest.
+    /// zero-copy.  At most three quarters, so that it cannot hold up the rest.
     Kept,
     /// Kept, and counted by [`Pool::reserve`] already.
     Reserved,
@@ -73,9 +73,9 @@ impl Pool {
     /// How many bytes leases of purpose [`Purpose::Kept`] may have together.
     pub fn kept_max(&self) -> u64 {
         if self.blocks.len() > 1 {
-            self.blocks.len() as u64 / 2 * self.block_size
+            (self.blocks.len() as u64 * 3 / 4).max(1) * self.block_size
         } else {
-            self.block_size / 2
+            self.block_size / 4 * 3
         }
     }
 
@@ -269,12 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_leaves_half_for_the_rest() {
+    fn what_is_kept_leaves_a_quarter_for_the_rest() {
         let mut pool = Pool::new(4 * BLOCK);
         assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
         assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
+        assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
         assert!(pool.acquire(PAGE, Purpose::Kept).is_none());
-        assert!(pool.acquire(BLOCK, Purpose::Passing).is_some());
         assert!(pool.acquire(BLOCK, Purpose::Passing).is_some());
         assert!(pool.acquire(PAGE, Purpose::Passing).is_none());
     }

@@ -115,11 +115,14 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// Bytes of header and of trailer, or EMSGSIZE.
+    /// Bytes of header and of trailer; EMSGSIZE, or EFAULT where one has no address.
     pub fn staged_length(&self) -> Result<(usize, usize)> {
         let too_much = Errno(libc::EMSGSIZE);
         if self.header.len() > IOVECS_MAX || self.trailer.len() > IOVECS_MAX {
             return Err(too_much);
+        }
+        if sys::has_null(self.header) || sys::has_null(self.trailer) {
+            return Err(Errno(libc::EFAULT));
         }
         let header = sys::total_length(self.header).ok_or(too_much)?;
         let trailer = sys::total_length(self.trailer).ok_or(too_much)?;

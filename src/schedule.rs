@@ -145,6 +145,11 @@ impl Schedule {
         optional(self.sockets.get(socket)?.first)
     }
 
+    /// The operation ahead of this one on the same socket.
+    pub fn ahead(&self, operation: usize) -> Option<usize> {
+        optional(self.links[operation].before)
+    }
+
     /// The operation behind this one on the same socket.
     pub fn behind(&self, operation: usize) -> Option<usize> {
         optional(self.links[operation].behind)

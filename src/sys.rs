@@ -235,6 +235,11 @@ pub fn total_length(slices: &[IoSlice<'_>]) -> Option<usize> {
     as_iovecs(slices).iter().try_fold(0usize, |sum, iov| sum.checked_add(iov.iov_len))
 }
 
+/// Whether a slice with a length has NULL for an address, as a C caller's might.
+pub fn has_null(slices: &[IoSlice<'_>]) -> bool {
+    as_iovecs(slices).iter().any(|iov| iov.iov_len > 0 && iov.iov_base.is_null())
+}
+
 /// Copies the slices one behind the other.  `into` must be at least as long as they are together.
 /// Empty slices may have any address, NULL included, since C callers pass such.
 pub fn gather(slices: &[IoSlice<'_>], into: &mut [u8]) {
@@ -273,6 +278,8 @@ pub struct FileState {
     pub kind: FileKind,
     /// st_size; 0 for block devices, see [`device_size`].
     pub size: u64,
+    /// st_dev and st_ino, mixed: different for different files as a rule, the same for the same.
+    pub inode: u64,
 }
 
 fn kind_of(mode: libc::mode_t) -> FileKind {
@@ -294,7 +301,11 @@ pub fn file_state(fd: RawFd) -> Result<FileState> {
         check(libc::fstat(fd, stat.as_mut_ptr()))?;
         stat.assume_init()
     };
-    Ok(FileState { kind: kind_of(stat.st_mode), size: stat.st_size as u64 })
+    Ok(FileState {
+        kind: kind_of(stat.st_mode),
+        size: stat.st_size as u64,
+        inode: stat.st_ino ^ stat.st_dev.rotate_left(32),
+    })
 }
 
 /// The size that is known without asking a server (AT_STATX_DONT_SYNC), so that the ring thread
@@ -303,9 +314,8 @@ pub fn size_without_sync(fd: RawFd) -> Result<u64> {
     let mut stat = MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     // SAFETY: the path is a valid empty string; statx fills the struct when it succeeds.
-    let done = unsafe {
-        check(libc::statx(fd, c"".as_ptr(), flags, libc::STATX_SIZE, stat.as_mut_ptr()))
-    };
+    let done =
+        unsafe { check(libc::statx(fd, c"".as_ptr(), flags, libc::STATX_SIZE, stat.as_mut_ptr())) };
     match done {
         // SAFETY: filled, see above.
         Ok(_) => Ok(unsafe { stat.assume_init() }.stx_size),
@@ -324,6 +334,17 @@ pub fn device_size(fd: RawFd) -> Result<u64> {
     Ok(size)
 }
 
+/// Whether two numbers of this thread's table refer to the same open file description (kcmp(2));
+/// false where that cannot be found out.
+pub fn is_same_file(one: RawFd, other: RawFd) -> bool {
+    const KCMP_FILE: libc::c_int = 0;
+    // SAFETY: only numbers are passed.
+    unsafe {
+        let thread = libc::gettid();
+        libc::syscall(libc::SYS_kcmp, thread, thread, KCMP_FILE, one, other) == 0
+    }
+}
+
 /// F_GETFL: access mode and status flags.
 pub fn status_flags(fd: RawFd) -> Result<i32> {
     // SAFETY: F_GETFL takes no further argument.
@@ -334,9 +355,7 @@ fn socket_option<T: Default>(fd: RawFd, level: i32, option: i32) -> Result<T> {
     let mut value = T::default();
     let mut length = mem::size_of::<T>() as libc::socklen_t;
     // SAFETY: value has room for length bytes; only plain integers are asked for.
-    check(unsafe {
-        libc::getsockopt(fd, level, option, (&raw mut value).cast(), &mut length)
-    })?;
+    check(unsafe { libc::getsockopt(fd, level, option, (&raw mut value).cast(), &mut length) })?;
     Ok(value)
 }
 
@@ -354,6 +373,41 @@ pub fn socket_type(fd: RawFd) -> Result<i32> {
 /// SO_DOMAIN, for example AF_INET.
 pub fn socket_domain(fd: RawFd) -> Result<i32> {
     socket_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)
+}
+
+/// Whether a TCP socket's peer is, as far as its address tells, on another machine.
+pub fn leaves_the_machine(fd: RawFd) -> bool {
+    let (own, peer) = (address_of(fd, libc::getsockname), address_of(fd, libc::getpeername));
+    match (own, peer) {
+        (Some(own), Some(peer)) => own != peer && !peer.to_canonical().is_loopback(),
+        _ => false,
+    }
+}
+
+type AddressCall =
+    unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+fn address_of(fd: RawFd, call: AddressCall) -> Option<std::net::IpAddr> {
+    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut length = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: the storage has room for any address; zeroed it is valid, and a sockaddr_in or
+    // sockaddr_in6 may be read from it where the family says so.
+    unsafe {
+        if call(fd, storage.as_mut_ptr().cast(), &mut length) != 0 {
+            return None;
+        }
+        match i32::from((*storage.as_ptr()).ss_family) {
+            libc::AF_INET => {
+                let address = &*storage.as_ptr().cast::<libc::sockaddr_in>();
+                Some(std::net::Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).into())
+            }
+            libc::AF_INET6 => {
+                let address = &*storage.as_ptr().cast::<libc::sockaddr_in6>();
+                Some(std::net::Ipv6Addr::from(address.sin6_addr.s6_addr).to_canonical())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// SO_ACCEPTCONN: whether it listens.
@@ -454,7 +508,8 @@ pub fn send_descriptors(socket: RawFd, payload: &[u8], fds: &[RawFd]) -> Result<
     let mut control = [0u64; CONTROL_WORDS];
     let data_length = mem::size_of_val(fds) as u32;
     // SAFETY: computes a number.
-    let space = if fds.is_empty() { 0 } else { unsafe { libc::CMSG_SPACE(data_length) } };
+    let room = unsafe { libc::CMSG_SPACE(data_length) };
+    let space = if fds.is_empty() { 0 } else { room };
     let header = message(&mut iov, &mut control, space as usize);
     if !fds.is_empty() {
         // SAFETY: control is aligned and large enough for one header and all numbers.
@@ -466,6 +521,7 @@ pub fn send_descriptors(socket: RawFd, payload: &[u8], fds: &[RawFd]) -> Result<
             ptr::copy_nonoverlapping(fds.as_ptr(), libc::CMSG_DATA(first).cast(), fds.len());
         }
     }
+    let mut patience = 10_000;
     loop {
         // SAFETY: header refers to live locals.
         let sent = unsafe { libc::sendmsg(socket, &header, libc::MSG_NOSIGNAL) };
@@ -476,6 +532,12 @@ pub fn send_descriptors(socket: RawFd, payload: &[u8], fds: &[RawFd]) -> Result<
             Err(Errno(libc::EINTR)) => {}
             Err(Errno(libc::EAGAIN)) => {
                 let _ = wait_for(socket, libc::POLLOUT, None);
+            }
+            // More descriptors of this user are in messages than RLIMIT_NOFILE: the receiver will
+            // have taken ours soon.
+            Err(Errno(libc::ETOOMANYREFS)) if patience > 0 => {
+                patience -= 1;
+                std::thread::sleep(Duration::from_micros(100));
             }
             Err(error) => return Err(error),
         }
@@ -603,7 +665,6 @@ const SYS_CACHESTAT: libc::c_long = 451;
 /// where the kernel refuses that (it does for files the caller could not write), tries to read a
 /// byte here and there without waiting.
 pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
-
     #[repr(C)]
     struct Range {
         offset: u64,
@@ -706,9 +767,8 @@ impl Epoll {
         };
         let epoll = self.0.as_raw_fd();
         // SAFETY: there is room for MOST events.
-        let done = check(unsafe {
-            libc::epoll_wait(epoll, events.as_mut_ptr(), MOST as i32, timeout_ms)
-        });
+        let done =
+            check(unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), MOST as i32, timeout_ms) });
         match done {
             Ok(count) => fired.extend(events[..count as usize].iter().map(|event| event.u64)),
             Err(Errno(libc::EINTR)) => {}
@@ -867,7 +927,8 @@ pub fn name_thread(name: &std::ffi::CStr) {
 }
 
 /// Zeros for padding.
-pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+pub static ZEROS: [u8; crate::operation::PADDING_MAX as usize] =
+    [0; crate::operation::PADDING_MAX as usize];
 
 /// Whether the kernel has cachestat(2) (Linux 6.5) and lets it be called.
 pub fn has_cachestat() -> bool {

@@ -2,7 +2,7 @@
 //! The ring thread: its start, its loop, its sleep, and the fence that keeps a panic inside.
 #![forbid(unsafe_code)]
 
-use crate::context::{EngineChoice, Notice, NOTICE_BYTES, Shared, Submission, ThreadEnds};
+use crate::context::{EngineChoice, NOTICE_BYTES, Notice, Shared, Submission, ThreadEnds};
 use crate::driver::Driver;
 use crate::engine::portable::Portable;
 use crate::engine::uring::Uring;
@@ -218,10 +218,8 @@ impl<E: Engine> RingThread<E> {
         let mut limit = Some(TRIM_AFTER);
         loop {
             self.shared.sleeping.store(1, Ordering::SeqCst);
-            self.receive();
-            let woken = self.messages_wait
-                || !self.driver.is_idle()
-                || self.driver.has_turns()
+            let woken = self.receive()
+                || self.messages_wait
                 || self.shared.shutting_down.load(Ordering::SeqCst)
                 || self.shared.dead.load(Ordering::SeqCst) != 0;
             if woken {
@@ -240,9 +238,9 @@ impl<E: Engine> RingThread<E> {
         }
     }
 
-    // Takes messages until none waits or it is time for other work.
-    fn receive(&mut self) {
-        for _ in 0..MESSAGES_PER_ROUND {
+    // Takes messages until none waits or it is time for other work; true: there were some.
+    fn receive(&mut self) -> bool {
+        for count in 0..MESSAGES_PER_ROUND {
             let mut bytes = [0u8; NOTICE_BYTES];
             let own = sys::number(&self.own);
             match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
@@ -250,13 +248,17 @@ impl<E: Engine> RingThread<E> {
                 Err(Errno(libc::EINTR)) => {}
                 Err(Errno(libc::EAGAIN)) => {
                     self.messages_wait = false;
-                    self.shared.forget_cuts();
-                    return;
+                    self.driver.forget_cuts();
+                    return count > 0;
                 }
-                Ok(false) | Err(_) => return self.hang_up(),
+                Ok(false) | Err(_) => {
+                    self.hang_up();
+                    return true;
+                }
             }
         }
         self.messages_wait = true;
+        true
     }
 
     // The other end has been closed, or cannot be used any more.
@@ -271,7 +273,9 @@ impl<E: Engine> RingThread<E> {
 
     fn read_notice(&mut self, bytes: &[u8; NOTICE_BYTES]) {
         self.arrived.extend(self.ends.submissions.try_iter());
-        let Some((notice, count, first)) = Notice::decode(bytes) else { return };
+        let Some((notice, count, first)) = Notice::decode(bytes) else {
+            return;
+        };
         match notice {
             Notice::Submitted => self.accept(first, count),
             Notice::Withdrawn => {
@@ -307,7 +311,9 @@ impl<E: Engine> RingThread<E> {
     fn accept(&mut self, first: u64, count: u32) {
         let mut descriptors = std::mem::take(&mut self.descriptors).into_iter();
         for id in first..first + u64::from(count) {
-            let Some(submission) = self.take_arrived(id) else { continue };
+            let Some(submission) = self.take_arrived(id) else {
+                continue;
+            };
             let wants_file = submission.file.is_some();
             let socket = descriptors.next();
             let file = if wants_file { descriptors.next() } else { None };

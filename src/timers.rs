@@ -16,6 +16,8 @@ pub enum Alarm {
     Linger,
     /// The kernel was short of memory: try again.
     Retry,
+    /// poll(2) may not say that a socket can take no more: try.
+    TryAgain,
 }
 
 /// Id of an operation, its slot, and why.

@@ -18,6 +18,8 @@ pub enum Kind {
     Writable = 4,
     /// The answer to taking such a wait back; of no interest.
     Disarm = 5,
+    /// Helper threads have read something.
+    Helpers = 6,
 }
 
 /// A kind, a slot below 2^24 and 32 bits of generation.
@@ -38,7 +40,7 @@ impl Token {
 
     /// From user_data; None for what this library never made.
     pub fn from_raw(raw: u64) -> Option<Token> {
-        (raw >> 56 <= Kind::Disarm as u64).then_some(Token(raw))
+        (raw >> 56 <= Kind::Helpers as u64).then_some(Token(raw))
     }
 
     /// Its kind.
@@ -49,7 +51,8 @@ impl Token {
             2 => Kind::ZeroCopy,
             3 => Kind::Read,
             4 => Kind::Writable,
-            _ => Kind::Disarm,
+            5 => Kind::Disarm,
+            _ => Kind::Helpers,
         }
     }
 

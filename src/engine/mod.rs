@@ -4,6 +4,7 @@
 //! An engine never waits for a peer with data in hand: sends take what fits now or give EAGAIN,
 //! and waiting for room is a request of its own that holds no memory.
 
+mod helpers;
 pub mod portable;
 pub mod uring;
 
@@ -34,6 +35,23 @@ pub enum Event {
     },
 }
 
+/// A read.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// What to read.
+    pub file: RawFd,
+    /// From where.
+    pub offset: u64,
+    /// Where to.
+    pub into: Span,
+    /// The registered buffer it lies in, if it is registered.
+    pub buffer: Option<u16>,
+    /// An earlier read of the same file has shown that the kernel can read it asynchronously.
+    /// io_uring reads other files in the middle of io_uring_enter(2) where their file system has
+    /// a poll method, as FUSE has (io_file_supports_nowait() in io_uring/rw.c, seen on 6.18).
+    pub through_ring: bool,
+}
+
 /// A zero-copy send.
 #[derive(Clone, Copy, Debug)]
 pub struct ZeroCopySend {
@@ -60,7 +78,8 @@ pub trait Engine {
     fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend);
 
     /// Reads into a span of the pool's; never holds up anything else, however cold the file.
-    fn read(&mut self, token: Token, file: RawFd, offset: u64, into: Span, buffer: Option<u16>);
+    /// True: this file can be read through the ring, see [`Read::through_ring`].
+    fn read(&mut self, token: Token, read: Read) -> bool;
 
     /// Waits until the socket has room, or has failed.
     fn arm(&mut self, token: Token, socket: RawFd);

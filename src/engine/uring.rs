@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The engine that queues its requests in an io_uring and enters the kernel once for many.
 
-use super::{Engine, Event, ZeroCopySend, feature};
-use crate::sys::{Errno, PARTS_MAX, Result, Span, timespec};
+use super::helpers::{Helpers, Job};
+use super::{Engine, Event, Read, ZeroCopySend, feature};
+use crate::sys::{self, Errno, PARTS_MAX, Result, Span, timespec};
 use crate::token::{Kind, Token};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use std::os::fd::RawFd;
@@ -30,6 +31,7 @@ pub struct Uring {
     messages: Box<[Message]>,
     messages_used: usize,
     intake: RawFd,
+    helpers: Helpers,
     ready: Vec<Event>,
     broken: Option<Errno>,
     features: u64,
@@ -71,12 +73,14 @@ impl Uring {
             messages: (0..SQ_ENTRIES).map(|_| Message::empty()).collect(),
             messages_used: 0,
             intake,
+            helpers: Helpers::new()?,
             ready: Vec::with_capacity(CQ_ENTRIES as usize / 4),
             broken: None,
             features,
             enters: 0,
         };
-        engine.watch_intake();
+        engine.watch(engine.intake, Kind::Intake);
+        engine.watch(engine.helpers.descriptor(), Kind::Helpers);
         Ok(engine)
     }
 
@@ -85,11 +89,10 @@ impl Uring {
         self.features
     }
 
-    fn watch_intake(&mut self) {
-        let entry = opcode::PollAdd::new(types::Fd(self.intake), libc::POLLIN as u32)
-            .multi(true)
-            .build();
-        self.push(entry, Token::new(Kind::Intake, 0, 0));
+    fn watch(&mut self, descriptor: RawFd, kind: Kind) {
+        let entry =
+            opcode::PollAdd::new(types::Fd(descriptor), libc::POLLIN as u32).multi(true).build();
+        self.push(entry, Token::new(kind, 0, 0));
     }
 
     fn push(&mut self, entry: squeue::Entry, token: Token) {
@@ -133,11 +136,21 @@ impl Uring {
     }
 
     fn reap(&mut self) {
-        let mut intake_ended = false;
+        let (mut intake_ended, mut helpers_ended, mut helpers_done) = (false, false, false);
         for entry in self.ring.completion() {
-            let Some(token) = Token::from_raw(entry.user_data()) else { continue };
+            let Some(token) = Token::from_raw(entry.user_data()) else {
+                continue;
+            };
             let more = cqueue::more(entry.flags());
-            intake_ended |= token.kind() == Kind::Intake && !more;
+            match token.kind() {
+                Kind::Intake => intake_ended |= !more,
+                Kind::Helpers => {
+                    helpers_ended |= !more;
+                    helpers_done = true;
+                    continue;
+                }
+                _ => {}
+            }
             self.ready.push(if cqueue::notif(entry.flags()) {
                 let copied = entry.result() as u32 & IORING_NOTIF_USAGE_ZC_COPIED != 0;
                 Event::Released { token, copied }
@@ -145,8 +158,14 @@ impl Uring {
                 Event::Completed { token, result: entry.result(), more }
             });
         }
+        if helpers_done {
+            self.helpers.collect(&mut self.ready);
+        }
+        if helpers_ended {
+            self.watch(self.helpers.descriptor(), Kind::Helpers);
+        }
         if intake_ended && self.intake >= 0 {
-            self.watch_intake();
+            self.watch(self.intake, Kind::Intake);
         }
     }
 
@@ -204,7 +223,22 @@ impl Engine for Uring {
         self.push(entry, token);
     }
 
-    fn read(&mut self, token: Token, file: RawFd, offset: u64, into: Span, buffer: Option<u16>) {
+    fn read(&mut self, token: Token, read: Read) -> bool {
+        let Read { file, offset, into, buffer, through_ring } = read;
+        if !through_ring {
+            match sys::read_span(file, offset, into, true) {
+                Err(Errno(libc::EAGAIN)) => {}
+                Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {
+                    self.helpers.start(Job { token, file, offset, into });
+                    return false;
+                }
+                result => {
+                    let result = result.map_or_else(Errno::negative, |count| count as i32);
+                    self.ready.push(Event::Completed { token, result, more: false });
+                    return result >= 0;
+                }
+            }
+        }
         let (address, length) = (into.address as *mut u8, into.len() as u32);
         let file = types::Fd(file);
         let entry = match buffer {
@@ -214,6 +248,7 @@ impl Engine for Uring {
             None => opcode::Read::new(file, address, length).offset(offset).build(),
         };
         self.push(entry, token);
+        true
     }
 
     fn arm(&mut self, token: Token, socket: RawFd) {
@@ -240,9 +275,8 @@ impl Engine for Uring {
     fn unregister(&mut self, index: u16) {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: an empty entry names no memory.
-        let _ = unsafe {
-            self.ring.submitter().register_buffers_update(index.into(), &[empty], None)
-        };
+        let _ =
+            unsafe { self.ring.submitter().register_buffers_update(index.into(), &[empty], None) };
     }
 
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {

@@ -2,6 +2,8 @@
 //! The C edge: pointers and sizes in, errno out.  No logic, and no panic leaves it.
 
 #![allow(non_camel_case_types)]
+// The conventions at the head of snapsend.h say once what all pointers must be.
+#![allow(clippy::missing_safety_doc)]
 
 mod copy;
 
@@ -46,8 +48,8 @@ pub struct snapsend_options {
     /// 0.
     pub reserved0: u32,
     /// Most private memory for file data, headers and trailers, in bytes, at least 65536; 0: 32
-    /// MiB.  A quarter is for headers and trailers, and of the rest half for data that is kept
-    /// (EAGER, EXACT, zero-copy).
+    /// MiB.  An eighth is for headers and trailers, and of the rest three quarters for data that
+    /// is kept (EAGER, EXACT, zero-copy).
     pub pool_bytes: u64,
     /// Most bytes moved by one kernel request, at least 4096; 0: chosen by the library.
     pub chunk_bytes: u64,
@@ -643,12 +645,20 @@ unsafe fn sendfile_checked(
     }
     // With a count of 0 the kernel makes all its checks, of the pointer too, and moves nothing.
     // SAFETY: as above.
-    unsafe { sys::kernel_sendfile(out, file, offset, 0) }?;
+    let checked = unsafe { sys::kernel_sendfile(out, file, offset, 0) };
+    // At the very end of what offsets can say it gives this; with a count it would not.
+    if checked != Err(Errno(libc::EOVERFLOW)) {
+        checked?;
+    }
     let start = match offset.is_null() {
         true => sys::seek_by(file, 0)?,
         // SAFETY: the kernel has just read and written it.
         false => (unsafe { offset.read_unaligned() }) as u64,
     };
+    if start.saturating_add(count as u64) > off_t::MAX as u64 {
+        return Err(Errno(libc::EINVAL));
+    }
+    checked?;
     let sent = sendfile::copy(out, file, start, count as u64)?;
     if offset.is_null() {
         sys::seek_by(file, sent as i64)?;

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What several of the examples need and none is about: a way to end with a message, a
+ * connection to oneself, a scratch file.
+ */
+#ifndef LOOPBACK_H
+#define LOOPBACK_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* error is an errno value or the -errno that a snapsend call returned. */
+_Noreturn static inline void die(const char *what, int error)
+{
+	fprintf(stderr, "%s: %s\n", what, strerror(error < 0 ? -error : error));
+	exit(2);
+}
+
+/* A TCP connection over 127.0.0.1.  buffer_bytes, if not 0, is asked of the kernel for both ends'
+ * socket buffers; it must be set before the connection is made to count for TCP's window. */
+static inline void loopback_pair(int *sender, int *peer, int buffer_bytes)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t length = sizeof(address);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (listener < 0 || client < 0)
+		die("socket", errno);
+	if (buffer_bytes != 0 &&
+	    (setsockopt(client, SOL_SOCKET, SO_RCVBUF, &buffer_bytes, sizeof(buffer_bytes)) < 0 ||
+	     setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof(buffer_bytes)) < 0))
+		die("setsockopt", errno);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0)
+		die("bind", errno);
+	if (listen(listener, 1) < 0)
+		die("listen", errno);
+	if (getsockname(listener, (struct sockaddr *)&address, &length) < 0)
+		die("getsockname", errno);
+	if (connect(client, (struct sockaddr *)&address, sizeof(address)) < 0)
+		die("connect", errno);
+	*sender = accept(listener, NULL, NULL);
+	if (*sender < 0)
+		die("accept", errno);
+	*peer = client;
+	close(listener);
+}
+
+/* A file in $TMPDIR or /tmp that is gone when its descriptor is closed. */
+static inline int scratch_file(void)
+{
+	const char *directory = getenv("TMPDIR");
+	char path[4096];
+	int fd;
+
+	if (directory == NULL || directory[0] == '\0')
+		directory = "/tmp";
+	if ((size_t)snprintf(path, sizeof(path), "%s/snapsend-XXXXXX", directory) >= sizeof(path))
+		die("$TMPDIR", ENAMETOOLONG);
+	fd = mkstemp(path);
+	if (fd < 0)
+		die(path, errno);
+	if (unlink(path) < 0)
+		die(path, errno);
+	return fd;
+}
+
+static inline void write_at(int fd, const void *data, size_t length, off_t offset)
+{
+	const char *at = data;
+
+	while (length > 0) {
+		ssize_t n = pwrite(fd, at, length, offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			die("pwrite", n < 0 ? errno : EIO);
+		at += n;
+		offset += n;
+		length -= (size_t)n;
+	}
+}
+
+/* Reads up to length bytes, less only at the end of the stream. */
+static inline size_t read_all(int fd, void *data, size_t length)
+{
+	size_t got = 0;
+
+	while (got < length) {
+		ssize_t n = read(fd, (char *)data + got, length - got);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			die("read", errno);
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	return got;
+}
+
+#endif

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* DONE is no earlier than the snapshot with EXACT either. */
+#include "data_common.h"
+
+int main(void)
+{
+    shot_matrix(WAY_DONE, SNAPSEND_EXACT, true);
+    return 0;
+}
