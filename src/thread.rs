@@ -2,6 +2,7 @@
 //! The ring thread: its start, its loop, its sleep, and the fence that keeps a panic inside.
 #![forbid(unsafe_code)]
 
+use crate::completions::Reply;
 use crate::context::{EngineChoice, NOTICE_BYTES, Notice, Shared, Submission, ThreadEnds};
 use crate::driver::Driver;
 use crate::engine::portable::Portable;
@@ -15,7 +16,6 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// What the start of the thread has found out.
@@ -32,36 +32,37 @@ pub(crate) fn start(
     ends: ThreadEnds,
     own: &OwnedFd,
 ) -> Result<(sys::Thread, Started)> {
-    let (report, started) = mpsc::sync_channel(1);
+    // Not a channel of std's: its receiver would leave a thread-local destructor with the caller,
+    // which keeps the library from being unloaded.
+    let report: Arc<Report> = Arc::default();
+    let started = report.clone();
     let number = sys::number(own);
     let thread = sys::Thread::spawn(Box::new(move || {
         let body = AssertUnwindSafe(|| thread_main(&shared, ends, number, &report));
         if catch_unwind(body).is_err() {
             shared.die(libc::EIO);
         }
+        // Of no effect if something has been reported before.
+        report.give(Err(Errno(libc::EIO)));
         shared.completions.close();
     }))?;
-    match started.recv() {
-        Ok(Ok(started)) => Ok((thread, started)),
-        Ok(Err(error)) => {
+    match started.wait() {
+        Ok(started) => Ok((thread, started)),
+        Err(error) => {
             thread.join();
             Err(error)
-        }
-        Err(_) => {
-            thread.join();
-            Err(Errno(libc::EIO))
         }
     }
 }
 
-type Report = mpsc::SyncSender<Result<Started>>;
+type Report = Reply<Result<Started>>;
 
 fn thread_main(shared: &Arc<Shared>, ends: ThreadEnds, number: RawFd, report: &Report) {
     sys::name_thread(c"snapsend-ring");
     let own = match sys::own_descriptor_table(number) {
         Ok(own) => own,
         Err(error) => {
-            let _ = report.send(Err(error));
+            report.give(Err(error));
             return;
         }
     };
@@ -72,11 +73,11 @@ fn thread_main(shared: &Arc<Shared>, ends: ThreadEnds, number: RawFd, report: &R
         match Uring::new(sys::number(&own), pool.block_count() as u32) {
             Ok(engine) => {
                 let features = engine.features() | common_features();
-                let _ = report.send(Ok(Started { is_uring: true, engine_errno: 0, features }));
+                report.give(Ok(Started { is_uring: true, engine_errno: 0, features }));
                 return run(shared, ends, own, engine, pool);
             }
             Err(error) if choice == EngineChoice::Uring => {
-                let _ = report.send(Err(error));
+                report.give(Err(error));
                 return;
             }
             Err(error) => engine_errno = error.negative(),
@@ -85,11 +86,11 @@ fn thread_main(shared: &Arc<Shared>, ends: ThreadEnds, number: RawFd, report: &R
     match Portable::new(sys::number(&own)) {
         Ok(engine) => {
             let features = common_features();
-            let _ = report.send(Ok(Started { is_uring: false, engine_errno, features }));
+            report.give(Ok(Started { is_uring: false, engine_errno, features }));
             run(shared, ends, own, engine, pool);
         }
         Err(error) => {
-            let _ = report.send(Err(error));
+            report.give(Err(error));
         }
     }
 }

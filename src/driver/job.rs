@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One operation in flight and all it holds.
+#![forbid(unsafe_code)]
+
+use crate::completions::{Completion, Event as Report, Reply};
+use crate::context::FileFacts;
+use crate::operation::{Operation, Size};
+use crate::pool::{Lease, Pool};
+use crate::request::{EAGER, EXACT};
+use crate::staging::Staged;
+use crate::sys::{self, FileKind, Mapping, PAGE, Result, Span};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The file of an operation.
+pub(super) struct File {
+    pub(super) fd: Rc<OwnedFd>,
+    pub(super) facts: FileFacts,
+    pub(super) mappable: bool,
+    /// See [`Read::through_ring`].
+    pub(super) through_ring: bool,
+}
+
+impl File {
+    /// What must be read for `length` bytes at `offset`: how many bytes before, and how many in
+    /// all.  O_DIRECT wants whole blocks.
+    pub(super) fn alignment(&self, offset: u64, length: u64) -> (u64, u64) {
+        if self.facts.direct {
+            let skip = offset % PAGE;
+            (skip, (skip + length).next_multiple_of(PAGE))
+        } else {
+            (0, length)
+        }
+    }
+
+    pub(super) fn size(&self) -> Result<Size> {
+        let fd = sys::number(&self.fd);
+        match self.facts.kind {
+            FileKind::Block => sys::device_size(fd).map(Size::Known),
+            // Files of /proc and the like say 0 and have more.
+            _ => Ok(match sys::size_without_sync(fd)? {
+                0 => Size::Unknown,
+                size => Size::Known(size),
+            }),
+        }
+    }
+}
+
+/// A mapped piece of the range.
+pub(super) struct Window {
+    pub(super) mapping: Mapping,
+    /// Bytes of the mapping before `start`: mappings begin at a page.
+    pub(super) skip: u64,
+    /// The window's piece of the range.
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+/// A piece of the range in private memory.
+#[derive(Clone, Copy)]
+pub(super) struct Buffer {
+    pub(super) lease: Lease,
+    /// Position in the range of its first byte.
+    pub(super) start: u64,
+    /// Bytes of the lease before that.
+    pub(super) skip: u64,
+    pub(super) length: u64,
+}
+
+/// Where the next bytes of the range are.
+pub(super) enum Source {
+    None,
+    Window(Window),
+    Buffers(VecDeque<Buffer>),
+}
+
+/// One operation in flight and all it holds.
+pub(super) struct Job {
+    pub(super) operation: Operation,
+    pub(super) id: u64,
+    pub(super) user_data: u64,
+    pub(super) cookie: u64,
+    pub(super) staged: Staged,
+    pub(super) file: Option<File>,
+    pub(super) source: Source,
+    /// Where a read under way puts its data.  `align`: how many bytes before it are read too.
+    pub(super) reading: Option<(Buffer, u64)>,
+    /// Bytes of the pool set aside for EXACT.
+    pub(super) reserved: Option<u64>,
+    /// Bytes of the send that is with the kernel.
+    pub(super) asked: u64,
+    pub(super) waits_for_pool: bool,
+    pub(super) lingers: bool,
+    /// Bytes sent by zero-copy whose notification has not said yet what they were.
+    pub(super) unresolved: u64,
+    pub(super) zero_copy: bool,
+    /// EAGER that found no room to keep data, but has its turn: its next piece is treated like
+    /// anybody's.
+    pub(super) passing: bool,
+    /// All operations ahead on the socket have the room in the pool that they want.  Until then
+    /// this one takes none, or it could keep from them what they need to get out of its way.
+    pub(super) may_hold: bool,
+    pub(super) reply: Option<Arc<Reply<Result<Completion>>>>,
+}
+
+impl Job {
+    /// EAGER or EXACT: what is read stays until it is sent.
+    pub(super) fn is_held(&self) -> bool {
+        self.operation.task().flags & (EAGER | EXACT) != 0 && !self.passing
+    }
+
+    /// Whether it will take no more room in the pool than it has.
+    pub(super) fn has_its_room(&self) -> bool {
+        !self.is_held() || self.operation.is_all_held()
+    }
+
+    /// Bytes at hand from where the socket has got to.
+    pub(super) fn available(&self) -> u64 {
+        let end = match &self.source {
+            Source::None => 0,
+            Source::Window(window) => window.end,
+            Source::Buffers(buffers) => {
+                buffers.front().map_or(0, |front| front.start + front.length)
+            }
+        };
+        end.saturating_sub(self.operation.range_sent())
+    }
+
+    /// Where bytes at hand are in memory.
+    pub(super) fn data(&self, pool: &Pool, (from, length): (u64, u64)) -> Span {
+        let part = |span: Span, start: u64, skip: u64| {
+            span.part((from - start + skip) as usize, length as usize)
+        };
+        match &self.source {
+            _ if length == 0 => Span::of(&[]),
+            Source::None => Span::of(&[]),
+            Source::Window(window) => part(window.mapping.span(), window.start, window.skip),
+            Source::Buffers(buffers) => {
+                let front = buffers.front().expect("bytes are at hand");
+                part(pool.span(front.lease), front.start, front.skip)
+            }
+        }
+    }
+
+    /// Maps the next window; false where that cannot be.
+    pub(super) fn map(&mut self, chunk: u64) -> bool {
+        let Some(file) = &mut self.file else {
+            return false;
+        };
+        let offset = self.operation.task().offset;
+        match file.size() {
+            Ok(Size::Known(size)) => self.operation.short(size.saturating_sub(offset)),
+            Ok(_) => {
+                file.mappable = false;
+                return false;
+            }
+            Err(error) => self.operation.fail(error.negative()),
+        }
+        if !self.operation.needs_data() {
+            return true;
+        }
+        let start = self.operation.range_sent();
+        let end = self.operation.file_length().min(start + chunk);
+        let skip = (offset + start) % PAGE;
+        let length = (skip + end - start) as usize;
+        match Mapping::of_file(sys::number(&file.fd), offset + start - skip, length) {
+            Ok(mapping) => {
+                self.source = Source::Window(Window { mapping, skip, start, end });
+                true
+            }
+            Err(_) => {
+                file.mappable = false;
+                false
+            }
+        }
+    }
+
+    /// How much of the range the file has now, when that decides about what was just sent: from
+    /// a mapping zeros may have gone out beyond the end of a file that has been cut.
+    pub(super) fn available_in_file(&self) -> u64 {
+        match (&self.source, &self.file) {
+            (Source::Window(_), Some(file)) => match file.size() {
+                Ok(Size::Known(size)) => size.saturating_sub(self.operation.task().offset),
+                _ => 0,
+            },
+            _ => u64::MAX,
+        }
+    }
+
+    pub(super) fn push(&mut self, buffer: Buffer) {
+        match &mut self.source {
+            Source::Buffers(buffers) => buffers.push_back(buffer),
+            source => *source = Source::Buffers(VecDeque::from([buffer])),
+        }
+    }
+
+    pub(super) fn take_leases(&mut self) -> impl Iterator<Item = Lease> + use<> {
+        let buffers = match std::mem::replace(&mut self.source, Source::None) {
+            Source::Buffers(buffers) => buffers,
+            _ => VecDeque::new(),
+        };
+        buffers.into_iter().map(|buffer| buffer.lease)
+    }
+
+    pub(super) fn completion(&self, status: i32, event: Report) -> Completion {
+        Completion {
+            id: self.id,
+            user_data: self.user_data,
+            file_bytes: self.operation.range_sent(),
+            wire_bytes: self.operation.wire(),
+            status,
+            event,
+            flags: self.operation.was(),
+        }
+    }
+}

@@ -1,0 +1,544 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Carries the decisions of the pure parts to the engine and its events back to them; owns the
+//! descriptors, windows and leases of the operations in flight.
+#![forbid(unsafe_code)]
+
+mod data;
+mod job;
+mod send;
+
+use crate::completions::{Entry, Event as Report};
+use crate::context::{Counters, FileFacts, Question, Shared, Submission};
+use crate::engine::{Engine, Event};
+use crate::operation::{Operation, Phase, Size, WAS_ZEROCOPY};
+use crate::plan::ZeroCopy;
+use crate::pool::{Lease, Pool};
+use crate::request::{EAGER, EXACT, TO_EOF};
+use crate::schedule::{NumberMap, Schedule};
+use crate::sys::{self};
+use crate::timers::{Alarm, Timers};
+use crate::token::{Kind, Token};
+use job::{File, Job, Source};
+use slab::Slab;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A socket with operations.
+struct Socket {
+    fd: OwnedFd,
+    /// A wait for room is with the kernel.
+    armed: bool,
+    /// It is being taken back.
+    disarming: bool,
+    /// There has been one, so the engine must know when the number is closed.
+    was_armed: bool,
+    /// Between tries at a full AF_UNIX socket: when its own side is shut down for writing, poll(2)
+    /// does not say so.  Zero: no such socket, or not known yet.
+    try_again: Duration,
+    generation: u64,
+    zero_copy: Option<ZeroCopy>,
+}
+
+/// A zero-copy send whose memory the kernel still uses.
+struct ZeroCopyUse {
+    lease: Lease,
+    slot: u32,
+    id: u64,
+    cookie: u64,
+    generation: u64,
+    asked: u64,
+    sent: u64,
+}
+
+/// Everything in flight on one context.
+pub(crate) struct Driver<E: Engine> {
+    pub engine: E,
+    shared: Arc<Shared>,
+    jobs: Slab<Job>,
+    by_id: NumberMap<u32>,
+    sockets: Vec<Option<Socket>>,
+    schedule: Schedule,
+    zero_copies: Slab<ZeroCopyUse>,
+    /// Files that operations share, by inode.
+    files: NumberMap<Weak<OwnedFd>>,
+    pool: Pool,
+    registered: Vec<bool>,
+    waiting_passing: VecDeque<(u32, u64)>,
+    waiting_kept: VecDeque<(u32, u64)>,
+    pool_freed: bool,
+    timers: Timers,
+    outbox: Vec<Entry>,
+    generation: u64,
+    /// How many sockets in a row had no use for zero-copy.
+    zero_copy_useless: u32,
+    /// Whether it has been of use on any.
+    zero_copy_was_real: bool,
+    sockets_seen: u32,
+}
+
+// How much is sent before completions are handed over and new events are looked at.
+const ROUND_SENDS: usize = 32;
+const ROUND_BYTES: u64 = 4 << 20;
+// From this many descriptors on it is worth a call to find out whether a file is there already.
+const SHARE_FILES_FROM: u32 = 128;
+
+impl<E: Engine> Driver<E> {
+    pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Driver<E> {
+        Driver {
+            engine,
+            shared,
+            jobs: Slab::new(),
+            by_id: NumberMap::default(),
+            sockets: Vec::new(),
+            schedule: Schedule::default(),
+            zero_copies: Slab::new(),
+            files: NumberMap::default(),
+            registered: vec![false; pool.block_count()],
+            pool,
+            waiting_passing: VecDeque::new(),
+            waiting_kept: VecDeque::new(),
+            pool_freed: false,
+            timers: Timers::default(),
+            outbox: Vec::new(),
+            generation: 0,
+            zero_copy_useless: 0,
+            zero_copy_was_real: false,
+            sockets_seen: 0,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.zero_copies.is_empty()
+    }
+
+    pub fn has_turns(&self) -> bool {
+        self.schedule.line_length() > 0 || self.pool_freed
+    }
+
+    pub fn next_alarm(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    // ---- in and out ----------------------------------------------------------------
+
+    /// Takes a submission and the ring thread's copies of its descriptors.
+    pub fn accept(
+        &mut self,
+        mut submission: Submission,
+        fd: Option<OwnedFd>,
+        file: Option<OwnedFd>,
+    ) {
+        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        let wants_file = submission.file.is_some();
+        let complete = fd.is_some() && file.is_some() == wants_file;
+        let cookie = submission.cookie;
+        let mut job = Job {
+            operation: Operation::new(submission.task, submission.wire, submission.was),
+            id: submission.id,
+            user_data: submission.user_data,
+            cookie,
+            staged: std::mem::take(&mut submission.staged),
+            file: file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts)),
+            source: Source::None,
+            reading: None,
+            reserved: None,
+            asked: 0,
+            waits_for_pool: false,
+            lingers: false,
+            unresolved: 0,
+            zero_copy: false,
+            passing: false,
+            may_hold: false,
+            reply: submission.reply.take(),
+        };
+        let Some(fd) = fd.filter(|_| complete) else {
+            // The table was full after all, and the kernel dropped them.
+            self.shared.give_descriptors(1 + u32::from(wants_file) - u32::from(job.file.is_some()));
+            job.operation.fail(-libc::EMFILE);
+            self.shared.leave_bucket(cookie);
+            self.release(&mut job);
+            self.report_done(job);
+            return;
+        };
+        let socket = self.open_socket(cookie, fd);
+        let (id, flags) = (job.id, job.operation.task().flags);
+        let slot = self.jobs.insert(job);
+        self.by_id.insert(id, slot as u32);
+        self.schedule.enqueue(socket, slot, submission.front);
+        self.place(slot);
+        if let Some(at) = submission.deadline {
+            self.timers.set(at, (id, slot as u32, Alarm::Deadline));
+        }
+        if submission.held_back {
+            self.schedule.park(socket);
+        }
+        self.schedule.ready(socket);
+        if flags & (EAGER | EXACT) != 0 && !submission.held_back {
+            self.begin(slot);
+            self.read_ahead(slot);
+            self.settle(slot);
+        }
+    }
+
+    /// Undoes a submission whose descriptors could not be sent.
+    pub fn withdraw(&mut self, mut submission: Submission) {
+        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        self.shared.give_descriptors(submission.descriptor_count());
+        self.shared.leave_bucket(submission.cookie);
+        self.shared.staging.release(std::mem::take(&mut submission.staged));
+        self.shared.give_permit();
+    }
+
+    // With many descriptors in use, the same open file is kept once only.
+    fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> File {
+        let mut fd = Rc::new(fd);
+        if self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM {
+            if self.files.len() > 2 * self.jobs.len() + 64 {
+                self.files.retain(|_, file| file.strong_count() > 0);
+            }
+            let known = self.files.entry(facts.inode).or_default();
+            match known.upgrade() {
+                Some(same) if sys::is_same_file(sys::number(&fd), sys::number(&same)) => {
+                    fd = same;
+                    self.shared.give_descriptors(1);
+                }
+                _ => *known = Rc::downgrade(&fd),
+            }
+        }
+        File { fd, facts, mappable: true, through_ring: false }
+    }
+
+    fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> usize {
+        if let Some(socket) = self.schedule.find(cookie) {
+            // The same socket once more: one copy is enough.
+            drop(fd);
+            self.shared.give_descriptors(1);
+            return socket;
+        }
+        let socket = self.schedule.open(cookie);
+        if self.sockets.len() <= socket {
+            self.sockets.resize_with(socket + 1, || None);
+        }
+        self.sockets[socket] = Some(Socket {
+            fd,
+            armed: false,
+            disarming: false,
+            was_armed: false,
+            try_again: Duration::ZERO,
+            generation: 0,
+            zero_copy: None,
+        });
+        socket
+    }
+
+    /// Hands completions over; true: ring the bell.
+    pub fn flush(&mut self) -> bool {
+        let counters = &self.shared.counters;
+        Counters::add(&counters.kernel_enters, self.engine.take_enters());
+        self.shared.pool_in_use.store(self.pool.in_use(), Ordering::Relaxed);
+        self.shared.pool_resident.store(self.pool.resident(), Ordering::Relaxed);
+        !self.outbox.is_empty() && self.shared.completions.push(&mut self.outbox)
+    }
+
+    /// Answers a question of a caller's: how many operations it concerned.
+    pub fn answer(&mut self, question: &Question) -> u32 {
+        match *question {
+            Question::Cancel(id) => match self.by_id.get(&id) {
+                Some(&slot) => {
+                    self.end(slot as usize, -libc::ECANCELED);
+                    1
+                }
+                None => 0,
+            },
+            Question::CancelSocket(cookie) => {
+                let Some(socket) = self.schedule.find(cookie) else {
+                    return 0;
+                };
+                let slots = self.queue_from(self.schedule.first(socket));
+                slots.iter().for_each(|&slot| self.end(slot, -libc::ECANCELED));
+                slots.len() as u32
+            }
+        }
+    }
+
+    fn queue_from(&self, first: Option<usize>) -> Vec<usize> {
+        std::iter::successors(first, |&slot| self.schedule.behind(slot)).collect()
+    }
+
+    /// Calling threads have let go of their sockets.
+    pub fn let_go(&mut self) {
+        self.schedule.unpark_all();
+    }
+
+    /// Forgets cut streams that matter to nobody any more.
+    pub fn forget_cuts(&self) {
+        self.shared.forget_cuts(|cookie| self.schedule.find(cookie).is_some());
+    }
+
+    /// Ends everything in flight with this status.
+    pub fn fail_all(&mut self, status: i32) {
+        let slots: Vec<usize> = self.jobs.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if self.jobs.contains(slot) {
+                self.end(slot, status);
+            }
+        }
+    }
+
+    /// Reports everything in flight as ended, whatever state it is in: the engine is gone.
+    pub fn abandon(&mut self, status: i32) {
+        for mut job in self.jobs.drain().collect::<Vec<_>>() {
+            job.operation.fail(status);
+            // Windows may still be read by the kernel.
+            std::mem::forget(std::mem::replace(&mut job.source, Source::None));
+            self.report_done(job);
+        }
+    }
+
+    /// Gives no memory back.
+    pub fn leak(self) {
+        self.pool.leak();
+    }
+
+    /// Gives memory back after a while of idleness.
+    pub fn trim(&mut self) {
+        for block in self.pool.idle_blocks().collect::<Vec<_>>() {
+            if std::mem::take(&mut self.registered[block]) {
+                self.engine.unregister(block as u16);
+            }
+            self.pool.drop_block(block);
+        }
+        self.shared.pool_resident.store(self.pool.resident(), Ordering::Relaxed);
+        self.schedule.shrink();
+        self.shared.completions.shrink();
+        self.jobs.shrink_to_fit();
+        self.by_id.shrink_to(64);
+        self.sockets = Vec::new();
+        self.files = NumberMap::default();
+        self.timers = Timers::default();
+        self.outbox.shrink_to(64);
+    }
+
+    // ---- turns ---------------------------------------------------------------------
+
+    /// Gives sockets their turns, up to a round's worth.
+    pub fn turns(&mut self) {
+        self.serve_pool_waiters();
+        let mut bytes = 0;
+        for _ in 0..ROUND_SENDS.min(self.schedule.line_length()) {
+            let Some(socket) = self.schedule.next_turn() else {
+                break;
+            };
+            if let Some(slot) = self.schedule.first(socket) {
+                bytes += self.turn(socket, slot);
+            }
+            if bytes >= ROUND_BYTES {
+                break;
+            }
+        }
+    }
+
+    // One step of the operation that is first on the socket; returns the bytes it may move.
+    fn turn(&mut self, socket: usize, slot: usize) -> u64 {
+        if self.socket(socket).armed {
+            return 0;
+        }
+        self.begin(slot);
+        let mut bytes = 0;
+        if !self.send_next(socket, slot, &mut bytes) && self.jobs[slot].operation.needs_data() {
+            self.find_data(socket, slot);
+            self.send_next(socket, slot, &mut bytes);
+        }
+        self.settle(slot);
+        bytes
+    }
+
+    fn begin(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        if job.operation.phase() != Phase::Queued {
+            return;
+        }
+        if self.shared.is_behind_cut(job.cookie, job.id) {
+            job.operation.fail(-libc::ECANCELED);
+            return;
+        }
+        match job.file.as_ref().map(File::size) {
+            None => job.operation.start(Size::NoFile),
+            Some(Ok(size)) => job.operation.start(size),
+            Some(Err(error)) => job.operation.fail(error.negative()),
+        }
+        let exact = job.operation.task().flags & EXACT != 0;
+        let range = job.operation.file_length();
+        if exact && range != TO_EOF && range > self.pool.kept_max() {
+            job.operation.fail(-libc::EMSGSIZE);
+        }
+    }
+
+    fn socket(&mut self, socket: usize) -> &mut Socket {
+        self.sockets[socket].as_mut().expect("a socket in the schedule is open")
+    }
+
+    // ---- events --------------------------------------------------------------------
+
+    /// Takes an event of the engine's.
+    pub fn handle(&mut self, event: Event) {
+        match event {
+            Event::Completed { token, result, more } => match token.kind() {
+                Kind::Send => self.on_sent(token, result),
+                Kind::ZeroCopy => self.on_zero_copy_sent(token, result, more),
+                Kind::Read => self.on_read(token, result),
+                Kind::Writable => self.on_writable(token),
+                Kind::Intake | Kind::Disarm | Kind::Helpers => {}
+            },
+            Event::Released { token, copied } => self.on_released(token, copied),
+        }
+    }
+
+    fn slot_of(&self, token: Token) -> Option<usize> {
+        let slot = token.slot();
+        self.jobs.get(slot).filter(|job| token.is_of(job.id)).map(|_| slot)
+    }
+
+    /// Looks at the times that have come.
+    pub fn alarms(&mut self) {
+        if self.timers.next().is_none() {
+            return;
+        }
+        let jobs = &self.jobs;
+        let alive = |id, slot: u32| jobs.get(slot as usize).is_some_and(|job| job.id == id);
+        self.timers.compact(jobs.len(), alive);
+        let now = Instant::now();
+        while let Some((id, slot, alarm)) = self.timers.take_due(now) {
+            let slot = slot as usize;
+            if self.jobs.get(slot).is_none_or(|job| job.id != id) {
+                continue;
+            }
+            match alarm {
+                Alarm::Deadline => self.end(slot, -libc::ETIMEDOUT),
+                Alarm::Linger => self.give_up_data(slot),
+                Alarm::Retry => self.proceed(slot),
+                Alarm::TryAgain => self.try_full_socket(slot),
+            }
+        }
+    }
+
+    // ---- between steps -------------------------------------------------------------
+
+    // Something has happened: the next step, or the end.
+    fn proceed(&mut self, slot: usize) {
+        if self.jobs[slot].operation.ended().is_none() {
+            let socket = self.schedule.socket_of(slot);
+            self.schedule.ready(socket);
+        }
+        self.settle(slot);
+    }
+
+    fn end(&mut self, slot: usize, status: i32) {
+        self.jobs[slot].operation.fail(status);
+        self.settle(slot);
+    }
+
+    // Reports the snapshot when it is due, and finishes the operation when nothing of it is with
+    // the kernel any more.
+    fn settle(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        if job.reply.is_none() && job.operation.take_snapshot_event() {
+            let completion = job.completion(0, Report::Snapshot);
+            self.outbox.push(Entry { completion, cut: None });
+        }
+        if job.operation.ended().is_none() {
+            return;
+        }
+        let socket = self.schedule.socket_of(slot);
+        let alone =
+            self.schedule.first(socket) == Some(slot) && self.schedule.behind(slot).is_none();
+        if alone && self.socket(socket).armed {
+            // DONE waits until the kernel has let go of the socket.
+            let state = self.socket(socket);
+            let token = Token::new(Kind::Writable, socket, state.generation);
+            if !std::mem::replace(&mut state.disarming, true) {
+                let fd = sys::number(&state.fd);
+                self.engine.disarm(token, fd);
+            }
+            return;
+        }
+        self.finish(slot, socket);
+    }
+
+    fn finish(&mut self, slot: usize, socket: usize) {
+        let is_cut = self.jobs[slot].operation.is_cut();
+        let next = self.schedule.behind(slot);
+        let behind = if is_cut { self.queue_from(next) } else { Vec::new() };
+        self.schedule.remove(slot);
+        let mut job = self.jobs.remove(slot);
+        if let Some(next) = next.filter(|_| job.may_hold && !is_cut) {
+            self.jobs[next].may_hold = true;
+            self.read_ahead(next);
+            self.let_hold(next);
+        }
+        self.by_id.remove(&job.id);
+        self.release(&mut job);
+        if is_cut {
+            self.shared.record_cut(job.cookie);
+        }
+        if self.schedule.first(socket).is_none() {
+            self.close_socket(socket);
+        } else {
+            self.schedule.ready(socket);
+        }
+        self.shared.leave_bucket(job.cookie);
+        self.report_done(job);
+        for slot in behind {
+            self.end(slot, -libc::ECANCELED);
+        }
+    }
+
+    fn close_socket(&mut self, socket: usize) {
+        if let Some(state) = self.sockets[socket].take() {
+            if state.was_armed {
+                self.engine.released(sys::number(&state.fd));
+            }
+            self.shared.give_descriptors(1);
+        }
+        self.schedule.close(socket);
+    }
+
+    // Everything that the operation holds goes back before its DONE can be seen.
+    fn release(&mut self, job: &mut Job) {
+        for lease in job.take_leases() {
+            self.release_lease(lease);
+        }
+        if let Some(bytes) = job.reserved.take() {
+            self.pool.unreserve(bytes);
+            self.pool_freed = true;
+        }
+        job.source = Source::None;
+        if job.file.take().is_some_and(|file| Rc::into_inner(file.fd).is_some()) {
+            self.shared.give_descriptors(1);
+        }
+        self.shared.staging.release(std::mem::take(&mut job.staged));
+    }
+
+    fn report_done(&mut self, mut job: Job) {
+        let status = job.operation.ended().unwrap_or(-libc::EIO);
+        if job.unresolved > 0 {
+            job.operation.mark(WAS_ZEROCOPY);
+        }
+        self.shared.counters.count_done(status);
+        let completion = job.completion(status, Report::Done);
+        if let Some(reply) = job.reply.take() {
+            reply.give(Ok(completion));
+            return;
+        }
+        let cut = job.operation.is_cut().then_some(job.cookie);
+        self.outbox.push(Entry { completion, cut });
+    }
+}
