@@ -69,7 +69,9 @@
 
 /**
  * No byte is sent before the whole range has been snapshotted; a short file sends nothing.
- * Waits for room in the pool; timeout_ms runs meanwhile.
+ * Waits for room in the pool; timeout_ms runs meanwhile.  As with EAGER, the file is read as soon
+ * as there is room, also while operations ahead of it on the same socket are not done: a file that
+ * is too short may be told before they are.
  */
 #define SNAPSEND_EXACT (1u << 1)
 

@@ -473,6 +473,13 @@ pub(crate) struct ThreadEnds {
     pub questions: Receiver<Asked>,
 }
 
+/// The ends that callers have.
+#[derive(Debug)]
+struct CallerEnds {
+    submissions: Sender<Submission>,
+    questions: Sender<Asked>,
+}
+
 /// A context: one ring thread and what is in flight there.  Dropping it cancels that, and waits
 /// until the kernel holds no memory or descriptor of the context.
 #[derive(Debug)]
@@ -482,8 +489,8 @@ pub struct Context {
     own: Option<OwnedFd>,
     own_cookie: u64,
     mark: ForkMark,
-    submissions: Sender<Submission>,
-    questions: Sender<Asked>,
+    /// None only while it is dropped.
+    ends: Option<CallerEnds>,
     ring_thread: Option<sys::Thread>,
     info: Info,
     scratch: inline::ScratchPool,
@@ -533,8 +540,7 @@ impl Context {
             own: Some(own),
             own_cookie,
             mark,
-            submissions,
-            questions,
+            ends: Some(CallerEnds { submissions, questions }),
             ring_thread: Some(ring_thread),
             info,
             scratch: inline::ScratchPool::default(),
@@ -758,12 +764,14 @@ impl Context {
     }
 
     fn push(&self, mut submission: Submission) -> Result<()> {
+        let gone = Errno(libc::EBADF);
+        let ends = self.ends.as_ref().ok_or(gone)?;
         loop {
-            match self.submissions.try_send(submission) {
+            match ends.submissions.try_send(submission) {
                 Ok(()) => return Ok(()),
                 Err(TrySendError::Disconnected(_)) => {
-                    self.shared.die(libc::EBADF);
-                    return Err(Errno(libc::EBADF));
+                    self.shared.die(gone.0);
+                    return Err(gone);
                 }
                 Err(TrySendError::Full(back)) => {
                     submission = back;
@@ -835,9 +843,8 @@ impl Context {
         self.shared.alive()?;
         let reply = Arc::new(Reply::default());
         let asked = Asked { question, reply: reply.clone() };
-        if self.questions.send(asked).is_err() {
-            return Err(Errno(libc::EBADF));
-        }
+        let gone = Errno(libc::EBADF);
+        self.ends.as_ref().ok_or(gone)?.questions.send(asked).map_err(|_| gone)?;
         self.notify(Notice::Asked, 0, 0, &[])?;
         reply.wait()
     }
@@ -1033,6 +1040,7 @@ impl Drop for Context {
         } else {
             // The ring thread exists in the parent only; here its share of the memory is left
             // alone, in whatever state fork found it.
+            std::mem::forget(self.ends.take());
             std::mem::forget(self.shared.clone());
         }
         if let (Some(own), false) = (own, own_is_ours) {

@@ -62,7 +62,9 @@ pub const SNAPSEND_TO_EOF: u64 = u64::MAX;
 /// Snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.
 pub const SNAPSEND_EAGER: u32 = 1 << 0;
 /// No byte is sent before the whole range has been snapshotted; a short file sends nothing.
-/// Waits for room in the pool; timeout_ms runs meanwhile.
+/// Waits for room in the pool; timeout_ms runs meanwhile.  As with EAGER, the file is read as soon
+/// as there is room, also while operations ahead of it on the same socket are not done: a file that
+/// is too short may be told before they are.
 pub const SNAPSEND_EXACT: u32 = 1 << 1;
 /// Also report SNAPSEND_EVENT_SNAPSHOT; ignored where DONE is handed to the caller directly.
 pub const SNAPSEND_NOTIFY_SNAPSHOT: u32 = 1 << 2;
