@@ -27,13 +27,14 @@ impl ScratchPool {
 
     /// Lends one.
     pub fn with<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> T {
-        let lock = || self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let kept = lock().pop();
+        // Never waiting: a thread that forked may have left it locked in the child for ever.
+        let kept = self.0.try_lock().ok().and_then(|mut kept| kept.pop());
         let mut scratch = kept.unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
         let result = body(&mut scratch);
-        let mut kept = lock();
-        if kept.len() < SCRATCH_KEPT {
-            kept.push(scratch);
+        if let Ok(mut kept) = self.0.try_lock() {
+            if kept.len() < SCRATCH_KEPT {
+                kept.push(scratch);
+            }
         }
         result
     }

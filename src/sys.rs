@@ -319,8 +319,9 @@ pub fn size_without_sync(fd: RawFd) -> Result<u64> {
     match done {
         // SAFETY: filled, see above.
         Ok(_) => Ok(unsafe { stat.assume_init() }.stx_size),
-        // Old kernels and old seccomp profiles.
-        Err(Errno(libc::ENOSYS | libc::EPERM)) => Ok(file_state(fd)?.size),
+        // Old kernels and seccomp profiles; EINVAL is how glibc's stand-in for a missing statx
+        // takes these flags.
+        Err(Errno(libc::ENOSYS | libc::EPERM | libc::EINVAL)) => Ok(file_state(fd)?.size),
         Err(error) => Err(error),
     }
 }
@@ -475,11 +476,22 @@ fn unshare_table(keep: RawFd) -> Result<()> {
     }
     // SAFETY: affects the calling thread only.
     check(unsafe { libc::unshare(libc::CLONE_FILES) })?;
-    for fd in (0..descriptor_limit().min(1 << 20) as RawFd).filter(|&fd| fd != keep) {
+    for fd in open_numbers().into_iter().filter(|&fd| fd != keep) {
         // SAFETY: the table is this thread's own copy.
         unsafe { libc::close(fd) };
     }
     Ok(())
+}
+
+// The numbers that may be open in the calling thread's table: RLIMIT_NOFILE may have been lowered
+// since they were opened.
+fn open_numbers() -> Vec<RawFd> {
+    const NR_OPEN: RawFd = 1 << 20;
+    let parse = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    match std::fs::read_dir("/proc/thread-self/fd") {
+        Ok(entries) => entries.flatten().filter_map(parse).collect(),
+        Err(_) => (0..NR_OPEN).collect(),
+    }
 }
 
 // ---- messages with descriptors --------------------------------------------------------
@@ -648,15 +660,22 @@ pub fn read_at(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
 
 /// preadv2(2) with RWF_NOWAIT (Linux 4.14): EAGAIN where the disk would have to be asked.
 pub fn read_at_without_waiting(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
-    read_span(file, offset, Span { address: into.as_mut_ptr() as usize, length: into.len() }, true)
+    let into = Span { address: into.as_mut_ptr() as usize, length: into.len() };
+    read_span_without_waiting(file, offset, into)
 }
 
-/// Reads into memory of the pool's, with or without waiting for the disk.
-pub(crate) fn read_span(file: RawFd, offset: u64, into: Span, no_wait: bool) -> Result<usize> {
-    let iovec = into.iovec();
-    let flags = if no_wait { libc::RWF_NOWAIT } else { 0 };
+/// The same, into memory of the pool's.
+pub(crate) fn read_span_without_waiting(file: RawFd, offset: u64, into: Span) -> Result<usize> {
+    let (iovec, at) = (into.iovec(), offset as libc::off_t);
     // SAFETY: the span is memory that its owner keeps mapped and unread until this is done.
-    check_size(unsafe { libc::preadv2(file, &iovec, 1, offset as libc::off_t, flags) })
+    check_size(unsafe { libc::preadv2(file, &iovec, 1, at, libc::RWF_NOWAIT) })
+}
+
+/// pread(2) into memory of the pool's.
+pub(crate) fn read_span(file: RawFd, offset: u64, into: Span) -> Result<usize> {
+    let (address, at) = (into.address as *mut libc::c_void, offset as libc::off_t);
+    // SAFETY: as above.
+    check_size(unsafe { libc::pread(file, address, into.length, at) })
 }
 
 const SYS_CACHESTAT: libc::c_long = 451;

@@ -114,7 +114,7 @@ impl Helpers {
 }
 
 fn run(job: &Job) -> Event {
-    let result = match sys::read_span(job.file, job.offset, job.into, false) {
+    let result = match sys::read_span(job.file, job.offset, job.into) {
         Ok(count) => count as i32,
         Err(error) => error.negative(),
     };
@@ -170,8 +170,8 @@ impl Drop for Helpers {
     }
 }
 
-/// Whether an error of a read that must not wait says that it would have to, or that this file
-/// cannot be asked like that.
-pub fn would_wait(error: Errno) -> bool {
-    matches!(error.0, libc::EAGAIN | libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)
+/// Whether an error of a read that must not wait says that this file, or this kernel, cannot be
+/// asked like that (EPERM: by a seccomp filter).
+pub fn cannot_ask(error: Errno) -> bool {
+    matches!(error.0, libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM | libc::EINVAL)
 }

@@ -2,7 +2,7 @@
 //! The engine for where io_uring is refused: epoll, sends that never block, reads that never
 //! wait, and a few helper threads for reads that would have to.
 
-use super::helpers::{Helpers, Job, would_wait};
+use super::helpers::{Helpers, Job, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend};
 use crate::sys::{self, Epoll, Errno, Result, Span};
 use crate::token::{Kind, Token};
@@ -55,8 +55,8 @@ impl Engine for Portable {
     fn read(&mut self, token: Token, read: Read) -> bool {
         self.enters += 1;
         let Read { file, offset, into, .. } = read;
-        match sys::read_span(file, offset, into, true) {
-            Err(error) if would_wait(error) => {
+        match sys::read_span_without_waiting(file, offset, into) {
+            Err(error) if error == Errno(libc::EAGAIN) || cannot_ask(error) => {
                 self.helpers.start(Job { token, file, offset, into });
             }
             result => self.complete(token, result),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The engine that queues its requests in an io_uring and enters the kernel once for many.
 
-use super::helpers::{Helpers, Job};
+use super::helpers::{Helpers, Job, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend, feature};
 use crate::sys::{self, Errno, PARTS_MAX, Result, Span, timespec};
 use crate::token::{Kind, Token};
@@ -81,6 +81,8 @@ impl Uring {
         };
         engine.watch(engine.intake, Kind::Intake);
         engine.watch(engine.helpers.descriptor(), Kind::Helpers);
+        // A seccomp filter may allow the set-up and refuse this.
+        engine.enter(0, None)?;
         Ok(engine)
     }
 
@@ -226,9 +228,9 @@ impl Engine for Uring {
     fn read(&mut self, token: Token, read: Read) -> bool {
         let Read { file, offset, into, buffer, through_ring } = read;
         if !through_ring {
-            match sys::read_span(file, offset, into, true) {
+            match sys::read_span_without_waiting(file, offset, into) {
                 Err(Errno(libc::EAGAIN)) => {}
-                Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL)) => {
+                Err(error) if cannot_ask(error) => {
                     self.helpers.start(Job { token, file, offset, into });
                     return false;
                 }

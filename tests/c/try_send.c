@@ -16,13 +16,17 @@ static void idle(int family)
     for (int i = 0; i < 200; i++) {
         struct snapsend_request request = make_request(sv[0], file, 500, 2000);
         request.user_data = (uint64_t)i;
+        request.flags = i % 2 ? SNAPSEND_NOTIFY_SNAPSHOT : 0; /* ignored where the DONE comes directly */
         memset(&completion, 0xaa, sizeof completion);
         int result = snapsend_try_send(ctx, &request, sizeof request, &completion);
         CHECK(result == 0 || result == 1);
         inlined += result;
         if (result == 0) {
-            CHECK_UNE(completion.id, 0);
-            wait_done(ctx, completion.id, &completion);
+            uint64_t id = completion.id;
+            CHECK_UNE(id, 0);
+            if (request.flags)
+                CHECK(wait_event(ctx, id, SNAPSEND_EVENT_SNAPSHOT, &completion, WAIT_MS));
+            wait_done(ctx, id, &completion);
         } else {
             CHECK_UEQ(completion.event, SNAPSEND_EVENT_DONE);
             CHECK(completion.flags & SNAPSEND_WAS_INLINE);
