@@ -165,6 +165,11 @@ impl Completions {
         }
     }
 
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().queue.is_empty()
+    }
+
     /// Gives memory back after a peak.
     pub fn shrink(&self) {
         let mut state = self.lock();

@@ -807,6 +807,11 @@ impl Context {
             return Err(Errno(libc::EINVAL));
         }
         let shared = &self.shared;
+        if timeout != Some(Duration::ZERO) && shared.completions.is_empty() {
+            // About to wait: where the host has closed our descriptor and only a forked child holds
+            // it still, nothing else would tell the ring thread.
+            let _ = self.own_number();
+        }
         let taken = shared.completions.take(max, timeout, |entry: Entry| {
             if let Some(cookie) = entry.cut {
                 shared.cut_taken(cookie);
