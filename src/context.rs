@@ -1,89 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The Rust interface, and what callers and the ring thread share.
+//! The Rust interface: submit, poll, cancel, shut down.
 #![forbid(unsafe_code)]
 
-use crate::completions::{Completion, Completions, Entry, Event, Reply};
+use crate::completions::{Completion, Entry, Event, Reply};
 use crate::inline;
 use crate::operation::{Task, WAS_INLINE};
+use crate::options::{Options, Settings};
 use crate::request::Request;
-use crate::schedule::NumberMap;
-use crate::staging::{Staged, Staging};
+use crate::shared::Shared;
+use crate::staging::Staged;
+use crate::stats::{Counters, Stats};
+use crate::submission::{Asked, FileFacts, Notice, Question, Submission, ThreadEnds};
 use crate::sys::{self, Errno, FileKind, ForkMark, Result};
 use crate::thread;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use crossbeam_channel::{Sender, TrySendError, bounded, unbounded};
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-/// Which engine to use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum EngineChoice {
-    /// io_uring where it works, else portable; SNAPSEND_ENGINE in the environment overrides it.
-    #[default]
-    Auto,
-    /// io_uring or fail with the kernel's errno.
-    Uring,
-    /// epoll and plain system calls.
-    Portable,
-}
-
-/// How a context is made; zeros stand for defaults.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// Which engine.
-    pub engine: EngineChoice,
-    /// Operations whose DONE has not been taken; 0: 65536.
-    pub max_ops: u32,
-    /// Most private memory for file data, headers and trailers; 0: 32 MiB.
-    pub pool_bytes: u64,
-    /// Most bytes moved by one kernel request; 0: chosen by the library.
-    pub chunk_bytes: u64,
-}
-
-/// The most operations a context can be made for.
-pub const MAX_OPS_MAX: u32 = 1 << 20;
-const MAX_OPS_DEFAULT: u32 = 65536;
-const POOL_DEFAULT: u64 = 32 << 20;
-/// The least pool a context can be made with.
-pub const POOL_MIN: u64 = 64 << 10;
-const POOL_MAX: u64 = 1 << 40;
-/// The most bytes of one kernel request.
-pub const CHUNK_MAX: u64 = crate::pool::BLOCK;
-const CHUNK_DEFAULT: u64 = 1 << 20;
-const CHUNK_MIN: u64 = 4096;
-
-/// Options with the defaults filled in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub engine: EngineChoice,
-    pub max_ops: u32,
-    pub pool_bytes: u64,
-    pub staging_bytes: u64,
-    pub chunk_bytes: u64,
-}
-
-impl Settings {
-    fn from_options(options: &Options) -> Result<Settings> {
-        let or = |value, default| if value == 0 { default } else { value };
-        let max_ops = or(options.max_ops.into(), u64::from(MAX_OPS_DEFAULT)) as u32;
-        let pool_bytes = or(options.pool_bytes, POOL_DEFAULT);
-        let chunk_bytes = or(options.chunk_bytes, CHUNK_DEFAULT);
-        if max_ops > MAX_OPS_MAX
-            || !(POOL_MIN..=POOL_MAX).contains(&pool_bytes)
-            || chunk_bytes < CHUNK_MIN
-        {
-            return Err(Errno(libc::EINVAL));
-        }
-        Ok(Settings {
-            engine: options.engine,
-            max_ops,
-            pool_bytes,
-            staging_bytes: pool_bytes / 8,
-            chunk_bytes: chunk_bytes.min(CHUNK_MAX),
-        })
-    }
-}
 
 /// What a context is made of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,377 +34,6 @@ pub struct Info {
     pub exact_max: u64,
     /// Bits of [`crate::engine::feature`].
     pub kernel_features: u64,
-}
-
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// Counters, written by the ring thread and by inline senders.
-        #[derive(Debug, Default)]
-        pub(crate) struct Counters { $(pub $name: AtomicU64),* }
-
-        /// A reading of the counters and gauges.
-        #[derive(Clone, Copy, Debug, Default)]
-        pub struct Stats {
-            $($(#[$doc])* pub $name: u64,)*
-            /// Operations accepted and not yet done.
-            pub in_flight: u64,
-            /// Bytes of private memory in use.
-            pub pool_in_use: u64,
-            /// Bytes of private memory that the process has for it.
-            pub pool_resident: u64,
-        }
-
-        impl Counters {
-            fn read(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)* ..Stats::default() }
-            }
-        }
-    };
-}
-
-counters! {
-    /// Operations accepted.
-    submitted,
-    /// DONE with status 0.
-    done_ok,
-    /// DONE with another status than 0 and -ECANCELED.
-    done_error,
-    /// DONE with -ECANCELED.
-    cancelled,
-    /// Bytes of ranges put into sockets.
-    file_bytes,
-    /// All bytes put into sockets.
-    wire_bytes,
-    /// Bytes of file data that were copied into socket buffers.
-    bytes_copied,
-    /// Bytes of file data that were sent from memory without a copy.
-    bytes_zerocopy,
-    /// Bytes of file data that the calling thread sent.
-    bytes_inline,
-    /// Notifications of zero-copy sends.
-    zerocopy_notified,
-    /// Those of them that said that the kernel copied all the same.
-    zerocopy_copied_anyway,
-    /// How often the ring thread entered the kernel for requests.
-    kernel_enters,
-    /// How often the ring thread was woken.
-    wakeups,
-}
-
-impl Counters {
-    pub(crate) fn add(counter: &AtomicU64, count: u64) {
-        counter.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Counts the end of an operation.
-    pub(crate) fn count_done(&self, status: i32) {
-        let counter = match status {
-            0 => &self.done_ok,
-            status if status == -libc::ECANCELED => &self.cancelled,
-            _ => &self.done_error,
-        };
-        Counters::add(counter, 1);
-    }
-}
-
-/// What submit has learnt of a file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FileFacts {
-    pub kind: FileKind,
-    /// When submitted.
-    pub size: u64,
-    /// See [`sys::FileState::inode`].
-    pub inode: u64,
-    /// O_DIRECT: reads must be aligned.
-    pub direct: bool,
-}
-
-/// One operation on its way to the ring thread; its descriptors travel beside it.
-#[derive(Debug)]
-pub(crate) struct Submission {
-    pub id: u64,
-    pub cookie: u64,
-    pub user_data: u64,
-    pub task: Task,
-    pub staged: Staged,
-    pub file: Option<FileFacts>,
-    pub deadline: Option<Instant>,
-    pub reply: Option<Arc<Reply<Result<Completion>>>>,
-    /// Sent already by the calling thread.
-    pub wire: u64,
-    pub was: u32,
-    /// It goes ahead of those that were held back for it.
-    pub front: bool,
-    /// A calling thread was sending on the socket: wait until it lets go.
-    pub held_back: bool,
-}
-
-impl Submission {
-    /// The descriptors that travel with it.
-    pub fn descriptor_count(&self) -> u32 {
-        1 + u32::from(self.file.is_some())
-    }
-}
-
-impl Drop for Submission {
-    // Whatever happens to it, nobody waits for ever.
-    fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            reply.give(Err(Errno(libc::ECANCELED)));
-        }
-    }
-}
-
-/// A question to the ring thread.
-#[derive(Debug)]
-pub(crate) enum Question {
-    Cancel(u64),
-    CancelSocket(u64),
-}
-
-/// A question and where its answer goes; dropped unanswered it says that the context is dead.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    pub question: Question,
-    pub reply: Arc<Reply<Result<u32>>>,
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.reply.give(Err(Errno(libc::ECANCELED)));
-    }
-}
-
-/// What a message on the library's own socket says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub(crate) enum Notice {
-    /// `count` submissions from id `first` on; their descriptors come with the message.
-    Submitted = 1,
-    /// The same could not be sent after all.
-    Withdrawn = 2,
-    /// A question waits.
-    Asked = 3,
-    /// A calling thread has let go of sockets.
-    LetGo = 4,
-    /// Something else wants to be looked at.
-    Look = 5,
-}
-
-pub(crate) const NOTICE_BYTES: usize = 16;
-
-impl Notice {
-    pub fn encode(self, count: u32, first: u64) -> [u8; NOTICE_BYTES] {
-        let mut bytes = [0; NOTICE_BYTES];
-        bytes[..4].copy_from_slice(&(self as u32).to_ne_bytes());
-        bytes[4..8].copy_from_slice(&count.to_ne_bytes());
-        bytes[8..].copy_from_slice(&first.to_ne_bytes());
-        bytes
-    }
-
-    pub fn decode(bytes: &[u8; NOTICE_BYTES]) -> Option<(Notice, u32, u64)> {
-        let word = |at: usize| bytes[at..at + 4].try_into().map(u32::from_ne_bytes);
-        let notice = match word(0).ok()? {
-            1 => Notice::Submitted,
-            2 => Notice::Withdrawn,
-            3 => Notice::Asked,
-            4 => Notice::LetGo,
-            5 => Notice::Look,
-            _ => return None,
-        };
-        let first = bytes[8..].try_into().map(u64::from_ne_bytes).ok()?;
-        Some((notice, word(4).ok()?, first))
-    }
-}
-
-/// When the DONE that tells of a cut stream was taken.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
-    /// Operations with a smaller id were submitted before that; u64::MAX: not taken yet.
-    pub taken_at: u64,
-}
-
-const BUCKETS: usize = 256;
-const INLINE: u32 = 1 << 31;
-
-/// What callers and the ring thread share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub settings: Settings,
-    pub exact_max: u64,
-    pub completions: Completions,
-    pub counters: Counters,
-    pub staging: Staging,
-    pub pool_in_use: AtomicU64,
-    pub pool_resident: AtomicU64,
-    /// Operations whose DONE has not been taken.
-    pub permits_taken: AtomicU32,
-    /// Submissions between taking their id and reaching the ring thread.
-    pub in_transit: AtomicU32,
-    /// Descriptors that the ring thread has or will get.
-    pub descriptors: AtomicU32,
-    /// 1: the ring thread sleeps and must be woken.
-    pub sleeping: AtomicU32,
-    pub shutting_down: AtomicBool,
-    /// The errno that calls give because the context is beyond use; 0: it is well.
-    pub dead: AtomicI32,
-    next_id: AtomicU64,
-    descriptor_limit: AtomicU32,
-    /// Operations in flight by socket (several may share a bucket), and the INLINE bit while a
-    /// calling thread sends on one of them.
-    buckets: [AtomicU32; BUCKETS],
-    /// Cookies of sockets known to be connected-type stream sockets, so that it is asked once.
-    known_sockets: [AtomicU64; BUCKETS],
-    cuts: Mutex<NumberMap<Cut>>,
-    cut_count: AtomicU32,
-}
-
-fn bucket_of(cookie: u64) -> usize {
-    (cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % BUCKETS
-}
-
-impl Shared {
-    fn new(settings: Settings) -> Shared {
-        let pool = crate::pool::Pool::new(settings.pool_bytes - settings.staging_bytes);
-        Shared {
-            settings,
-            exact_max: pool.kept_max(),
-            completions: Completions::default(),
-            counters: Counters::default(),
-            staging: Staging::new(settings.staging_bytes),
-            pool_in_use: AtomicU64::new(0),
-            pool_resident: AtomicU64::new(0),
-            permits_taken: AtomicU32::new(0),
-            in_transit: AtomicU32::new(0),
-            descriptors: AtomicU32::new(0),
-            sleeping: AtomicU32::new(0),
-            shutting_down: AtomicBool::new(false),
-            dead: AtomicI32::new(0),
-            next_id: AtomicU64::new(1),
-            descriptor_limit: AtomicU32::new(sys::descriptor_limit()),
-            buckets: [const { AtomicU32::new(0) }; BUCKETS],
-            known_sockets: [const { AtomicU64::new(0) }; BUCKETS],
-            cuts: Mutex::default(),
-            cut_count: AtomicU32::new(0),
-        }
-    }
-
-    fn cuts(&self) -> MutexGuard<'_, NumberMap<Cut>> {
-        self.cuts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The stream of this socket has been cut off part-way.
-    pub fn record_cut(&self, cookie: u64) {
-        self.cuts().insert(cookie, Cut { taken_at: u64::MAX });
-        self.cut_count.store(1, Ordering::SeqCst);
-    }
-
-    /// The DONE that tells of it has been taken.
-    pub fn cut_taken(&self, cookie: u64) {
-        if let Some(cut) = self.cuts().get_mut(&cookie) {
-            cut.taken_at = self.next_id.load(Ordering::SeqCst);
-        }
-    }
-
-    /// Whether an operation was submitted before its caller could know of a cut.
-    pub fn is_behind_cut(&self, cookie: u64, id: u64) -> bool {
-        self.cut_count.load(Ordering::SeqCst) != 0
-            && self.cuts().get(&cookie).is_some_and(|cut| id < cut.taken_at)
-    }
-
-    /// Forgets cuts that no operation can be behind: none is on its way, and none waits on the
-    /// socket, which `has_operations` tells.
-    pub fn forget_cuts(&self, has_operations: impl Fn(u64) -> bool) {
-        if self.cut_count.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let mut cuts = self.cuts();
-        // Read after the lock: whoever took a smaller id than taken_at is counted in it.
-        if self.in_transit.load(Ordering::SeqCst) == 0 {
-            cuts.retain(|&cookie, cut| cut.taken_at == u64::MAX || has_operations(cookie));
-            self.cut_count.store(u32::from(!cuts.is_empty()), Ordering::SeqCst);
-        }
-    }
-
-    /// One more operation on this socket; true: a calling thread is sending there.
-    fn enter_bucket(&self, cookie: u64) -> bool {
-        self.buckets[bucket_of(cookie)].fetch_add(1, Ordering::SeqCst) & INLINE != 0
-    }
-
-    /// One less.
-    pub fn leave_bucket(&self, cookie: u64) {
-        self.buckets[bucket_of(cookie)].fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Claims a socket for the calling thread; false: operations are in flight there.
-    fn claim_bucket(&self, cookie: u64) -> bool {
-        let bucket = &self.buckets[bucket_of(cookie)];
-        bucket.compare_exchange(0, INLINE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    /// Lets go of it; true: others have come meanwhile and wait.
-    fn release_bucket(&self, cookie: u64) -> bool {
-        let bucket = &self.buckets[bucket_of(cookie)];
-        bucket.fetch_and(!INLINE, Ordering::SeqCst) != INLINE
-    }
-
-    fn alive(&self) -> Result<()> {
-        match self.dead.load(Ordering::SeqCst) {
-            0 => Ok(()),
-            errno => Err(Errno(errno)),
-        }
-    }
-
-    /// Marks the context as beyond use, with the first reason given.
-    pub fn die(&self, errno: i32) {
-        let _ = self.dead.compare_exchange(0, errno, Ordering::SeqCst, Ordering::SeqCst);
-    }
-
-    fn take_permit(&self) -> Result<()> {
-        let take = |taken: u32| (taken < self.settings.max_ops).then_some(taken + 1);
-        match self.permits_taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Errno(libc::EAGAIN)),
-        }
-    }
-
-    pub fn give_permit(&self) {
-        self.permits_taken.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    // The ring thread's table has the same limit as the caller's, a few numbers of its own, and
-    // drops what does not fit: so refuse before.
-    fn take_descriptors(&self, count: u32) -> Result<()> {
-        const OWN: u32 = 32;
-        let used = self.descriptors.fetch_add(count, Ordering::Relaxed) + count + OWN;
-        if used <= self.descriptor_limit.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let limit = sys::descriptor_limit();
-        self.descriptor_limit.store(limit, Ordering::Relaxed);
-        // Those still on their way count in full; on arrival many turn out to be there already.
-        for _ in 0..10_000 {
-            if self.descriptors.load(Ordering::Relaxed) + OWN <= limit {
-                return Ok(());
-            }
-            if self.in_transit.load(Ordering::SeqCst) == 0 {
-                break;
-            }
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        self.descriptors.fetch_sub(count, Ordering::Relaxed);
-        Err(Errno(libc::EMFILE))
-    }
-
-    pub fn give_descriptors(&self, count: u32) {
-        self.descriptors.fetch_sub(count, Ordering::Relaxed);
-    }
-}
-
-/// The ends of the queues that the ring thread has.
-pub(crate) struct ThreadEnds {
-    pub submissions: Receiver<Submission>,
-    pub questions: Receiver<Asked>,
 }
 
 /// The ends that callers have.
@@ -514,10 +77,7 @@ impl Context {
     /// EINVAL: an option is out of range.  ENOSYS, EPERM, ENOMEM and other numbers of the
     /// kernel's: io_uring was asked for and is refused, or no thread or memory can be had.
     pub fn new(options: &Options) -> Result<Context> {
-        let mut settings = Settings::from_options(options)?;
-        if settings.engine == EngineChoice::Auto {
-            settings.engine = engine_from_environment()?;
-        }
+        let settings = Settings::from_options(options)?;
         let mark = ForkMark::new()?;
         let (own, other) = sys::socket_pair()?;
         let own_cookie = sys::socket_cookie(sys::number(&own))?;
@@ -699,8 +259,7 @@ impl Context {
 
     fn check_socket(&self, socket: RawFd) -> Result<u64> {
         let cookie = sys::socket_cookie(socket)?;
-        let known = &self.shared.known_sockets[bucket_of(cookie)];
-        if known.load(Ordering::Relaxed) == cookie {
+        if self.shared.is_known_socket(cookie) {
             return Ok(cookie);
         }
         if sys::socket_type(socket)? != libc::SOCK_STREAM {
@@ -709,7 +268,7 @@ impl Context {
         if sys::is_listening(socket)? {
             return Err(Errno(libc::ENOTCONN));
         }
-        known.store(cookie, Ordering::Relaxed);
+        self.shared.learn_socket(cookie);
         Ok(cookie)
     }
 
@@ -743,7 +302,7 @@ impl Context {
         let shared = &self.shared;
         // Counted before the id is taken: see Shared::forget_cuts().
         shared.in_transit.fetch_add(count, Ordering::SeqCst);
-        let first = shared.next_id.fetch_add(count.into(), Ordering::SeqCst);
+        let first = shared.take_ids(count.into());
         for (id, mut submission) in (first..).zip(submissions) {
             submission.id = id;
             ids(id);
@@ -857,7 +416,7 @@ impl Context {
     /// Asks for the end of an operation.  ENOENT: it has ended already or never was.
     pub fn cancel(&self, id: u64) -> Result<()> {
         self.check_process()?;
-        if id == 0 || id >= self.shared.next_id.load(Ordering::SeqCst) {
+        if id == 0 || id >= self.shared.next_id() {
             return Err(Errno(libc::ENOENT));
         }
         match self.ask(Question::Cancel(id))? {
@@ -921,7 +480,7 @@ impl Context {
             return None;
         }
         let cookie = submission.cookie;
-        if shared.is_behind_cut(cookie, shared.next_id.load(Ordering::SeqCst)) {
+        if shared.is_behind_cut(cookie, shared.next_id()) {
             self.let_go(cookie);
             return None;
         }
@@ -938,7 +497,7 @@ impl Context {
             return None;
         };
         let completion = Completion {
-            id: shared.next_id.fetch_add(1, Ordering::SeqCst),
+            id: shared.take_ids(1),
             user_data: submission.user_data,
             file_bytes: operation.range_sent(),
             wire_bytes: operation.wire(),
@@ -1011,18 +570,6 @@ fn descriptors_of(request: &Request<'_>) -> Pair {
 
 fn fds_of((fds, count): &Pair) -> &[RawFd] {
     &fds[..*count]
-}
-
-fn engine_from_environment() -> Result<EngineChoice> {
-    match std::env::var_os("SNAPSEND_ENGINE") {
-        None => Ok(EngineChoice::Auto),
-        Some(value) => match value.to_str() {
-            Some("" | "auto") => Ok(EngineChoice::Auto),
-            Some("uring") => Ok(EngineChoice::Uring),
-            Some("portable") => Ok(EngineChoice::Portable),
-            _ => Err(Errno(libc::EINVAL)),
-        },
-    }
 }
 
 impl Drop for Context {

@@ -3,10 +3,11 @@
 //! at once, without waking anybody.
 #![forbid(unsafe_code)]
 
-use crate::context::Submission;
 use crate::operation::{Operation, Size, WAS_COPIED};
 use crate::request::{EXACT, Request};
-use crate::sys::{self, Errno, FileKind, PARTS_MAX, Span, ZEROS};
+use crate::staging::ZEROS;
+use crate::submission::Submission;
+use crate::sys::{self, Errno, FileKind, PARTS_MAX, Span};
 use std::sync::Mutex;
 
 /// The longest range done like this: beyond it the copy takes the caller too long.
@@ -48,8 +49,9 @@ pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> boo
         Some(file) if file.kind == FileKind::Regular && file.size > 0 => file.size,
         Some(_) => return false,
     };
+    // An EXACT range must not be read again for the part that did not fit into the socket.
     let range = request.length.min(available.saturating_sub(request.offset));
-    range <= INLINE_MAX && (request.flags & EXACT == 0 || range <= SCRATCH as u64)
+    range <= INLINE_MAX && request.flags & EXACT == 0
 }
 
 /// Does what can be done without waiting; whether that was all, the operation tells.

@@ -12,12 +12,16 @@ mod engine;
 pub mod ffi;
 mod inline;
 mod operation;
+mod options;
 mod plan;
 mod pool;
 mod request;
 mod schedule;
 mod sendfile;
+mod shared;
 mod staging;
+mod stats;
+mod submission;
 #[allow(unsafe_code)]
 mod sys;
 mod thread;
@@ -25,7 +29,9 @@ mod timers;
 mod token;
 
 pub use completions::{Completion, Event};
-pub use context::{Context, EngineChoice, Info, Options, Stats, TrySend};
+pub use context::{Context, Info, TrySend};
 pub use operation::{WAS_COPIED, WAS_INLINE, WAS_PADDED, WAS_ZEROCOPY};
+pub use options::{EngineChoice, Options};
 pub use request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, Request, TO_EOF, ZERO_PAD};
+pub use stats::Stats;
 pub use sys::Errno;

@@ -3,10 +3,14 @@
 //! against the context's memory; the common small ones are used again instead of freed.
 #![forbid(unsafe_code)]
 
+use crate::operation::PADDING_MAX;
 use crate::request::Request;
 use crate::sys::{self, Errno, Result, Span};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Zeros to send as padding.
+pub static ZEROS: [u8; PADDING_MAX as usize] = [0; PADDING_MAX as usize];
 
 const SMALL: usize = 512;
 const SMALL_KEPT: usize = 256;

@@ -945,10 +945,6 @@ pub fn name_thread(name: &std::ffi::CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
-/// Zeros for padding.
-pub static ZEROS: [u8; crate::operation::PADDING_MAX as usize] =
-    [0; crate::operation::PADDING_MAX as usize];
-
 /// Whether the kernel has cachestat(2) (Linux 6.5) and lets it be called.
 pub fn has_cachestat() -> bool {
     // SAFETY: with a closed descriptor nothing is read or written.

@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::Reply;
-use crate::context::{EngineChoice, NOTICE_BYTES, Notice, Shared, Submission, ThreadEnds};
 use crate::driver::Driver;
 use crate::engine::portable::Portable;
 use crate::engine::uring::Uring;
 use crate::engine::{Engine, Event, feature};
+use crate::options::EngineChoice;
 use crate::pool::Pool;
+use crate::shared::Shared;
+use crate::submission::{NOTICE_BYTES, Notice, Submission, ThreadEnds};
 use crate::sys::{self, Errno, Result};
 use crate::token::Kind;
 use std::collections::VecDeque;

@@ -3,11 +3,11 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::{Completion, Event as Report, Reply};
-use crate::context::FileFacts;
 use crate::operation::{Operation, Size};
 use crate::pool::{Lease, Pool};
 use crate::request::{EAGER, EXACT};
 use crate::staging::Staged;
+use crate::submission::FileFacts;
 use crate::sys::{self, FileKind, Mapping, PAGE, Result, Span};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

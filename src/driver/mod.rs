@@ -8,13 +8,15 @@ mod job;
 mod send;
 
 use crate::completions::{Entry, Event as Report};
-use crate::context::{Counters, FileFacts, Question, Shared, Submission};
 use crate::engine::{Engine, Event};
 use crate::operation::{Operation, Phase, Size, WAS_ZEROCOPY};
 use crate::plan::ZeroCopy;
 use crate::pool::{Lease, Pool};
 use crate::request::{EAGER, EXACT, TO_EOF};
 use crate::schedule::{NumberMap, Schedule};
+use crate::shared::Shared;
+use crate::stats::Counters;
+use crate::submission::{FileFacts, Question, Submission};
 use crate::sys::{self};
 use crate::timers::{Alarm, Timers};
 use crate::token::{Kind, Token};
@@ -496,8 +498,11 @@ impl<E: Engine> Driver<E> {
         }
         self.shared.leave_bucket(job.cookie);
         self.report_done(job);
+        for &slot in &behind {
+            self.jobs[slot].operation.fail(-libc::ECANCELED);
+        }
         for slot in behind {
-            self.end(slot, -libc::ECANCELED);
+            self.settle(slot);
         }
     }
 

@@ -4,11 +4,12 @@
 
 use super::job::{Buffer, Source};
 use super::{Driver, ZeroCopyUse};
-use crate::context::Counters;
 use crate::engine::{Engine, ZeroCopySend};
 use crate::operation::{Portion, WAS_COPIED, WAS_ZEROCOPY};
 use crate::plan::ZeroCopy;
-use crate::sys::{self, Span, ZEROS};
+use crate::staging::ZEROS;
+use crate::stats::Counters;
+use crate::sys::{self, Span};
 use crate::timers::Alarm;
 use crate::token::{Kind, Token};
 use std::time::{Duration, Instant};

@@ -8,7 +8,8 @@
 mod copy;
 
 use crate::completions::{self, Completion};
-use crate::context::{Context, EngineChoice, Options, TrySend};
+use crate::context::{Context, TrySend};
+use crate::options::{EngineChoice, Options};
 use crate::request::Request;
 use crate::sendfile;
 use crate::sys::{self, Errno, KeepErrno, Result};

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What callers and the ring thread share: counts, claims and flags.
+#![forbid(unsafe_code)]
+
+use crate::completions::Completions;
+use crate::options::Settings;
+use crate::schedule::NumberMap;
+use crate::staging::Staging;
+use crate::stats::Counters;
+use crate::sys::{self, Errno, Result};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+/// When the DONE that tells of a cut stream was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// Operations with a smaller id were submitted before that; u64::MAX: not taken yet.
+    pub taken_at: u64,
+}
+
+const BUCKETS: usize = 256;
+
+const INLINE: u32 = 1 << 31;
+
+/// What callers and the ring thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub settings: Settings,
+    pub exact_max: u64,
+    pub completions: Completions,
+    pub counters: Counters,
+    pub staging: Staging,
+    pub pool_in_use: AtomicU64,
+    pub pool_resident: AtomicU64,
+    /// Operations whose DONE has not been taken.
+    pub permits_taken: AtomicU32,
+    /// Submissions between taking their id and reaching the ring thread.
+    pub in_transit: AtomicU32,
+    /// Descriptors that the ring thread has or will get.
+    pub descriptors: AtomicU32,
+    /// 1: the ring thread sleeps and must be woken.
+    pub sleeping: AtomicU32,
+    pub shutting_down: AtomicBool,
+    /// The errno that calls give because the context is beyond use; 0: it is well.
+    pub dead: AtomicI32,
+    next_id: AtomicU64,
+    descriptor_limit: AtomicU32,
+    /// Operations in flight by socket (several may share a bucket), and the INLINE bit while a
+    /// calling thread sends on one of them.
+    buckets: [AtomicU32; BUCKETS],
+    /// Cookies of sockets known to be connected-type stream sockets, so that it is asked once.
+    known_sockets: [AtomicU64; BUCKETS],
+    cuts: Mutex<NumberMap<Cut>>,
+    cut_count: AtomicU32,
+}
+
+fn bucket_of(cookie: u64) -> usize {
+    (cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % BUCKETS
+}
+
+impl Shared {
+    /// For a context with these settings.
+    pub fn new(settings: Settings) -> Shared {
+        let pool = crate::pool::Pool::new(settings.pool_bytes - settings.staging_bytes);
+        Shared {
+            settings,
+            exact_max: pool.kept_max(),
+            completions: Completions::default(),
+            counters: Counters::default(),
+            staging: Staging::new(settings.staging_bytes),
+            pool_in_use: AtomicU64::new(0),
+            pool_resident: AtomicU64::new(0),
+            permits_taken: AtomicU32::new(0),
+            in_transit: AtomicU32::new(0),
+            descriptors: AtomicU32::new(0),
+            sleeping: AtomicU32::new(0),
+            shutting_down: AtomicBool::new(false),
+            dead: AtomicI32::new(0),
+            next_id: AtomicU64::new(1),
+            descriptor_limit: AtomicU32::new(sys::descriptor_limit()),
+            buckets: [const { AtomicU32::new(0) }; BUCKETS],
+            known_sockets: [const { AtomicU64::new(0) }; BUCKETS],
+            cuts: Mutex::default(),
+            cut_count: AtomicU32::new(0),
+        }
+    }
+
+    fn cuts(&self) -> MutexGuard<'_, NumberMap<Cut>> {
+        self.cuts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The stream of this socket has been cut off part-way.
+    pub fn record_cut(&self, cookie: u64) {
+        self.cuts().insert(cookie, Cut { taken_at: u64::MAX });
+        self.cut_count.store(1, Ordering::SeqCst);
+    }
+
+    /// The DONE that tells of it has been taken.
+    pub fn cut_taken(&self, cookie: u64) {
+        if let Some(cut) = self.cuts().get_mut(&cookie) {
+            cut.taken_at = self.next_id.load(Ordering::SeqCst);
+        }
+    }
+
+    /// Whether an operation was submitted before its caller could know of a cut.
+    pub fn is_behind_cut(&self, cookie: u64, id: u64) -> bool {
+        self.cut_count.load(Ordering::SeqCst) != 0
+            && self.cuts().get(&cookie).is_some_and(|cut| id < cut.taken_at)
+    }
+
+    /// Forgets cuts that no operation can be behind: none is on its way, and none waits on the
+    /// socket, which `has_operations` tells.
+    pub fn forget_cuts(&self, has_operations: impl Fn(u64) -> bool) {
+        if self.cut_count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut cuts = self.cuts();
+        // Read after the lock: whoever took a smaller id than taken_at is counted in it.
+        if self.in_transit.load(Ordering::SeqCst) == 0 {
+            cuts.retain(|&cookie, cut| cut.taken_at == u64::MAX || has_operations(cookie));
+            self.cut_count.store(u32::from(!cuts.is_empty()), Ordering::SeqCst);
+        }
+    }
+
+    /// One more operation on this socket; true: a calling thread is sending there.
+    pub fn enter_bucket(&self, cookie: u64) -> bool {
+        self.buckets[bucket_of(cookie)].fetch_add(1, Ordering::SeqCst) & INLINE != 0
+    }
+
+    /// One less.
+    pub fn leave_bucket(&self, cookie: u64) {
+        self.buckets[bucket_of(cookie)].fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Claims a socket for the calling thread; false: operations are in flight there.
+    pub fn claim_bucket(&self, cookie: u64) -> bool {
+        let bucket = &self.buckets[bucket_of(cookie)];
+        bucket.compare_exchange(0, INLINE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// Lets go of it; true: others have come meanwhile and wait.
+    pub fn release_bucket(&self, cookie: u64) -> bool {
+        let bucket = &self.buckets[bucket_of(cookie)];
+        bucket.fetch_and(!INLINE, Ordering::SeqCst) != INLINE
+    }
+
+    /// Whether a socket is known to be a stream socket that does not listen.
+    pub fn is_known_socket(&self, cookie: u64) -> bool {
+        self.known_sockets[bucket_of(cookie)].load(Ordering::Relaxed) == cookie
+    }
+
+    /// Remembers that.
+    pub fn learn_socket(&self, cookie: u64) {
+        self.known_sockets[bucket_of(cookie)].store(cookie, Ordering::Relaxed);
+    }
+
+    /// The first of `count` new ids.
+    pub fn take_ids(&self, count: u64) -> u64 {
+        self.next_id.fetch_add(count, Ordering::SeqCst)
+    }
+
+    /// All ids given so far are smaller.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.load(Ordering::SeqCst)
+    }
+
+    /// The error that calls give because the context is beyond use, if it is.
+    pub fn alive(&self) -> Result<()> {
+        match self.dead.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            errno => Err(Errno(errno)),
+        }
+    }
+
+    /// Marks the context as beyond use, with the first reason given.
+    pub fn die(&self, errno: i32) {
+        let _ = self.dead.compare_exchange(0, errno, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Takes one of max_ops; EAGAIN: all are taken.
+    pub fn take_permit(&self) -> Result<()> {
+        let take = |taken: u32| (taken < self.settings.max_ops).then_some(taken + 1);
+        match self.permits_taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Errno(libc::EAGAIN)),
+        }
+    }
+
+    /// Gives it back.
+    pub fn give_permit(&self) {
+        self.permits_taken.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    // The ring thread's table has the same limit as the caller's, a few numbers of its own, and
+    // drops what does not fit: so refuse before.
+    pub fn take_descriptors(&self, count: u32) -> Result<()> {
+        const OWN: u32 = 32;
+        let used = self.descriptors.fetch_add(count, Ordering::Relaxed) + count + OWN;
+        if used <= self.descriptor_limit.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let limit = sys::descriptor_limit();
+        self.descriptor_limit.store(limit, Ordering::Relaxed);
+        // Those still on their way count in full; on arrival many turn out to be there already.
+        for _ in 0..10_000 {
+            if self.descriptors.load(Ordering::Relaxed) + OWN <= limit {
+                return Ok(());
+            }
+            if self.in_transit.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        self.descriptors.fetch_sub(count, Ordering::Relaxed);
+        Err(Errno(libc::EMFILE))
+    }
+
+    /// The ring thread has closed that many, or will not get them.
+    pub fn give_descriptors(&self, count: u32) {
+        self.descriptors.fetch_sub(count, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a context has done so far.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// Counters, written by the ring thread and by inline senders.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub $name: AtomicU64),* }
+
+        /// A reading of the counters and gauges.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Operations accepted and not yet done.
+            pub in_flight: u64,
+            /// Bytes of private memory in use.
+            pub pool_in_use: u64,
+            /// Bytes of private memory that the process has for it.
+            pub pool_resident: u64,
+        }
+
+        impl Counters {
+            pub fn read(&self) -> Stats {
+                Stats { $($name: self.$name.load(Ordering::Relaxed),)* ..Stats::default() }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Operations accepted.
+    submitted,
+    /// DONE with status 0.
+    done_ok,
+    /// DONE with another status than 0 and -ECANCELED.
+    done_error,
+    /// DONE with -ECANCELED.
+    cancelled,
+    /// Bytes of ranges put into sockets.
+    file_bytes,
+    /// All bytes put into sockets.
+    wire_bytes,
+    /// Bytes of file data that were copied into socket buffers.
+    bytes_copied,
+    /// Bytes of file data that were sent from memory without a copy.
+    bytes_zerocopy,
+    /// Bytes of file data that the calling thread sent.
+    bytes_inline,
+    /// Notifications of zero-copy sends.
+    zerocopy_notified,
+    /// Those of them that said that the kernel copied all the same.
+    zerocopy_copied_anyway,
+    /// How often the ring thread entered the kernel for requests.
+    kernel_enters,
+    /// How often the ring thread was woken.
+    wakeups,
+}
+
+impl Counters {
+    pub fn add(counter: &AtomicU64, count: u64) {
+        counter.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Counts the end of an operation.
+    pub fn count_done(&self, status: i32) {
+        let counter = match status {
+            0 => &self.done_ok,
+            status if status == -libc::ECANCELED => &self.cancelled,
+            _ => &self.done_error,
+        };
+        Counters::add(counter, 1);
+    }
+}
