@@ -498,7 +498,9 @@ int snapsend_cancel(snapsend_t *ctx,
 int snapsend_cancel_socket(snapsend_t *ctx, int socket_fd);
 
 /**
- * Does the whole operation on the calling thread if it can be done without waiting.
+ * Does the whole operation on the calling thread if it can be done without waiting.  As with
+ * send(2), the descriptors must stay what they are while the call runs; what it queues has copies
+ * of its own.
  *
  * 1: done, *completion is its DONE and none comes through poll.  0: queued as by submit,
  * completion->id says under which id (what already went out counts).  -errno: as submit;
@@ -512,7 +514,8 @@ int snapsend_try_send(snapsend_t *ctx,
 /**
  * Submits and waits, through any signals; the completion goes to the caller alone.  Returns 0
  * when *completion is filled (look at its status), -errno as submit when the operation was not
- * accepted.  Another thread can end it with snapsend_cancel_socket().
+ * accepted.  Another thread can end it with snapsend_cancel_socket().  Descriptors as for
+ * snapsend_try_send().
  */
 int snapsend_send(snapsend_t *ctx,
                   const struct snapsend_request *request,

@@ -7,13 +7,13 @@ use crate::operation::{Operation, Size, WAS_COPIED};
 use crate::request::{EXACT, Request};
 use crate::staging::ZEROS;
 use crate::submission::Submission;
-use crate::sys::{self, Errno, FileKind, PARTS_MAX, Span};
+use crate::sys::{self, Errno, FileKind, Span};
 use std::sync::Mutex;
 
 /// The longest range done like this: beyond it the copy takes the caller too long.
-pub const INLINE_MAX: u64 = 256 << 10;
-const SCRATCH: usize = 64 << 10;
-const SCRATCH_KEPT: usize = 4;
+pub const INLINE_MAX: u64 = 128 << 10;
+const SCRATCH: usize = INLINE_MAX as usize;
+const SCRATCH_KEPT: usize = 2;
 
 /// Buffers for the callers' threads.  Not thread-local: a destructor in the host's threads
 /// would keep the library from being unloaded.
@@ -54,85 +54,51 @@ pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> boo
     range <= INLINE_MAX && request.flags & EXACT == 0
 }
 
-/// Does what can be done without waiting; whether that was all, the operation tells.
+/// Does what one read and one send can do without waiting; whether that was all, the operation
+/// tells.  One of each, because each looks the caller's descriptor up anew.
 pub(crate) fn run(request: &Request<'_>, submission: &Submission, scratch: &mut [u8]) -> Operation {
     let mut operation = Operation::new(submission.task, 0, 0);
     operation.start(match submission.file {
         None => Size::NoFile,
         Some(file) => Size::Known(file.size),
     });
-    let mut filled = 0; // bytes of the scratch that hold the range from range_sent() on
-    while operation.ended().is_none() {
-        let sent = operation.range_sent();
-        if filled == 0 && operation.needs_data() {
-            match fill(request, &mut operation, scratch) {
-                Some(count) => filled = count,
-                None => break,
-            }
-            continue;
+    if operation.ended().is_none() {
+        if let Some(filled) = fill(request, &mut operation, scratch) {
+            send(request, submission, &mut operation, &scratch[..filled]);
         }
-        let Some(portion) = operation.want_send(filled as u64, scratch.len() as u64) else {
-            break;
-        };
-        let parts = [
-            submission.staged.header(portion.header),
-            Span::of(&scratch[..portion.range.1 as usize]),
-            Span::of(&ZEROS[..portion.zeros as usize]),
-            submission.staged.trailer(portion.trailer),
-        ];
-        if !send(request, &mut operation, &parts, portion.len(), portion.more) {
-            break;
-        }
-        filled -= (operation.range_sent() - sent).min(filled as u64) as usize;
-        debug_assert!(filled == 0 || operation.ended().is_some());
+        operation.forget_held();
     }
     operation
 }
 
-// Reads the next piece whole.  None: not without waiting.
+// Reads the whole range.  None: not in one go, or not without waiting.
 fn fill(request: &Request<'_>, operation: &mut Operation, scratch: &mut [u8]) -> Option<usize> {
-    let file = request.file?;
-    let start = operation.range_sent();
-    let mut filled = 0;
-    while let Some((at, length)) = operation.want_read(u64::MAX, (scratch.len() - filled) as u64) {
-        debug_assert_eq!(at, start + filled as u64);
-        let into = &mut scratch[filled..filled + length as usize];
-        let Ok(count) = sys::read_at_without_waiting(file, request.offset + at, into) else {
-            operation.forget_held();
-            return None;
-        };
-        operation.read_started();
-        operation.read_done(at, count as u64);
-        filled += count;
-        if count == 0 || filled == scratch.len() {
-            break;
-        }
+    let wanted = operation.file_length() as usize;
+    if wanted == 0 {
+        return Some(0);
     }
-    Some(filled)
+    let into = &mut scratch[..wanted];
+    let count = sys::read_at_without_waiting(request.file?, request.offset, into).ok()?;
+    operation.read_started();
+    operation.read_done(0, count as u64);
+    (count == wanted).then_some(count)
 }
 
-// False: the socket has no room for the rest.
-fn send(
-    request: &Request<'_>,
-    operation: &mut Operation,
-    parts: &[Span; PARTS_MAX],
-    length: u64,
-    more: bool,
-) -> bool {
-    let flags = if more { libc::MSG_MORE } else { 0 };
+fn send(request: &Request<'_>, submission: &Submission, operation: &mut Operation, data: &[u8]) {
+    let Some(portion) = operation.want_send(data.len() as u64, data.len() as u64) else { return };
+    let parts = [
+        submission.staged.header(portion.header),
+        Span::of(data),
+        Span::of(&ZEROS[..portion.zeros as usize]),
+        submission.staged.trailer(portion.trailer),
+    ];
+    let flags = if portion.more { libc::MSG_MORE } else { 0 };
     operation.send_started();
-    match sys::send_parts(request.socket, parts, flags) {
-        Ok(count) => {
-            operation.sent(count as u64, WAS_COPIED, u64::MAX);
-            count as u64 == length
-        }
+    match sys::send_parts(request.socket, &parts, flags) {
+        Ok(count) => operation.sent(count as u64, WAS_COPIED, u64::MAX),
         Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)) => {
             operation.send_refused();
-            false
         }
-        Err(error) => {
-            operation.send_failed(error.negative());
-            true
-        }
+        Err(error) => operation.send_failed(error.negative()),
     }
 }

@@ -308,20 +308,29 @@ pub fn file_state(fd: RawFd) -> Result<FileState> {
     })
 }
 
-/// The size that is known without asking a server (AT_STATX_DONT_SYNC), so that the ring thread
-/// does not wait for one.
-pub fn size_without_sync(fd: RawFd) -> Result<u64> {
+/// What is known without asking a server (AT_STATX_DONT_SYNC), so that the ring thread does not
+/// wait for one.
+pub fn file_state_without_sync(fd: RawFd) -> Result<FileState> {
     let mut stat = MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     // SAFETY: the path is a valid empty string; statx fills the struct when it succeeds.
-    let done =
-        unsafe { check(libc::statx(fd, c"".as_ptr(), flags, libc::STATX_SIZE, stat.as_mut_ptr())) };
+    let done = unsafe {
+        check(libc::statx(fd, c"".as_ptr(), flags, libc::STATX_BASIC_STATS, stat.as_mut_ptr()))
+    };
     match done {
-        // SAFETY: filled, see above.
-        Ok(_) => Ok(unsafe { stat.assume_init() }.stx_size),
+        Ok(_) => {
+            // SAFETY: filled, see above.
+            let stat = unsafe { stat.assume_init() };
+            let device = libc::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+            Ok(FileState {
+                kind: kind_of(stat.stx_mode.into()),
+                size: stat.stx_size,
+                inode: stat.stx_ino ^ device.rotate_left(32),
+            })
+        }
         // Old kernels and seccomp profiles; EINVAL is how glibc's stand-in for a missing statx
         // takes these flags.
-        Err(Errno(libc::ENOSYS | libc::EPERM | libc::EINVAL)) => Ok(file_state(fd)?.size),
+        Err(Errno(libc::ENOSYS | libc::EPERM | libc::EINVAL)) => file_state(fd),
         Err(error) => Err(error),
     }
 }

@@ -7,8 +7,8 @@ use crate::operation::{Operation, Size};
 use crate::pool::{Lease, Pool};
 use crate::request::{EAGER, EXACT};
 use crate::staging::Staged;
-use crate::submission::FileFacts;
-use crate::sys::{self, FileKind, Mapping, PAGE, Result, Span};
+use crate::submission::{FileFacts, Submission};
+use crate::sys::{self, Errno, FileKind, Mapping, PAGE, Result, Span};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -35,15 +35,19 @@ impl File {
         }
     }
 
+    /// Its size now.  EBADF: it is not the file that submit saw; its number was given to another
+    /// while submit ran.
     pub(super) fn size(&self) -> Result<Size> {
         let fd = sys::number(&self.fd);
-        match self.facts.kind {
-            FileKind::Block => sys::device_size(fd).map(Size::Known),
+        let state = sys::file_state_without_sync(fd)?;
+        if (state.kind, state.inode) != (self.facts.kind, self.facts.inode) {
+            return Err(Errno(libc::EBADF));
+        }
+        match (state.kind, state.size) {
+            (FileKind::Block, _) => sys::device_size(fd).map(Size::Known),
             // Files of /proc and the like say 0 and have more.
-            _ => Ok(match sys::size_without_sync(fd)? {
-                0 => Size::Unknown,
-                size => Size::Known(size),
-            }),
+            (_, 0) => Ok(Size::Unknown),
+            (_, size) => Ok(Size::Known(size)),
         }
     }
 }
@@ -106,6 +110,29 @@ pub(super) struct Job {
 }
 
 impl Job {
+    /// A submission that has arrived.
+    pub(super) fn new(mut submission: Submission, file: Option<File>) -> Job {
+        Job {
+            operation: Operation::new(submission.task, submission.wire, submission.was),
+            id: submission.id,
+            user_data: submission.user_data,
+            cookie: submission.cookie,
+            staged: std::mem::take(&mut submission.staged),
+            file,
+            source: Source::None,
+            reading: None,
+            reserved: None,
+            asked: 0,
+            waits_for_pool: false,
+            lingers: false,
+            unresolved: 0,
+            zero_copy: false,
+            passing: false,
+            may_hold: false,
+            reply: submission.reply.take(),
+        }
+    }
+
     /// EAGER or EXACT: what is read stays until it is sent.
     pub(super) fn is_held(&self) -> bool {
         self.operation.task().flags & (EAGER | EXACT) != 0 && !self.passing

@@ -9,10 +9,10 @@ mod send;
 
 use crate::completions::{Entry, Event as Report};
 use crate::engine::{Engine, Event};
-use crate::operation::{Operation, Phase, Size, WAS_ZEROCOPY};
+use crate::operation::{Phase, Size, WAS_ZEROCOPY};
 use crate::plan::ZeroCopy;
 use crate::pool::{Lease, Pool};
-use crate::request::{EAGER, EXACT, TO_EOF};
+use crate::request::{EXACT, TO_EOF};
 use crate::schedule::{NumberMap, Schedule};
 use crate::shared::Shared;
 use crate::stats::Counters;
@@ -63,6 +63,8 @@ pub(crate) struct Driver<E: Engine> {
     jobs: Slab<Job>,
     by_id: NumberMap<u32>,
     sockets: Vec<Option<Socket>>,
+    /// Cookies of sockets that have been found to be of the right kind.
+    sockets_checked: [u64; SOCKETS_CHECKED],
     schedule: Schedule,
     zero_copies: Slab<ZeroCopyUse>,
     /// Files that operations share, by inode.
@@ -85,6 +87,7 @@ pub(crate) struct Driver<E: Engine> {
 // How much is sent before completions are handed over and new events are looked at.
 const ROUND_SENDS: usize = 32;
 const ROUND_BYTES: u64 = 4 << 20;
+const SOCKETS_CHECKED: usize = 256;
 // From this many descriptors on it is worth a call to find out whether a file is there already.
 const SHARE_FILES_FROM: u32 = 128;
 
@@ -96,6 +99,7 @@ impl<E: Engine> Driver<E> {
             jobs: Slab::new(),
             by_id: NumberMap::default(),
             sockets: Vec::new(),
+            sockets_checked: [0; SOCKETS_CHECKED],
             schedule: Schedule::default(),
             zero_copies: Slab::new(),
             files: NumberMap::default(),
@@ -134,56 +138,72 @@ impl<E: Engine> Driver<E> {
     /// Takes a submission and the ring thread's copies of its descriptors.
     pub fn accept(
         &mut self,
-        mut submission: Submission,
-        fd: Option<OwnedFd>,
+        submission: Submission,
+        socket: Option<OwnedFd>,
         file: Option<OwnedFd>,
     ) {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
-        let wants_file = submission.file.is_some();
-        let complete = fd.is_some() && file.is_some() == wants_file;
-        let cookie = submission.cookie;
-        let mut job = Job {
-            operation: Operation::new(submission.task, submission.wire, submission.was),
-            id: submission.id,
-            user_data: submission.user_data,
-            cookie,
-            staged: std::mem::take(&mut submission.staged),
-            file: file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts)),
-            source: Source::None,
-            reading: None,
-            reserved: None,
-            asked: 0,
-            waits_for_pool: false,
-            lingers: false,
-            unresolved: 0,
-            zero_copy: false,
-            passing: false,
-            may_hold: false,
-            reply: submission.reply.take(),
-        };
-        let Some(fd) = fd.filter(|_| complete) else {
+        let missing = socket.is_none() || file.is_some() != submission.file.is_some();
+        match socket {
             // The table was full after all, and the kernel dropped them.
-            self.shared.give_descriptors(1 + u32::from(wants_file) - u32::from(job.file.is_some()));
-            job.operation.fail(-libc::EMFILE);
-            self.shared.leave_bucket(cookie);
-            self.release(&mut job);
-            self.report_done(job);
-            return;
-        };
+            _ if missing => self.refuse(submission, -libc::EMFILE),
+            Some(fd) if self.is_other_socket(submission.cookie, &fd) => {
+                self.refuse(submission, -libc::EBADF);
+            }
+            Some(fd) => self.enqueue(submission, fd, file),
+            None => {}
+        }
+    }
+
+    // While submit ran, the number was given to something else than what it looked at.  Where there
+    // is an entry already, it is the entry's socket that is used.
+    fn is_other_socket(&mut self, cookie: u64, fd: &OwnedFd) -> bool {
+        if self.schedule.find(cookie).is_some() {
+            return false;
+        }
+        let fd = sys::number(fd);
+        if sys::socket_cookie(fd) != Ok(cookie) {
+            return true;
+        }
+        let place = cookie as usize % SOCKETS_CHECKED;
+        if self.sockets_checked[place] != cookie {
+            if sys::socket_type(fd) != Ok(libc::SOCK_STREAM) || sys::is_listening(fd) != Ok(false) {
+                return true;
+            }
+            self.sockets_checked[place] = cookie;
+        }
+        false
+    }
+
+    fn refuse(&mut self, submission: Submission, status: i32) {
+        self.shared.give_descriptors(submission.descriptor_count());
+        let mut job = Job::new(submission, None);
+        job.operation.fail(status);
+        self.release(&mut job);
+        if job.operation.is_cut() {
+            self.shared.record_cut(job.cookie);
+        }
+        self.shared.leave_bucket(job.cookie);
+        self.report_done(job);
+    }
+
+    fn enqueue(&mut self, submission: Submission, fd: OwnedFd, file: Option<OwnedFd>) {
+        let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
+        let (front, held_back) = (submission.front, submission.held_back);
+        let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
         let socket = self.open_socket(cookie, fd);
-        let (id, flags) = (job.id, job.operation.task().flags);
-        let slot = self.jobs.insert(job);
+        let slot = self.jobs.insert(Job::new(submission, file));
         self.by_id.insert(id, slot as u32);
-        self.schedule.enqueue(socket, slot, submission.front);
+        self.schedule.enqueue(socket, slot, front);
         self.place(slot);
-        if let Some(at) = submission.deadline {
+        if let Some(at) = deadline {
             self.timers.set(at, (id, slot as u32, Alarm::Deadline));
         }
-        if submission.held_back {
+        if held_back {
             self.schedule.park(socket);
         }
         self.schedule.ready(socket);
-        if flags & (EAGER | EXACT) != 0 && !submission.held_back {
+        if self.jobs[slot].is_held() && !held_back {
             self.begin(slot);
             self.read_ahead(slot);
             self.settle(slot);

@@ -546,7 +546,9 @@ pub unsafe extern "C" fn snapsend_cancel_socket(ctx: *mut snapsend_t, socket_fd:
     call_on(ctx, |context| context.cancel_socket(socket_fd).map(|count| count as c_int))
 }
 
-/// Does the whole operation on the calling thread if it can be done without waiting.
+/// Does the whole operation on the calling thread if it can be done without waiting.  As with
+/// send(2), the descriptors must stay what they are while the call runs; what it queues has copies
+/// of its own.
 ///
 /// 1: done, *completion is its DONE and none comes through poll.  0: queued as by submit,
 /// completion->id says under which id (what already went out counts).  -errno: as submit;
@@ -584,7 +586,8 @@ pub unsafe extern "C" fn snapsend_try_send(
 
 /// Submits and waits, through any signals; the completion goes to the caller alone.  Returns 0
 /// when *completion is filled (look at its status), -errno as submit when the operation was not
-/// accepted.  Another thread can end it with snapsend_cancel_socket().
+/// accepted.  Another thread can end it with snapsend_cancel_socket().  Descriptors as for
+/// snapsend_try_send().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn snapsend_send(
     ctx: *mut snapsend_t,
