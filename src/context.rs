@@ -4,7 +4,7 @@
 
 use crate::completions::{Completion, Entry, Event, Reply};
 use crate::inline;
-use crate::operation::{Task, WAS_INLINE};
+use crate::operation::{Operation, Task, WAS_INLINE};
 use crate::options::{Options, Settings};
 use crate::request::Request;
 use crate::shared::Shared;
@@ -222,19 +222,17 @@ impl Context {
             id: 0,
             cookie,
             user_data: request.user_data,
-            task: Task {
+            operation: Operation::new(Task {
                 header: staged.header_length(),
                 trailer: staged.trailer_length(),
                 offset: request.offset,
                 length: request.length,
                 flags: request.flags,
-            },
+            }),
             staged,
             file,
             deadline: (request.timeout_ms > 0).then(|| Instant::now() + timeout),
             reply: None,
-            wire: 0,
-            was: 0,
             front: false,
             held_back: false,
         })
@@ -484,15 +482,14 @@ impl Context {
             self.let_go(cookie);
             return None;
         }
-        let operation = self.scratch.with(|scratch| inline::run(request, submission, scratch));
+        self.scratch.with(|scratch| inline::run(request, submission, scratch));
+        let operation = &submission.operation;
         let counters = &shared.counters;
         Counters::add(&counters.bytes_inline, operation.range_sent());
         Counters::add(&counters.bytes_copied, operation.range_sent());
         Counters::add(&counters.file_bytes, operation.range_sent());
         Counters::add(&counters.wire_bytes, operation.wire());
         let Some(status) = operation.ended() else {
-            submission.wire = operation.wire();
-            submission.was = operation.was();
             submission.front = true;
             return None;
         };

@@ -5,7 +5,7 @@
 
 use crate::operation::{Operation, Size, WAS_COPIED};
 use crate::request::{EXACT, Request};
-use crate::staging::ZEROS;
+use crate::staging::{Staged, ZEROS};
 use crate::submission::Submission;
 use crate::sys::{self, Errno, FileKind, Span};
 use std::sync::Mutex;
@@ -56,19 +56,18 @@ pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> boo
 
 /// Does what one read and one send can do without waiting; whether that was all, the operation
 /// tells.  One of each, because each looks the caller's descriptor up anew.
-pub(crate) fn run(request: &Request<'_>, submission: &Submission, scratch: &mut [u8]) -> Operation {
-    let mut operation = Operation::new(submission.task, 0, 0);
+pub(crate) fn run(request: &Request<'_>, submission: &mut Submission, scratch: &mut [u8]) {
+    let Submission { operation, staged, .. } = submission;
     operation.start(match submission.file {
         None => Size::NoFile,
         Some(file) => Size::Known(file.size),
     });
     if operation.ended().is_none() {
-        if let Some(filled) = fill(request, &mut operation, scratch) {
-            send(request, submission, &mut operation, &scratch[..filled]);
+        if let Some(filled) = fill(request, operation, scratch) {
+            send(request, staged, operation, &scratch[..filled]);
         }
         operation.forget_held();
     }
-    operation
 }
 
 // Reads the whole range.  None: not in one go, or not without waiting.
@@ -84,13 +83,13 @@ fn fill(request: &Request<'_>, operation: &mut Operation, scratch: &mut [u8]) ->
     (count == wanted).then_some(count)
 }
 
-fn send(request: &Request<'_>, submission: &Submission, operation: &mut Operation, data: &[u8]) {
+fn send(request: &Request<'_>, staged: &Staged, operation: &mut Operation, data: &[u8]) {
     let Some(portion) = operation.want_send(data.len() as u64, data.len() as u64) else { return };
     let parts = [
-        submission.staged.header(portion.header),
+        staged.header(portion.header),
         Span::of(data),
         Span::of(&ZEROS[..portion.zeros as usize]),
-        submission.staged.trailer(portion.trailer),
+        staged.trailer(portion.trailer),
     ];
     let flags = if portion.more { libc::MSG_MORE } else { 0 };
     operation.send_started();

@@ -5,7 +5,7 @@
 //! the socket has taken it; all other positions follow from it.
 #![forbid(unsafe_code)]
 
-use crate::request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, TO_EOF, ZERO_PAD};
+use crate::request::{EXACT, MORE, NOTIFY_SNAPSHOT, TO_EOF, ZERO_PAD};
 
 /// Some file data was copied into socket buffers.
 pub const WAS_COPIED: u32 = 1 << 0;
@@ -94,22 +94,20 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// A new one, of which `wire` bytes have been sent already by the calling thread.
-    pub fn new(task: Task, wire: u64, was: u32) -> Operation {
-        let mut operation = Operation {
+    /// A new one.
+    pub fn new(task: Task) -> Operation {
+        Operation {
             task,
             phase: Phase::Queued,
             range: task.length,
             file_length: task.length,
             held: 0,
-            wire,
+            wire: 0,
             reading: false,
             sending: false,
             snapshot_told: false,
-            was,
-        };
-        operation.held = operation.range_sent();
-        operation
+            was: 0,
+        }
     }
 
     /// Looks at the file's size, once, before anything else.
@@ -125,6 +123,14 @@ impl Operation {
                 }
             }
             Size::Unknown => {}
+        }
+        self.finish_when_complete();
+    }
+
+    /// Goes on, in another thread, where the first left off: the file may have changed.
+    pub fn resume(&mut self, size: Size) {
+        if let (Size::Known(size), true) = (size, self.range_sent() < self.file_length) {
+            self.short(size.saturating_sub(self.task.offset));
         }
         self.finish_when_complete();
     }
@@ -224,7 +230,14 @@ impl Operation {
                 portion.trailer = (trailer_sent, self.task.trailer - trailer_sent);
             }
         }
-        portion.more = self.task.flags & MORE != 0 || self.wire + portion.len() < self.total();
+        // Of an unknown length nothing tells whether more follows; data held back for what does not
+        // come would be late.
+        let follows = if self.range == TO_EOF {
+            self.task.trailer > 0
+        } else {
+            self.wire + portion.len() < self.total()
+        };
+        portion.more = self.task.flags & MORE != 0 || follows;
         (portion.len() > 0).then_some(portion)
     }
 
@@ -295,11 +308,9 @@ impl Operation {
     }
 
     /// Whether the whole range has been snapshotted and this has not been said yet, though it
-    /// was asked for.  True once.
-    pub fn take_snapshot_event(&mut self) -> bool {
-        // Without EAGER or EXACT what is held may be given up and read again: only what the socket
-        // has taken counts.
-        let keeps = self.task.flags & (EAGER | EXACT) != 0;
+    /// was asked for.  True once.  `keeps`: what is held stays until it is sent; otherwise it may
+    /// be given up and read again, and only what the socket has taken counts.
+    pub fn take_snapshot_event(&mut self, keeps: bool) -> bool {
         let snapshotted = if keeps { self.held.max(self.range_sent()) } else { self.range_sent() };
         let due = self.task.flags & NOTIFY_SNAPSHOT != 0
             && !self.snapshot_told

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::{Completion, Reply};
-use crate::operation::Task;
+use crate::operation::Operation;
 use crate::staging::Staged;
 use crate::sys::{Errno, FileKind, Result};
 use crossbeam_channel::Receiver;
@@ -29,14 +29,12 @@ pub(crate) struct Submission {
     pub id: u64,
     pub cookie: u64,
     pub user_data: u64,
-    pub task: Task,
+    /// Begun already if the calling thread has sent a part.
+    pub operation: Operation,
     pub staged: Staged,
     pub file: Option<FileFacts>,
     pub deadline: Option<Instant>,
     pub reply: Option<Arc<Reply<Result<Completion>>>>,
-    /// Sent already by the calling thread.
-    pub wire: u64,
-    pub was: u32,
     /// It goes ahead of those that were held back for it.
     pub front: bool,
     /// A calling thread was sending on the socket: wait until it lets go.

@@ -37,7 +37,8 @@ impl<E: Engine> Driver<E> {
         if job.is_held() {
             self.read_ahead(slot);
             let job = &mut self.jobs[slot];
-            if !job.waits_for_pool || job.operation.task().flags & EXACT != 0 {
+            let exact = job.operation.task().flags & EXACT != 0;
+            if exact || !job.waits_for_pool || job.operation.is_reading() {
                 return;
             }
             job.passing = true;
@@ -107,6 +108,14 @@ impl<E: Engine> Driver<E> {
         };
         if !self.reserve(slot) {
             return self.wait_for_pool(slot);
+        }
+        let mut length = length;
+        if let Some(reserved) = self.jobs[slot].reserved {
+            if at >= reserved {
+                // A file that does not tell its size has more than EXACT takes.
+                return self.jobs[slot].operation.fail(-libc::EMSGSIZE);
+            }
+            length = length.min(reserved - at);
         }
         let mut place = self.rest_of_lease(slot, at, length);
         place = place.or_else(|| self.lease_for(slot, at, length));

@@ -83,6 +83,8 @@ pub(super) enum Source {
 /// One operation in flight and all it holds.
 pub(super) struct Job {
     pub(super) operation: Operation,
+    /// The ring thread has looked at the file.
+    pub(super) begun: bool,
     pub(super) id: u64,
     pub(super) user_data: u64,
     pub(super) cookie: u64,
@@ -113,7 +115,8 @@ impl Job {
     /// A submission that has arrived.
     pub(super) fn new(mut submission: Submission, file: Option<File>) -> Job {
         Job {
-            operation: Operation::new(submission.task, submission.wire, submission.was),
+            operation: submission.operation.clone(),
+            begun: false,
             id: submission.id,
             user_data: submission.user_data,
             cookie: submission.cookie,

@@ -374,6 +374,9 @@ impl<E: Engine> Driver<E> {
             return 0;
         }
         self.begin(slot);
+        if self.jobs[slot].operation.is_sending() {
+            return 0;
+        }
         let mut bytes = 0;
         if !self.send_next(socket, slot, &mut bytes) && self.jobs[slot].operation.needs_data() {
             self.find_data(socket, slot);
@@ -385,17 +388,19 @@ impl<E: Engine> Driver<E> {
 
     fn begin(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        if job.operation.phase() != Phase::Queued {
+        if std::mem::replace(&mut job.begun, true)
+            || matches!(job.operation.phase(), Phase::Ending(_))
+        {
             return;
         }
         if self.shared.is_behind_cut(job.cookie, job.id) {
             job.operation.fail(-libc::ECANCELED);
             return;
         }
-        match job.file.as_ref().map(File::size) {
-            None => job.operation.start(Size::NoFile),
-            Some(Ok(size)) => job.operation.start(size),
-            Some(Err(error)) => job.operation.fail(error.negative()),
+        match (job.file.as_ref().map_or(Ok(Size::NoFile), File::size), job.operation.phase()) {
+            (Err(error), _) => job.operation.fail(error.negative()),
+            (Ok(size), Phase::Queued) => job.operation.start(size),
+            (Ok(size), _) => job.operation.resume(size),
         }
         let exact = job.operation.task().flags & EXACT != 0;
         let range = job.operation.file_length();
@@ -472,7 +477,7 @@ impl<E: Engine> Driver<E> {
     // the kernel any more.
     fn settle(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        if job.reply.is_none() && job.operation.take_snapshot_event() {
+        if job.reply.is_none() && job.operation.take_snapshot_event(job.is_held()) {
             let completion = job.completion(0, Report::Snapshot);
             self.outbox.push(Entry { completion, cut: None });
         }
