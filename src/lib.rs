@@ -11,6 +11,8 @@ mod engine;
 #[allow(unsafe_code)]
 pub mod ffi;
 mod inline;
+#[cfg(test)]
+mod model;
 mod operation;
 mod options;
 mod plan;

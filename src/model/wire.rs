@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a simulated socket has taken: not the bytes, but which byte of what each of them is.
+#![forbid(unsafe_code)]
+
+/// What a byte on the wire is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    Header,
+    /// Of the range, as the file has it.
+    File,
+    /// Of the range, but a zero: a mapping shows zeros between the end of the file and that of
+    /// its page.
+    Hole,
+    /// Of the range, a zero put there on purpose.
+    Padding,
+    Trailer,
+}
+
+/// Bytes `from..from + length` of a part.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Run {
+    pub(super) part: Part,
+    pub(super) from: u64,
+    pub(super) length: u64,
+}
+
+/// All bytes in the order in which they went.
+#[derive(Default, Debug)]
+pub(super) struct Wire {
+    runs: Vec<Run>,
+}
+
+impl Wire {
+    /// Adds bytes.
+    pub(super) fn put(&mut self, part: Part, from: u64, length: u64) {
+        match self.runs.last_mut() {
+            _ if length == 0 => {}
+            Some(last) if last.part == part && last.from + last.length == from => {
+                last.length += length;
+            }
+            _ => self.runs.push(Run { part, from, length }),
+        }
+    }
+
+    /// How many bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.runs.iter().map(|run| run.length).sum()
+    }
+
+    /// How many of these parts.
+    pub(super) fn count(&self, parts: &[Part]) -> u64 {
+        self.runs.iter().filter(|run| parts.contains(&run.part)).map(|run| run.length).sum()
+    }
+
+    /// How many of the range.
+    pub(super) fn range(&self) -> u64 {
+        self.count(&[Part::File, Part::Hole, Part::Padding])
+    }
+
+    /// Panics unless it is a beginning of header, range and trailer of these lengths, without a
+    /// gap or a repetition; no byte of the file's behind padding.
+    pub(super) fn check(&self, header: u64, range: u64, trailer: u64) {
+        let (mut at, mut padded) = (0, false);
+        for run in &self.runs {
+            let (before, length) = match run.part {
+                Part::Header => (0, header),
+                Part::Trailer => (header.saturating_add(range), trailer),
+                _ => (header, range),
+            };
+            assert_eq!(before.saturating_add(run.from), at, "out of order: {self:?}");
+            assert!(run.from + run.length <= length, "beyond its part: {self:?}");
+            assert!(!(padded && run.part == Part::File), "data behind padding: {self:?}");
+            padded |= run.part == Part::Padding;
+            at += run.length;
+        }
+    }
+}
