@@ -27,9 +27,9 @@ log=$tree/log
 killed=0
 bad=0
 
-# The model tests of a part, but for those of known mistakes, which fail anyway.
+# The model tests of a part.
 model_tests() {
-	(cd "$tree" && timeout 300 cargo test --release --quiet --lib "$1" -- --skip known_bug) \
+	(cd "$tree" && timeout 300 cargo test --release --quiet --lib "$1") \
 		>"$log" 2>&1
 }
 

@@ -99,7 +99,8 @@ impl<E: Engine> Driver<E> {
         let chunk = self.shared.settings.chunk_bytes.min(self.pool.lease_max() / 2).max(PAGE);
         let job = &mut self.jobs[slot];
         let held = job.is_held();
-        if held && !job.may_hold {
+        // A window at hand goes first, and what is read must not take its place.
+        if held && !job.may_hold || matches!(job.source, Source::Window(_)) {
             return;
         }
         let ahead = if held { u64::MAX } else { 1 };

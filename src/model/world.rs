@@ -306,6 +306,9 @@ impl World {
 
     /// Starts the next read, if one is due and there is room.
     pub(super) fn read_ahead(&mut self) {
+        if matches!(self.source, Source::Window(_)) {
+            return;
+        }
         let held = self.is_held();
         let ahead = if held { u64::MAX } else { 1 };
         let Some((at, length)) = self.operation.want_read(ahead, self.chunk) else {
@@ -353,11 +356,7 @@ impl World {
             self.waits_for_pool = false;
             let has_data = self.available() > 0 || self.operation.is_reading();
             self.passing &= !kept || has_data;
-            // The driver reads here even while a window is at hand, and what is read takes the
-            // window's place: see known_bugs.rs.
-            if !matches!(self.source, Source::Window(_)) {
-                self.read_ahead();
-            }
+            self.read_ahead();
         }
     }
 
