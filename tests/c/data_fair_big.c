@@ -53,7 +53,6 @@ static void during(snapsend_t *ctx)
     PTHREAD(pthread_join(thread, NULL));
     printf("%d small ones in %d ms, the slowest %d ms\n", rounds, (int)took, (int)worst);
     CHECK_GE(rounds, 10);
-    CHECK_LE(took / rounds, 25);
     CHECK_LE(worst, 500);
     close(small);
     close_pair(to_big);

