@@ -357,6 +357,11 @@ impl Operation {
         matches!(self.phase, Phase::Ending(status) if status < 0) && self.wire > 0
     }
 
+    /// Whether header and trailer are not needed any more.
+    pub fn has_sent_staged(&self) -> bool {
+        self.task.trailer == 0 && self.wire >= u64::from(self.task.header)
+    }
+
     /// Bytes of the range, padding included, that the socket has taken.
     pub fn range_sent(&self) -> u64 {
         self.wire.saturating_sub(u64::from(self.task.header)).min(self.range)

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Zeros to send as padding.
 pub static ZEROS: [u8; PADDING_MAX as usize] = [0; PADDING_MAX as usize];
 
-const SMALL: usize = 512;
+const SMALL: usize = 256;
 const SMALL_KEPT: usize = 256;
 
 /// A header and a trailer, one behind the other.
@@ -45,6 +45,9 @@ impl Staged {
     }
 
     fn span(&self, from: u32, length: u32) -> Span {
+        if length == 0 {
+            return Span::of(&[]);
+        }
         let bytes = self.bytes.as_deref().unwrap_or_default();
         Span::of(&bytes[from as usize..(from + length) as usize])
     }

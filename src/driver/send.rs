@@ -116,6 +116,10 @@ impl<E: Engine> Driver<E> {
             let in_file = job.available_in_file();
             job.operation.sent(result as u64, WAS_COPIED, in_file);
             let file_bytes = job.operation.range_sent() - before;
+            if job.operation.has_sent_staged() {
+                // A slow peer may keep the rest waiting for long.
+                self.shared.staging.release(std::mem::take(&mut job.staged));
+            }
             let is_full = (result as u64) < job.asked && job.operation.ended().is_none();
             let counters = &self.shared.counters;
             Counters::add(&counters.wire_bytes, result as u64);
