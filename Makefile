@@ -3,12 +3,14 @@
 #   make        the library: target/release/libsnapsend.so and .a, include/snapsend.h
 #   make demo   the main job on real files, in a few seconds
 #   make test   every test
-#   make load   1,000 connections for 30 seconds (SECONDS=n), every byte checked
+#   make load   1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
+#   make bench  the library beside sendfile, splice and others (BENCH="--quick ..." for its options)
 
 CARGO ?= cargo
 LOAD_SECONDS ?= 30
+BENCH ?= --quick
 
-.PHONY: all library examples demo test load clean
+.PHONY: all library examples demo test load bench clean
 
 all: library examples
 
@@ -23,6 +25,10 @@ demo: examples
 
 load: examples
 	demo/load.sh $(LOAD_SECONDS)
+
+bench: library
+	$(MAKE) -C benches
+	target/benches/bench $(BENCH)
 
 test: examples
 	tests/run

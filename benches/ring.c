@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The two io_uring ways, by raw system calls: one thread, one ring that questions, files and sockets all
+ * go through, requests linked where one follows from the other.
+ *
+ *	uring_splice   SPLICE from the file into a pipe, linked to SPLICE from there to the socket
+ *	uring_zc       READ_FIXED into a pool of registered huge pages, linked to SEND_ZC from there
+ */
+#include "bench.h"
+
+#include <linux/io_uring.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define ENTRIES    4096u
+#define CHAIN_MAX  4u              /* most requests that are made together */
+#define POOL_SIZE  (64 * MIB)
+#define SLOTS      2u              /* buffers of a connection: one is read into while the other is sent */
+
+/* Not in all headers. */
+#define ZC_REPORT_USAGE (1u << 3)
+
+/* ---- the ring ------------------------------------------------------------------------------ */
+
+static struct {
+	int fd;
+	unsigned *sq_head, *sq_tail, *sq_array, sq_mask;
+	unsigned *cq_head, *cq_tail, cq_mask;
+	struct io_uring_sqe *sqes;
+	struct io_uring_cqe *cqes;
+	unsigned tail, unsubmitted;
+} ring;
+
+static const struct setup *setup;
+static struct shared *shared;
+
+static void *map_ring(size_t size, uint64_t offset)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring.fd, (off_t)offset);
+
+	if (p == MAP_FAILED)
+		fail(shared, "server: mapping the ring: %s", strerror(errno));
+	return p;
+}
+
+static void make_ring(void)
+{
+	struct io_uring_params params = {
+		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+		.cq_entries = 4 * ENTRIES,
+	};
+	char *sq, *cq;
+
+	ring.fd = (int)syscall(SYS_io_uring_setup, ENTRIES, &params);
+	if (ring.fd < 0 && errno == EINVAL) { /* before Linux 6.1 */
+		params = (struct io_uring_params){ .flags = IORING_SETUP_CQSIZE, .cq_entries = 4 * ENTRIES };
+		ring.fd = (int)syscall(SYS_io_uring_setup, ENTRIES, &params);
+	}
+	if (ring.fd < 0)
+		skip(shared, "io_uring: %s", strerror(errno));
+	sq = map_ring(params.sq_off.array + params.sq_entries * sizeof(unsigned), IORING_OFF_SQ_RING);
+	cq = map_ring(params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
+	ring.sqes = map_ring(params.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
+	ring.sq_head = (unsigned *)(sq + params.sq_off.head);
+	ring.sq_tail = (unsigned *)(sq + params.sq_off.tail);
+	ring.sq_array = (unsigned *)(sq + params.sq_off.array);
+	ring.sq_mask = params.sq_entries - 1;
+	ring.cq_head = (unsigned *)(cq + params.cq_off.head);
+	ring.cq_tail = (unsigned *)(cq + params.cq_off.tail);
+	ring.cqes = (struct io_uring_cqe *)(cq + params.cq_off.cqes);
+	ring.cq_mask = params.cq_entries - 1;
+	ring.tail = *ring.sq_tail;
+}
+
+static void enter(unsigned wait)
+{
+	int r;
+
+	__atomic_store_n(ring.sq_tail, ring.tail, __ATOMIC_RELEASE);
+	r = (int)syscall(SYS_io_uring_enter, ring.fd, ring.unsubmitted, wait, IORING_ENTER_GETEVENTS, NULL, 0);
+	if (r < 0 && errno != EINTR && errno != EAGAIN && errno != EBUSY)
+		fail(shared, "server: io_uring_enter: %s", strerror(errno));
+	if (r > 0)
+		ring.unsubmitted -= (unsigned)r;
+}
+
+/* A chain must go in by one call. */
+static void make_room(unsigned count)
+{
+	while (ring.tail - __atomic_load_n(ring.sq_head, __ATOMIC_ACQUIRE) + count > ring.sq_mask + 1)
+		enter(0);
+}
+
+static struct io_uring_sqe *request(unsigned op, int fd, uint64_t user_data)
+{
+	unsigned slot = ring.tail++ & ring.sq_mask;
+	struct io_uring_sqe *sqe = &ring.sqes[slot];
+
+	memset(sqe, 0, sizeof(*sqe));
+	ring.sq_array[slot] = slot;
+	ring.unsubmitted++;
+	sqe->opcode = (uint8_t)op;
+	sqe->fd = fd;
+	sqe->user_data = user_data;
+	return sqe;
+}
+
+/* ---- connections --------------------------------------------------------------------------- */
+
+enum { CONTROL, QUESTION, HEADER, TO_PIPE, TO_SOCKET, READ, SEND };
+
+struct slot {
+	enum { FREE, READING, READY, SENDING } state;
+	bool linked;               /* the send has been made together with the read */
+	uint32_t buffer;
+	size_t want;               /* of the file's data */
+	size_t from, until;        /* what is to be sent, in the buffer */
+};
+
+struct peer {
+	struct connection *c;
+	struct question question;
+	unsigned pending;          /* completions of the chain that have not come */
+	uint64_t in_pipe;
+	struct slot slots[SLOTS];
+	unsigned next_read, next_send;
+	bool waiting;              /* for a buffer */
+	struct peer *next_waiting;
+};
+
+static struct peer *peers;
+static size_t pipe_size;
+
+static uint64_t mark(const struct peer *p, unsigned kind, unsigned slot, uint32_t buffer)
+{
+	return (uint64_t)p->c->index << 32 | (uint64_t)buffer << 16 | slot << 8 | kind;
+}
+
+static void wait_for_question(struct peer *p)
+{
+	struct io_uring_sqe *sqe;
+
+	make_room(1);
+	sqe = request(IORING_OP_RECV, p->c->fd, mark(p, QUESTION, 0, 0));
+	sqe->addr = (uintptr_t)&p->question;
+	sqe->len = sizeof(p->question);
+	sqe->msg_flags = MSG_WAITALL;
+}
+
+static void check_result(const char *what, int result)
+{
+	if (result < 0 && !atomic_load(&shared->stopping))
+		fail(shared, "server: %s: %s", what, strerror(-result));
+}
+
+/* ---- uring_splice -------------------------------------------------------------------------- */
+
+/* The sockets are blocking: these run on io_uring's threads, which may sleep. */
+static void splice_chain(struct peer *p)
+{
+	struct connection *c = p->c;
+	struct io_uring_sqe *sqe;
+	uint64_t length = p->in_pipe;
+
+	make_room(CHAIN_MAX);
+	p->pending = 0;
+	if (c->header_left > 0) {
+		sqe = request(IORING_OP_SEND, c->fd, mark(p, HEADER, 0, 0));
+		sqe->addr = (uintptr_t)&c->header;
+		sqe->len = sizeof(c->header);
+		sqe->msg_flags = MSG_MORE | MSG_WAITALL | MSG_NOSIGNAL;
+		sqe->flags = IOSQE_IO_LINK;
+		c->header_left = 0;
+		p->pending++;
+	}
+	if (length == 0) {
+		length = smaller(c->left, pipe_size);
+		sqe = request(IORING_OP_SPLICE, c->pipe[1], mark(p, TO_PIPE, 0, 0));
+		sqe->splice_fd_in = c->file_fd;
+		sqe->splice_off_in = c->offset;
+		sqe->off = UINT64_MAX;
+		sqe->len = (uint32_t)length;
+		sqe->flags = IOSQE_IO_LINK;
+		p->pending++;
+	}
+	sqe = request(IORING_OP_SPLICE, c->fd, mark(p, TO_SOCKET, 0, 0));
+	sqe->splice_fd_in = c->pipe[0];
+	sqe->splice_off_in = UINT64_MAX;
+	sqe->off = UINT64_MAX;
+	sqe->len = (uint32_t)length;
+	sqe->splice_flags = length < c->left && setup->workload != BULK ? SPLICE_F_MORE : 0;
+	p->pending++;
+}
+
+static void splice_event(struct peer *p, unsigned kind, int result)
+{
+	struct connection *c = p->c;
+
+	p->pending--;
+	/* After a short splice into the pipe the other one is cancelled: it is made again below. */
+	if (result != -ECANCELED)
+		check_result(kind == HEADER ? "send" : kind == TO_PIPE ? "splice to the pipe" : "splice to the socket",
+			     result);
+	if (kind == TO_PIPE && result > 0) {
+		p->in_pipe += (uint64_t)result;
+		c->offset += (uint64_t)result;
+		c->left -= (uint64_t)result;
+	} else if (kind == TO_SOCKET && result > 0) {
+		p->in_pipe -= (uint64_t)result;
+	}
+	if (p->pending > 0 || atomic_load(&shared->stopping))
+		return;
+	if (p->in_pipe > 0 || c->left > 0 || take_next(setup, shared, c))
+		splice_chain(p);
+	else
+		wait_for_question(p);
+}
+
+/* ---- uring_zc ------------------------------------------------------------------------------ */
+
+static struct {
+	char *memory;
+	size_t chunk, stride;      /* of data, and of a buffer: a page in front has the header at its end */
+	uint32_t count;
+	uint32_t *free, free_count;
+	uint32_t *notices;         /* by buffer: sends that the kernel has not let go of */
+	bool *finished;            /* by buffer: nothing of it is left to send */
+	struct peer *first_waiting, **last_waiting;
+} pool = { .last_waiting = &pool.first_waiting };
+
+static void make_pool(void)
+{
+	struct iovec all;
+
+	pool.chunk = (size_t)smaller(setup->size, MIB);
+	if (setup->cold > 0)
+		pool.chunk = MIB;
+	pool.stride = pool.chunk + PAGE;
+	pool.count = (uint32_t)(POOL_SIZE / pool.stride);
+	if (pool.count > UINT16_MAX)
+		pool.count = UINT16_MAX;
+	pool.memory = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	if (pool.memory == MAP_FAILED) { /* none set aside: transparent ones */
+		uintptr_t start;
+
+		pool.memory = mmap(NULL, POOL_SIZE + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (pool.memory == MAP_FAILED)
+			fail(shared, "server: no memory");
+		start = ((uintptr_t)pool.memory + 2 * MIB - 1) & ~(uintptr_t)(2 * MIB - 1);
+		pool.memory = (char *)start;
+		madvise(pool.memory, POOL_SIZE, MADV_HUGEPAGE);
+	}
+	memset(pool.memory, 0, POOL_SIZE);
+	all = (struct iovec){ pool.memory, POOL_SIZE };
+	if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &all, 1) < 0)
+		skip(shared, "registering buffers: %s", strerror(errno));
+	pool.free = calloc(pool.count, sizeof(*pool.free));
+	pool.notices = calloc(pool.count, sizeof(*pool.notices));
+	pool.finished = calloc(pool.count, sizeof(*pool.finished));
+	if (pool.free == NULL || pool.notices == NULL || pool.finished == NULL)
+		fail(shared, "server: no memory");
+	while (pool.free_count < pool.count) {
+		pool.free[pool.free_count] = pool.count - 1 - pool.free_count;
+		pool.free_count++;
+	}
+}
+
+static char *bytes_of(uint32_t buffer)
+{
+	return pool.memory + buffer * pool.stride;
+}
+
+static void request_read(struct peer *p, unsigned index)
+{
+	struct slot *s = &p->slots[index];
+	struct io_uring_sqe *sqe = request(IORING_OP_READ_FIXED, p->c->file_fd, mark(p, READ, index, s->buffer));
+
+	sqe->addr = (uintptr_t)(bytes_of(s->buffer) + PAGE);
+	sqe->len = (uint32_t)s->want;
+	sqe->off = p->c->offset;
+	sqe->flags = s->linked ? IOSQE_IO_LINK : 0;
+}
+
+static void request_send(struct peer *p, unsigned index, bool zerocopy)
+{
+	struct slot *s = &p->slots[index];
+	struct io_uring_sqe *sqe = request(zerocopy ? IORING_OP_SEND_ZC : IORING_OP_SEND, p->c->fd,
+					   mark(p, SEND, index, s->buffer));
+
+	sqe->addr = (uintptr_t)(bytes_of(s->buffer) + s->from);
+	sqe->len = (uint32_t)(s->until - s->from);
+	sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
+	if (zerocopy) {
+		sqe->ioprio = IORING_RECVSEND_FIXED_BUF | ZC_REPORT_USAGE;
+		sqe->buf_index = 0;
+	}
+}
+
+static void advance(struct peer *p);
+
+static void let_go(uint32_t buffer)
+{
+	struct peer *p = pool.first_waiting;
+
+	if (!pool.finished[buffer] || pool.notices[buffer] > 0)
+		return;
+	pool.finished[buffer] = false;
+	pool.free[pool.free_count++] = buffer;
+	if (p == NULL)
+		return;
+	pool.first_waiting = p->next_waiting;
+	if (pool.first_waiting == NULL)
+		pool.last_waiting = &pool.first_waiting;
+	p->waiting = false;
+	advance(p);
+}
+
+static void wait_for_buffer(struct peer *p)
+{
+	if (p->waiting)
+		return;
+	p->waiting = true;
+	p->next_waiting = NULL;
+	*pool.last_waiting = p;
+	pool.last_waiting = &p->next_waiting;
+}
+
+/* Reads into the next slot if it is free and something is left to read. */
+static bool start_read(struct peer *p)
+{
+	struct connection *c = p->c;
+	struct slot *s = &p->slots[p->next_read];
+	bool alone = true;
+
+	if (s->state != FREE || (c->left == 0 && !take_next(setup, shared, c)))
+		return false;
+	if (pool.free_count == 0) {
+		wait_for_buffer(p);
+		return false;
+	}
+	for (unsigned i = 0; i < SLOTS; i++)
+		alone = alone && (p->slots[i].state == FREE);
+	s->state = READING;
+	s->linked = alone;
+	s->buffer = pool.free[--pool.free_count];
+	s->want = (size_t)smaller(c->left, pool.chunk);
+	s->from = PAGE - c->header_left;
+	s->until = PAGE + s->want;
+	memcpy(bytes_of(s->buffer) + s->from, &c->header, c->header_left);
+	c->header_left = 0;
+	make_room(CHAIN_MAX);
+	request_read(p, p->next_read);
+	if (s->linked)
+		request_send(p, p->next_read, true);
+	c->left -= s->want;
+	p->next_read = (p->next_read + 1) % SLOTS;
+	c->offset += s->want;
+	return true;
+}
+
+static void advance(struct peer *p)
+{
+	struct slot *s = &p->slots[p->next_send];
+
+	while (start_read(p))
+		;
+	if (s->state == READY) {
+		s->state = SENDING;
+		make_room(1);
+		request_send(p, p->next_send, true);
+	}
+}
+
+static void read_event(struct peer *p, unsigned index, int result)
+{
+	struct slot *s = &p->slots[index];
+
+	if (atomic_load(&shared->stopping))
+		return;
+	/* io_uring goes on by itself after a short read of a regular file, and the range lies inside it. */
+	if (result != (int)s->want)
+		fail(shared, "server: a read of %zu bytes gave %d", s->want, result);
+	s->state = s->linked ? SENDING : READY;
+	advance(p);
+}
+
+static void send_event(struct peer *p, unsigned index, uint32_t buffer, int result, uint32_t flags)
+{
+	struct slot *s = &p->slots[index];
+	struct connection *c = p->c;
+
+	if ((flags & IORING_CQE_F_NOTIF) != 0) {
+		pool.notices[buffer]--;
+		let_go(buffer);
+		return;
+	}
+	if ((flags & IORING_CQE_F_MORE) != 0)
+		pool.notices[buffer]++;
+	if (atomic_load(&shared->stopping))
+		return;
+	if (result == -ENOMEM || result == -ENOBUFS) { /* limits of pinned or socket memory: copy */
+		make_room(1);
+		request_send(p, index, false);
+		return;
+	}
+	check_result("send", result);
+	s->from += (size_t)result;
+	if (s->from < s->until) {
+		make_room(1);
+		request_send(p, index, true);
+		return;
+	}
+	s->state = FREE;
+	pool.finished[buffer] = true;
+	p->next_send = (p->next_send + 1) % SLOTS;
+	let_go(buffer);
+	if (c->left == 0 && setup->workload != BULK && p->slots[0].state == FREE && p->slots[1].state == FREE)
+		wait_for_question(p);
+	else
+		advance(p);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------ */
+
+static void begin(struct peer *p, bool zerocopy, int result)
+{
+	if (result != (int)sizeof(p->question)) {
+		check_result("recv", result == 0 ? -ECONNRESET : result < 0 ? result : -EPROTO);
+		return;
+	}
+	take_question(setup, shared, p->c, &p->question);
+	if (zerocopy)
+		advance(p);
+	else
+		splice_chain(p);
+}
+
+static void make_pipe(struct connection *c)
+{
+	if (pipe2(c->pipe, O_CLOEXEC) < 0)
+		skip(shared, "no descriptors for a pipe for each peer: %s", strerror(errno));
+	if (fcntl(c->pipe[0], F_SETPIPE_SZ, (int)pipe_size) < 0)
+		skip(shared, "F_SETPIPE_SZ: %s", strerror(errno));
+}
+
+int serve_by_ring(const struct setup *the_setup, struct shared *the_shared)
+{
+	bool zerocopy = strcmp(the_setup->way->name, "uring_zc") == 0;
+	unsigned total = the_setup->connections + the_setup->cold;
+	struct connection *all;
+	static uint64_t control;
+	struct io_uring_sqe *sqe;
+
+	setup = the_setup;
+	shared = the_shared;
+	make_ring();
+	if (zerocopy)
+		make_pool();
+	pipe_size = setup->size > 64 * KIB || setup->cold > 0 ? MIB : 64 * KIB;
+	all = accept_all(setup, shared, true);
+	peers = calloc(total, sizeof(*peers));
+	if (peers == NULL)
+		fail(shared, "server: no memory");
+	for (unsigned i = 0; i < total; i++) {
+		peers[i].c = &all[i];
+		if (!zerocopy)
+			make_pipe(&all[i]);
+		wait_for_question(&peers[i]);
+	}
+	make_room(1);
+	sqe = request(IORING_OP_READ, setup->control, CONTROL);
+	sqe->addr = (uintptr_t)&control;
+	sqe->len = sizeof(control);
+	atomic_store(&shared->server_ready, 1);
+	for (;;) {
+		unsigned head = *ring.cq_head, tail;
+
+		enter(1);
+		tail = __atomic_load_n(ring.cq_tail, __ATOMIC_ACQUIRE);
+		for (; head != tail; head++) {
+			struct io_uring_cqe cqe = ring.cqes[head & ring.cq_mask];
+			unsigned kind = cqe.user_data & 255, slot = cqe.user_data >> 8 & 255;
+			struct peer *p = &peers[cqe.user_data >> 32];
+
+			if (kind == CONTROL)
+				return 0;
+			if (kind == QUESTION)
+				begin(p, zerocopy, cqe.res);
+			else if (kind == READ)
+				read_event(p, slot, cqe.res);
+			else if (kind == SEND)
+				send_event(p, slot, cqe.user_data >> 16 & 65535, cqe.res, cqe.flags);
+			else
+				splice_event(p, kind, cqe.res);
+		}
+		__atomic_store_n(ring.cq_head, head, __ATOMIC_RELEASE);
+	}
+}
