@@ -125,6 +125,10 @@ impl<E: Engine> Driver<E> {
             place = self.lease_for(slot, at, length);
         }
         let Some(place) = place else {
+            if self.pool.resident() == 0 && (!held || self.pool.may_keep(PAGE)) {
+                // The system gives no memory at all, so none will come back.
+                return self.jobs[slot].operation.fail(-libc::ENOMEM);
+            }
             return self.wait_for_pool(slot);
         };
         let buffer = self.registered_buffer(place.lease);
@@ -319,7 +323,12 @@ impl<E: Engine> Driver<E> {
         let is_waiting = self.socket(socket).armed && self.schedule.first(socket) == Some(slot);
         let job = &mut self.jobs[slot];
         job.lingers = false;
-        if is_waiting && !job.operation.is_reading() && !job.operation.is_sending() {
+        // EAGER may have found room to keep its data since the time was set.
+        if is_waiting
+            && !job.is_held()
+            && !job.operation.is_reading()
+            && !job.operation.is_sending()
+        {
             for lease in job.take_leases() {
                 self.release_lease(lease);
             }

@@ -141,8 +141,8 @@ impl Copies {
         let header = [IoSlice::new(&head[..first]), IoSlice::new(&head[first..])];
         let trailer = [IoSlice::new(tail)];
         let copied = self.staging.copy(&request(&header, &trailer));
-        // Small ones count as 512 bytes, the size in which they are used again.
-        let size = if bytes.is_empty() { 0 } else { bytes.len().max(512) as u64 };
+        // Small ones count as 256 bytes, the size in which they are used again.
+        let size = if bytes.is_empty() { 0 } else { bytes.len().max(256) as u64 };
         let used: u64 = self.out.iter().map(|(_, _, size)| size).sum();
         match copied {
             Ok(staged) => {

@@ -445,7 +445,8 @@ impl World {
     /// The peer has been slow for a while: its data makes room for others.
     pub(super) fn give_up_data(&mut self) {
         self.lingers = false;
-        if self.armed && self.reading.is_none() && self.sending.is_none() {
+        let idle = self.reading.is_none() && self.sending.is_none();
+        if self.armed && !self.is_held() && idle {
             self.source = Source::None;
             self.operation.forget_held();
             self.passing = false;
