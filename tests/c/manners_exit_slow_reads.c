@@ -5,6 +5,10 @@
  * any process with a read until the server answers it: at once after that.) */
 #include "data_fuse.h"
 
+#include "manners_common.h"
+
+NO_LEAK_CHECK
+
 #define SIZE (8 * MIB)
 #define OPS 24
 

@@ -15,6 +15,15 @@ static int file, sv[INSIDES][2];
 static atomic_bool enough;
 static atomic_uint rounds[INSIDES];
 
+/* Or there is no room before the main thread, between two forks, takes completions. */
+static void queued(int result)
+{
+    if (result == -EAGAIN)
+        sleep_ms(1);
+    else
+        CHECK_GE(result, 0);
+}
+
 static void one_round(enum inside inside)
 {
     struct snapsend_request request = make_request(sv[inside][0], file, 0, LENGTH);
@@ -26,16 +35,16 @@ static void one_round(enum inside inside)
     case SUBMIT_AND_POLL: wait_done(ctx, submit_ok(ctx, &request), &done); CHECK_EQ(done.status, 0); break;
     case POLL: CHECK_GE(snapsend_poll(ctx, &done, 1, 0), 0); break; /* takes none: see main */
     case CANCEL:
-        CHECK_EQ(snapsend_submit(ctx, &request, sizeof request, &id), 0);
+        queued(snapsend_submit(ctx, &request, sizeof request, &id));
         (void)snapsend_cancel(ctx, id);
         break;
     case CANCEL_SOCKET:
-        CHECK_EQ(snapsend_submit(ctx, &request, sizeof request, &id), 0);
+        queued(snapsend_submit(ctx, &request, sizeof request, &id));
         CHECK_GE(snapsend_cancel_socket(ctx, sv[inside][0]), 0);
         break;
     case TRY_SEND:
         request.length = 1000;
-        CHECK_GE(snapsend_try_send(ctx, &request, sizeof request, &done), 0);
+        queued(snapsend_try_send(ctx, &request, sizeof request, &done));
         break;
     case SEND:
         CHECK_EQ(snapsend_send(ctx, &request, sizeof request, &done), 0);
@@ -129,6 +138,9 @@ static void during(enum inside inside, int forks)
 int main(void)
 {
     time_limit(110);
+#ifdef __SANITIZE_ADDRESS__
+    skip("the sanitizer's allocator does not survive fork() in a process of several threads");
+#endif
     file = temp_file(LENGTH, 87);
     for (int inside = 0; inside < INSIDES; inside++) {
         unix_pair(sv[inside]);

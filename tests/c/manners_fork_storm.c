@@ -174,6 +174,9 @@ int main(void)
 {
     pthread_t submitters[SUBMITTERS], peers[SOCKETS], forkers[FORKERS], poller[1];
     time_limit(110);
+#ifdef __SANITIZE_ADDRESS__
+    skip("the sanitizer's allocator does not survive fork() in a process of several threads");
+#endif
     ends = calloc(OPS_MAX, 1);
     CHECK(ends != NULL);
     file = temp_file(FILE_LENGTH, 86);

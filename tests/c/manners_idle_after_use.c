@@ -147,7 +147,7 @@ int main(void)
     for (int i = 0; i < 3; i++)
         more += round_(go[1]);
     long leaked = (long)(mallinfo2().uordblks - in_use);
-    printf("three times more: %+ld KiB, %+ld bytes allocated\n", more, leaked);
+    printf("the first time %+ld KiB, three times more: %+ld KiB, %+ld bytes allocated\n", first, more, leaked);
 #ifndef __SANITIZE_ADDRESS__
     CHECK_LE(first, 512); /* the allocator's own, once */
     CHECK_LE(more, 1024);

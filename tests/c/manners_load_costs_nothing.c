@@ -38,21 +38,26 @@ int main(int argc, char **argv)
         SYS(waitpid(pid, &status, 0));
         return ended_well(status) ? 0 : 1;
     }
-    struct sigaction old;
+    struct sigaction old = {0};
     sigset_t mask;
+    (void)old;
     CHECK_EQ(threads_at_start, 1);
     if (fds_at_start != 3)
         fail("%d descriptors are open at the start:%s", fds_at_start, fds_found);
+#ifndef __SANITIZE_ADDRESS__ /* which installs some */
     for (int sig = 1; sig <= SIGRTMAX; sig++)
         if (sig != SIGALRM && sigaction(sig, NULL, &old) == 0 && old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN)
             fail("signal %d has a handler", sig);
+#endif
     SYS(sigprocmask(SIG_BLOCK, NULL, &mask));
     for (int sig = 1; sig <= SIGRTMAX; sig++)
         CHECK_EQ(sigismember(&mask, sig) > 0, 0);
     CHECK_UEQ(snapsend_version(), SNAPSEND_VERSION); /* it is loaded */
     CHECK_GT(count_mappings(library_path()), 0);
     printf("%ld KiB of private memory\n", rss_kib());
+#ifndef __SANITIZE_ADDRESS__
     CHECK_LE(rss_kib(), 1024);
+#endif
 
     /* What needs no context makes none either. */
     int sv[2], file = temp_file(1000, 1);

@@ -60,7 +60,7 @@ static void with(const void *argument)
         drop_capability(CAP_IPC_LOCK);
     void *page = mmap(NULL, 128 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(page != MAP_FAILED);
-    CHECK_EQ(mlock(page, 128 * KIB), -1); /* or this would test nothing */
+    CHECK_EQ(syscall(SYS_mlock, page, 128 * KIB), -1); /* or this would test nothing */
     snapsend_t *contexts[4]; /* they share the limit */
     for (size_t i = 0; i < COUNT_OF(contexts); i++) {
         contexts[i] = create_as_may_be();
