@@ -1,56 +1,150 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! sendfile(2) with one promise more: what it says is sent has been copied, so no later change
-//! to the file can change it.
+//! sendfile(2), and splice(2) from a file into a pipe, with one promise more: what they say is
+//! sent has been copied, so no later change to the file can change it.
 #![forbid(unsafe_code)]
 
-use crate::inline::ScratchPool;
-use crate::sys::{self, Errno, FileKind, Result};
+use crate::sys::{self, Buffers, CallerOffset, Errno, FileKind, FileState, Result};
 use std::os::fd::RawFd;
+
+/// What a call did.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// What the caller is told.
+    pub result: Result<usize>,
+    /// Who did it.
+    pub way: Way,
+}
+
+/// Who did a call's work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// Copied into a stream socket, here.
+    Socket,
+    /// Copied into a pipe, here.
+    Pipe,
+    /// The kernel: the promise does not hold, or nothing was to be moved.
+    PassedOn,
+}
 
 /// The most that one sendfile(2) moves (MAX_RW_COUNT).
 const COUNT_MAX: u64 = 0x7fff_f000;
 
-static SCRATCH: ScratchPool = ScratchPool::new();
+/// A pread into this and a send from it: larger costs more memory and falls out of the second
+/// level cache, smaller costs system calls.
+const PIECE: usize = 256 << 10;
 
-/// Whether this pair is ours: from a regular file or block device to a stream socket or a pipe.
-/// Everything else, mistakes included, is the kernel's to answer.
-pub fn is_ours(out: RawFd, file: RawFd) -> bool {
-    let kind = |fd| sys::file_state(fd).map(|state| state.kind);
-    let to_us = match kind(out) {
-        Ok(FileKind::Socket) => sys::socket_type(out) == Ok(libc::SOCK_STREAM),
-        Ok(FileKind::Pipe) => true,
-        _ => false,
+static BUFFERS: Buffers<32> = Buffers::new(PIECE);
+
+/// sendfile(2).  From a regular file or block device to a stream socket or a pipe the data is
+/// copied; everything else, mistakes included, is the kernel's to answer.
+pub fn sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Moved {
+    let way = way(out, file, count);
+    let result = match way {
+        Way::PassedOn => sys::kernel_sendfile(out, file, offset, count),
+        Way::Socket | Way::Pipe => copy(way, out, file, offset, count),
     };
-    to_us && matches!(kind(file), Ok(FileKind::Regular | FileKind::Block))
+    Moved { result, way }
 }
 
-/// Sends up to `count` bytes from `offset` on, as the mode of `out` has it: blocking (with
-/// SO_SNDTIMEO and EINTR) or what fits.  Returns how many; an error only when none was.
-pub fn copy(out: RawFd, file: RawFd, offset: u64, count: u64) -> Result<u64> {
-    let count = count.min(COUNT_MAX);
-    let is_socket = sys::file_state(out)?.kind == FileKind::Socket;
-    let size = match sys::file_state(file)? {
-        state if state.kind == FileKind::Block => sys::device_size(file)?,
-        state => state.size,
+fn way(out: RawFd, file: RawFd, count: usize) -> Way {
+    // Also what is no ssize_t is the kernel's to refuse.
+    if count == 0 || count > isize::MAX as usize {
+        return Way::PassedOn;
+    }
+    let way = match sys::socket_type(out) {
+        Ok(libc::SOCK_STREAM) => Way::Socket,
+        Err(Errno(libc::ENOTSOCK)) if kind(out) == Some(FileKind::Pipe) => Way::Pipe,
+        _ => return Way::PassedOn,
     };
-    SCRATCH.with(|scratch| {
-        let mut sent = 0;
+    match kind(file) {
+        Some(FileKind::Regular | FileKind::Block) => way,
+        _ => Way::PassedOn,
+    }
+}
+
+fn kind(fd: RawFd) -> Option<FileKind> {
+    sys::file_state(fd).ok().map(|state| state.kind)
+}
+
+fn copy(way: Way, out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Result<usize> {
+    // With a count of 0 the kernel makes all its checks, of the pointer too, waits for room in a
+    // pipe, and moves nothing.
+    let checked = sys::kernel_sendfile(out, file, offset, 0);
+    // At the very end of what offsets can say it gives this; with a count it would not.
+    if checked != Err(Errno(libc::EOVERFLOW)) {
+        checked?;
+    }
+    let start = match offset.load() {
+        Some(start) => start as u64,
+        None => sys::seek_by(file, 0)?,
+    };
+    check_range(start, count as u64)?;
+    checked?;
+    let count = (count as u64).min(COUNT_MAX);
+    let sent = if way == Way::Pipe {
+        to_pipe(out, file, start, count, sys::status_flags(out)? & libc::O_NONBLOCK != 0)?
+    } else {
+        to_socket(out, file, start, count)?
+    };
+    // Where this file system's offsets end there is EOVERFLOW, not the end of the file.
+    if sent == 0 && start > FAR {
+        sys::kernel_accepts_offset(out, file, start + 1)?;
+    }
+    advance(file, offset, start, sent)?;
+    Ok(sent as usize)
+}
+
+/// No file system's offsets end before it.
+const FAR: u64 = 1 << 40;
+
+fn check_range(start: u64, count: u64) -> Result<()> {
+    match start.saturating_add(count) > libc::off_t::MAX as u64 {
+        true => Err(Errno(libc::EINVAL)),
+        false => Ok(()),
+    }
+}
+
+fn advance(file: RawFd, offset: CallerOffset, start: u64, sent: u64) -> Result<()> {
+    if !offset.store((start + sent) as libc::off_t) && sent > 0 {
+        sys::seek_by(file, sent as i64)?;
+    }
+    Ok(())
+}
+
+fn size_of(file: RawFd) -> Result<u64> {
+    match sys::file_state(file)? {
+        FileState { kind: FileKind::Block, .. } => sys::device_size(file),
+        state => Ok(state.size),
+    }
+}
+
+// As the mode of `out` has it: blocking (with SO_SNDTIMEO and EINTR) or what fits.  How many
+// went; an error only when none did.
+fn to_socket(out: RawFd, file: RawFd, start: u64, count: u64) -> Result<u64> {
+    let size = size_of(file)?;
+    BUFFERS.with(|buffer| {
+        let mut reader = Reader { file, ahead: None };
+        let (mut sent, mut held_back) = (0, false);
         while sent < count {
-            let wanted = (count - sent).min(scratch.len() as u64) as usize;
-            let piece = match sys::read_at(file, offset + sent, &mut scratch[..wanted]) {
-                Ok(0) => break,
-                Ok(length) => &scratch[..length],
+            let wanted = (count - sent).min(buffer.len() as u64) as usize;
+            let piece = match reader.read(start + sent, &mut buffer[..wanted]) {
+                Ok(0) => {
+                    if held_back {
+                        sys::push_tcp(out); // the file has been cut, and no more follows after all
+                    }
+                    break;
+                }
+                Ok(length) => &buffer[..length],
                 Err(error) => return partial(sent, error),
             };
             let after = sent + piece.len() as u64;
-            let more = after < count && offset + after < size;
-            let pushed = if is_socket {
-                // Without MSG_NOSIGNAL: SIGPIPE comes as from sendfile itself.
-                sys::send_bytes(out, piece, if more { libc::MSG_MORE } else { 0 })
-            } else {
-                sys::write_bytes(out, piece)
-            };
-            match pushed {
+            // As the kernel does it: full packets up to the end of what was asked for.
+            held_back = after < count && start + after < size;
+            if held_back {
+                reader.prepare(start + after, count - after);
+            }
+            // Without MSG_NOSIGNAL: SIGPIPE comes as from sendfile itself.
+            match sys::send_bytes(out, piece, if held_back { libc::MSG_MORE } else { 0 }) {
                 Ok(length) => sent += length as u64,
                 Err(error) => return partial(sent, error),
             }
@@ -59,9 +153,141 @@ pub fn copy(out: RawFd, file: RawFd, offset: u64, count: u64) -> Result<u64> {
             }
         }
         Ok(sent)
-    })
+    })?
 }
 
 fn partial(sent: u64, error: Errno) -> Result<u64> {
     if sent > 0 { Ok(sent) } else { Err(error) }
+}
+
+/// Reads a file from front to back; where it is cold, the disk works while what has been read is
+/// sent.
+struct Reader {
+    file: RawFd,
+    /// Cold: up to where the kernel has been asked to read ahead.
+    ahead: Option<u64>,
+}
+
+impl Reader {
+    const AHEAD: u64 = 2 << 20;
+
+    fn read(&mut self, at: u64, into: &mut [u8]) -> Result<usize> {
+        match sys::read_at_without_waiting(self.file, at, into) {
+            // Short: what follows is not in memory, or the end.
+            Ok(length) if length > 0 => {
+                if length < into.len() {
+                    self.ahead.get_or_insert(at + length as u64);
+                }
+                return Ok(length);
+            }
+            Err(Errno(libc::EAGAIN)) => {
+                self.ahead.get_or_insert(at);
+                self.prepare(at, into.len() as u64);
+            }
+            _ => {} // not on this file system; or the end, which a read that may wait tells
+        }
+        sys::read_at(self.file, at, into)
+    }
+
+    // Called before what was read is sent: starts reading what comes next.
+    fn prepare(&mut self, at: u64, length: u64) {
+        let Some(ahead) = self.ahead else { return };
+        let from = ahead.max(at);
+        let until = at + length.min(Reader::AHEAD);
+        let mut next = from;
+        while next < until {
+            // The kernel takes no more at once than its own readahead is long.
+            let step = (until - next).min(128 << 10);
+            sys::read_ahead(self.file, next, step);
+            next += step;
+        }
+        self.ahead = Some(next.max(ahead));
+    }
+}
+
+// What fits into the pipe now, as the kernel does it: a caller may be the pipe's reader too.
+fn to_pipe(out: RawFd, file: RawFd, start: u64, count: u64, dont_wait: bool) -> Result<u64> {
+    let count = count.min(sys::pipe_capacity(out));
+    BUFFERS.with(|buffer| {
+        let mut sent = 0;
+        while sent < count {
+            let wanted = (count - sent).min(buffer.len() as u64) as usize;
+            let piece = match sys::read_at(file, start + sent, &mut buffer[..wanted]) {
+                Ok(0) => break,
+                Ok(length) => &buffer[..length],
+                Err(error) => return partial(sent, error),
+            };
+            match sys::write_what_fits(out, piece) {
+                Ok(length) => sent += length as u64,
+                // Somebody else has filled it: this waits for room, and moves nothing.
+                Err(Errno(libc::EAGAIN)) if sent == 0 && !dont_wait => {
+                    sys::kernel_sendfile(out, file, CallerOffset::NONE, 0)?;
+                }
+                Err(error) => return partial(sent, error),
+            }
+        }
+        Ok(sent)
+    })?
+}
+
+/// splice(2).  From a regular file or block device into a pipe the data is copied; everything
+/// else, mistakes included, is the kernel's to answer.
+pub fn splice(
+    file: RawFd,
+    offset: CallerOffset,
+    out: RawFd,
+    out_offset: CallerOffset,
+    count: usize,
+    flags: u32,
+) -> Moved {
+    const KNOWN: u32 =
+        libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
+    let is_ours = out_offset.is_none()
+        && flags & !KNOWN == 0
+        && count > 0
+        && count <= isize::MAX as usize
+        && kind(out) == Some(FileKind::Pipe)
+        && matches!(kind(file), Some(FileKind::Regular | FileKind::Block));
+    if !is_ours {
+        let result = sys::kernel_splice(file, offset, out, out_offset, count, flags);
+        return Moved { result, way: Way::PassedOn };
+    }
+    let dont_wait = flags & libc::SPLICE_F_NONBLOCK != 0;
+    Moved { result: splice_copy(file, offset, out, count as u64, dont_wait), way: Way::Pipe }
+}
+
+fn splice_copy(
+    file: RawFd,
+    offset: CallerOffset,
+    out: RawFd,
+    count: u64,
+    dont_wait: bool,
+) -> Result<usize> {
+    // Always EBADF, once the pointer has been read and written.
+    if sys::kernel_sendfile(-1, -1, offset, 0) == Err(Errno(libc::EFAULT)) {
+        return Err(Errno(libc::EFAULT));
+    }
+    let has_mode =
+        |fd, other| sys::status_flags(fd).is_ok_and(|flags| flags & libc::O_ACCMODE != other);
+    if !has_mode(file, libc::O_WRONLY) || !has_mode(out, libc::O_RDONLY) {
+        return Err(Errno(libc::EBADF));
+    }
+    let start = match offset.load() {
+        Some(start) if start < 0 => return Err(Errno(libc::EINVAL)),
+        Some(start) => start as u64,
+        None => sys::seek_by(file, 0)?,
+    };
+    check_range(start, count)?;
+    let dont_wait = dont_wait || sys::status_flags(out)? & libc::O_NONBLOCK != 0;
+    // A pipe without readers is writable too: there, and where it may wait, the kernel's own
+    // check follows, with its SIGPIPE.
+    if dont_wait && !sys::is_ready(out, libc::POLLOUT | libc::POLLERR) {
+        return Err(Errno(libc::EAGAIN));
+    }
+    if !dont_wait || sys::is_ready(out, libc::POLLERR) {
+        sys::kernel_sendfile(out, file, CallerOffset::NONE, 0)?;
+    }
+    let sent = to_pipe(out, file, start, count, dont_wait)?;
+    advance(file, offset, start, sent)?;
+    Ok(sent as usize)
 }

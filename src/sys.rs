@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// A positive error number of the kernel's.
@@ -726,18 +726,15 @@ fn probe_resident(file: RawFd, offset: u64, length: u64) -> bool {
 }
 
 /// sendfile(2) itself, for what is passed on.
-///
-/// # Safety
-/// `offset` is null or what the kernel may be given: it gives EFAULT for a bad one.
-pub unsafe fn kernel_sendfile(
+pub fn kernel_sendfile(
     out: RawFd,
     file: RawFd,
-    offset: *mut libc::off_t,
+    offset: CallerOffset,
     count: usize,
 ) -> Result<usize> {
     // SAFETY: the raw call checks the pointer itself; libc's symbol is not used because our own
     // shim interposes it.
-    let done = unsafe { libc::syscall(libc::SYS_sendfile, out, file, offset, count) };
+    let done = unsafe { libc::syscall(libc::SYS_sendfile, out, file, offset.0, count) };
     check_size(done as isize)
 }
 
@@ -959,4 +956,171 @@ pub fn has_cachestat() -> bool {
     // SAFETY: with a closed descriptor nothing is read or written.
     let done = unsafe { libc::syscall(SYS_CACHESTAT, -1, 0usize, 0usize, 0u32) };
     done == 0 || Errno::last() == Errno(libc::EBADF)
+}
+
+// ---- what stands in for sendfile(2) and splice(2) -------------------------------------
+
+/// The offset argument of a caller of sendfile(2) or splice(2): an address that may be anything.
+#[derive(Clone, Copy, Debug)]
+pub struct CallerOffset(*mut libc::off_t);
+
+impl CallerOffset {
+    /// NULL: the file position is meant.
+    pub const NONE: CallerOffset = CallerOffset(ptr::null_mut());
+
+    /// Takes what the caller gave.
+    ///
+    /// # Safety
+    /// NULL, or memory that is the caller's to lend for this call if it is memory at all: before
+    /// anything else the kernel is asked whether it is.
+    pub unsafe fn new(address: *mut libc::off_t) -> CallerOffset {
+        CallerOffset(address)
+    }
+
+    /// Whether it is NULL.
+    pub fn is_none(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// The value; only after the kernel has read and written it.
+    pub(crate) fn load(self) -> Option<libc::off_t> {
+        // SAFETY: not null, and the kernel has just read and written it without a fault.
+        (!self.is_none()).then(|| unsafe { self.0.read_unaligned() })
+    }
+
+    /// Writes it; false when there is none.  Only after the kernel has read and written it.
+    pub(crate) fn store(self, value: libc::off_t) -> bool {
+        if !self.is_none() {
+            // SAFETY: as above.
+            unsafe { self.0.write_unaligned(value) };
+        }
+        !self.is_none()
+    }
+}
+
+/// splice(2) itself, for what is passed on.
+pub fn kernel_splice(
+    file: RawFd,
+    offset: CallerOffset,
+    out: RawFd,
+    out_offset: CallerOffset,
+    count: usize,
+    flags: u32,
+) -> Result<usize> {
+    // SAFETY: the raw call checks the pointers itself; see kernel_sendfile().
+    let done =
+        unsafe { libc::syscall(libc::SYS_splice, file, offset.0, out, out_offset.0, count, flags) };
+    check_size(done as isize)
+}
+
+/// Whether sendfile(2) takes this offset: EOVERFLOW beyond what the file system can have.
+pub fn kernel_accepts_offset(out: RawFd, file: RawFd, offset: u64) -> Result<()> {
+    let mut offset = offset as libc::off_t;
+    kernel_sendfile(out, file, CallerOffset(&raw mut offset), 0).map(|_| ())
+}
+
+/// readahead(2): starts reading into the page cache.  Advice only.
+pub fn read_ahead(file: RawFd, offset: u64, length: u64) {
+    let (Ok(at), Ok(length)) = (libc::off64_t::try_from(offset), usize::try_from(length)) else {
+        return;
+    };
+    // SAFETY: no memory involved.
+    unsafe { libc::readahead(file, at, length) };
+}
+
+/// Lets a TCP socket transmit what MSG_MORE held back, unless its owner has corked it.
+pub fn push_tcp(socket: RawFd) {
+    if socket_option::<i32>(socket, libc::IPPROTO_TCP, libc::TCP_CORK) != Ok(0) {
+        return;
+    }
+    let off: libc::c_int = 0;
+    let length = mem::size_of_val(&off) as libc::socklen_t;
+    // What is off already stays off: the kernel pushes what is pending, and that is all.
+    // SAFETY: the value has `length` bytes.
+    unsafe {
+        libc::setsockopt(socket, libc::IPPROTO_TCP, libc::TCP_CORK, (&raw const off).cast(), length)
+    };
+}
+
+/// Whether poll(2) says one of `events` at once.  A descriptor that cannot be polled is ready: the
+/// call that follows tells.
+pub fn is_ready(fd: RawFd, events: i16) -> bool {
+    let mut entry = libc::pollfd { fd, events, revents: 0 };
+    // SAFETY: one entry.
+    let count = unsafe { libc::poll(&mut entry, 1, 0) };
+    count < 0 || entry.revents & (events | libc::POLLNVAL) != 0
+}
+
+/// F_GETPIPE_SZ: how many bytes fit into an empty pipe.
+pub fn pipe_capacity(pipe: RawFd) -> u64 {
+    // SAFETY: takes no further argument.
+    check(unsafe { libc::fcntl(pipe, libc::F_GETPIPE_SZ) }).map_or(PAGE, |size| size as u64)
+}
+
+/// Writes as much as a pipe has room for, never waiting whatever its mode; EAGAIN when it is full.
+pub fn write_what_fits(pipe: RawFd, bytes: &[u8]) -> Result<usize> {
+    let iovec = Span::of(bytes).iovec();
+    // SAFETY: the iovec is that of a live slice.
+    match check_size(unsafe { libc::pwritev2(pipe, &iovec, 1, -1, libc::RWF_NOWAIT) }) {
+        // Linux before 6.5, FIFOs, and sandboxes.
+        Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM)) => {}
+        done => return done,
+    }
+    if status_flags(pipe)? & libc::O_NONBLOCK != 0 {
+        return write_bytes(pipe, bytes);
+    }
+    let mut written = 0;
+    for page in bytes.chunks(libc::PIPE_BUF) {
+        // Writable means that a page fits, and PIPE_BUF bytes go whole.
+        if !is_ready(pipe, libc::POLLOUT | libc::POLLERR) {
+            break;
+        }
+        match write_bytes(pipe, page) {
+            Ok(length) => written += length,
+            Err(_) if written > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    if written > 0 { Ok(written) } else { Err(Errno(libc::EAGAIN)) }
+}
+
+/// Buffers for callers' threads, without a lock and without malloc: a signal handler may run in
+/// the middle of anything here and call it again, and a forked child finds nothing locked.
+#[derive(Debug)]
+pub struct Buffers<const KEPT: usize> {
+    kept: [AtomicPtr<u8>; KEPT],
+    length: usize,
+}
+
+impl<const KEPT: usize> Buffers<KEPT> {
+    /// None made yet.
+    pub const fn new(length: usize) -> Buffers<KEPT> {
+        Buffers { kept: [const { AtomicPtr::new(ptr::null_mut()) }; KEPT], length }
+    }
+
+    /// Lends one.  ENOMEM when there is none to be had.
+    pub fn with<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
+        let take = |slot: &AtomicPtr<u8>| slot.swap(ptr::null_mut(), Ordering::Acquire);
+        let kept = self.kept.iter().map(take).find(|buffer| !buffer.is_null());
+        let buffer = match kept {
+            Some(buffer) => buffer,
+            None => {
+                let mapping = Mapping::anonymous(self.length)?;
+                let address = mapping.address as *mut u8;
+                mem::forget(mapping);
+                address
+            }
+        };
+        // SAFETY: `length` zeroed or initialised bytes that nobody else has: they came from a
+        // slot, which was left empty, or are new.
+        let result = body(unsafe { std::slice::from_raw_parts_mut(buffer, self.length) });
+        let put = |slot: &AtomicPtr<u8>| {
+            let (null, done) = (ptr::null_mut(), Ordering::Release);
+            slot.compare_exchange(null, buffer, done, Ordering::Relaxed).is_ok()
+        };
+        if !self.kept.iter().any(put) {
+            unmap(buffer as usize, self.length);
+        }
+        Ok(result)
+    }
 }

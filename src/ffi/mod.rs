@@ -12,7 +12,7 @@ use crate::context::{Context, TrySend};
 use crate::options::{EngineChoice, Options};
 use crate::request::Request;
 use crate::sendfile;
-use crate::sys::{self, Errno, KeepErrno, Result};
+use crate::sys::{self, CallerOffset, Errno, KeepErrno, Result};
 use copy::{copy_in, copy_out};
 use libc::{c_char, c_int, iovec, off_t, size_t, ssize_t};
 use std::io::IoSlice;
@@ -621,58 +621,16 @@ pub unsafe extern "C" fn snapsend_sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    let done = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the kernel checks the pointer before anything here reads it.
-        unsafe { sendfile_checked(out_fd, in_fd, offset, count) }
-    }));
-    match done.unwrap_or(Err(Errno(libc::EIO))) {
+    // SAFETY: C passes what it would pass to sendfile(2).
+    let offset = unsafe { CallerOffset::new(offset) };
+    let body = || sendfile::sendfile(out_fd, in_fd, offset, count).result;
+    match catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Errno(libc::EIO))) {
         Ok(sent) => sent as ssize_t,
         Err(error) => {
             sys::set_errno(error.0);
             -1
         }
     }
-}
-
-/// # Safety
-/// As for sendfile(2): a bad pointer gives EFAULT.
-unsafe fn sendfile_checked(
-    out: c_int,
-    file: c_int,
-    offset: *mut off_t,
-    count: usize,
-) -> Result<usize> {
-    if count == 0 || !sendfile::is_ours(out, file) {
-        // SAFETY: the kernel checks the pointer itself.
-        return unsafe { sys::kernel_sendfile(out, file, offset, count) };
-    }
-    if count > ssize_t::MAX as usize {
-        return Err(Errno(libc::EINVAL));
-    }
-    // With a count of 0 the kernel makes all its checks, of the pointer too, and moves nothing.
-    // SAFETY: as above.
-    let checked = unsafe { sys::kernel_sendfile(out, file, offset, 0) };
-    // At the very end of what offsets can say it gives this; with a count it would not.
-    if checked != Err(Errno(libc::EOVERFLOW)) {
-        checked?;
-    }
-    let start = match offset.is_null() {
-        true => sys::seek_by(file, 0)?,
-        // SAFETY: the kernel has just read and written it.
-        false => (unsafe { offset.read_unaligned() }) as u64,
-    };
-    if start.saturating_add(count as u64) > off_t::MAX as u64 {
-        return Err(Errno(libc::EINVAL));
-    }
-    checked?;
-    let sent = sendfile::copy(out, file, start, count as u64)?;
-    if offset.is_null() {
-        sys::seek_by(file, sent as i64)?;
-    } else {
-        // SAFETY: as above.
-        unsafe { offset.write_unaligned((start + sent) as off_t) };
-    }
-    Ok(sent as usize)
 }
 
 /// What the context is made of.  At most out_size bytes are written, a longer tail is zeroed.

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! libsnapsend_preload.so: with LD_PRELOAD it stands before sendfile(2) and splice(2) of a program
+//! that nobody rebuilds.  What they report as sent has been copied.
+//!
+//! Nothing is done at load time but reading the configuration, and, when statistics into a file
+//! are asked for, mapping that file.
+
+mod stats;
+
+use libc::{c_int, c_uint, off_t, size_t, ssize_t};
+use snapsend::CallerOffset;
+use snapsend::sendfile::{self, Moved};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+fn answer(body: impl FnOnce() -> Moved) -> ssize_t {
+    let errno = errno();
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        let moved = body();
+        stats::count(&moved);
+        moved.result
+    }));
+    match done {
+        Ok(Ok(count)) => {
+            set_errno(errno); // a probe on the way may have failed
+            count as ssize_t
+        }
+        Ok(Err(error)) => {
+            set_errno(error.0);
+            -1
+        }
+        Err(_) => {
+            set_errno(libc::EIO);
+            -1
+        }
+    }
+}
+
+fn errno() -> c_int {
+    // SAFETY: the address of this thread's errno is always valid.
+    unsafe { *libc::__errno_location() }
+}
+
+fn set_errno(value: c_int) {
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = value }
+}
+
+/// sendfile(2).
+///
+/// # Safety
+/// As sendfile(2): any address may be passed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfile(
+    out: c_int,
+    file: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    // SAFETY: what the caller lends to sendfile(2).
+    let offset = unsafe { CallerOffset::new(offset) };
+    answer(|| sendfile::sendfile(out, file, offset, count))
+}
+
+/// sendfile(2) under the name that programs built with 64-bit offsets use.
+///
+/// # Safety
+/// As sendfile(2): any address may be passed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendfile64(
+    out: c_int,
+    file: c_int,
+    offset: *mut off_t,
+    count: size_t,
+) -> ssize_t {
+    // SAFETY: as above.
+    let offset = unsafe { CallerOffset::new(offset) };
+    answer(|| sendfile::sendfile(out, file, offset, count))
+}
+
+/// splice(2).
+///
+/// # Safety
+/// As splice(2): any addresses may be passed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn splice(
+    file: c_int,
+    offset: *mut off_t,
+    out: c_int,
+    out_offset: *mut off_t,
+    count: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    // SAFETY: as above.
+    let (offset, out_offset) =
+        unsafe { (CallerOffset::new(offset), CallerOffset::new(out_offset)) };
+    answer(|| sendfile::splice(file, offset, out, out_offset, count, flags))
+}
