@@ -21,11 +21,6 @@ const SCRATCH_KEPT: usize = 2;
 pub struct ScratchPool(Mutex<Vec<Box<[u8]>>>);
 
 impl ScratchPool {
-    /// None lent yet.
-    pub const fn new() -> ScratchPool {
-        ScratchPool(Mutex::new(Vec::new()))
-    }
-
     /// Lends one.
     pub fn with<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> T {
         // Never waiting: a thread that forked may have left it locked in the child for ever.

@@ -982,6 +982,12 @@ impl CallerOffset {
         self.0.is_null()
     }
 
+    /// Whether the kernel can read and write it; so it is when it is NULL.
+    pub fn is_valid(self) -> bool {
+        // Without descriptors always EBADF, once the pointer has been read and written.
+        self.is_none() || kernel_sendfile(-1, -1, self, 0) != Err(Errno(libc::EFAULT))
+    }
+
     /// The value; only after the kernel has read and written it.
     pub(crate) fn load(self) -> Option<libc::off_t> {
         // SAFETY: not null, and the kernel has just read and written it without a fault.

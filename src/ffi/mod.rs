@@ -624,9 +624,12 @@ pub unsafe extern "C" fn snapsend_sendfile(
     // SAFETY: C passes what it would pass to sendfile(2).
     let offset = unsafe { CallerOffset::new(offset) };
     let body = || sendfile::sendfile(out_fd, in_fd, offset, count).result;
+    // Where it succeeds errno stays, although a probe on the way may have failed.
+    let errno = KeepErrno::new();
     match catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Errno(libc::EIO))) {
         Ok(sent) => sent as ssize_t,
         Err(error) => {
+            drop(errno);
             sys::set_errno(error.0);
             -1
         }
