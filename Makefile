@@ -2,6 +2,7 @@
 #
 #   make        the library: target/release/libsnapsend.so and .a, include/snapsend.h
 #   make demo   the main job on real files, in a few seconds
+#   make shim   target/release/libsnapsend_preload.so, for programs that nobody rebuilds
 #   make test   every test
 #   make load   1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
 #   make bench  the library beside sendfile, splice and others (BENCH="--quick ..." for its options)
@@ -10,12 +11,16 @@ CARGO ?= cargo
 LOAD_SECONDS ?= 30
 BENCH ?= --quick
 
-.PHONY: all library examples demo test load bench clean
+.PHONY: all library shim examples demo test load bench clean
 
-all: library examples
+all: library shim examples
 
 library:
 	$(CARGO) build --release
+
+# Built by itself: together with the library it would export that one's symbols too.
+shim:
+	$(CARGO) build --release -p snapsend-preload
 
 examples: library
 	$(MAKE) -C c-examples
@@ -30,7 +35,7 @@ bench: library
 	$(MAKE) -C benches
 	target/benches/bench $(BENCH)
 
-test: examples
+test: examples shim
 	tests/run
 
 clean:
