@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The calling thread's way: what is small, warm and fits into the socket now is read and sent
-//! at once, without waking anybody.
+//! What is small, warm and fits into the socket now is read and sent at once: by the calling
+//! thread, without waking anybody, or by the ring thread, with one system call for each.
 #![forbid(unsafe_code)]
 
 use crate::operation::{Operation, Size, WAS_COPIED};
 use crate::request::{EXACT, Request};
 use crate::staging::{Staged, ZEROS};
 use crate::submission::Submission;
-use crate::sys::{self, Errno, FileKind, Span};
+use crate::sys::{self, Errno, FileKind, Result, Span};
+use std::os::fd::RawFd;
 use std::sync::Mutex;
 
 /// The longest range done like this: beyond it the copy takes the caller too long.
@@ -57,29 +58,62 @@ pub(crate) fn run(request: &Request<'_>, submission: &mut Submission, scratch: &
         None => Size::NoFile,
         Some(file) => Size::Known(file.size),
     });
-    if operation.ended().is_none() {
-        if let Some(filled) = fill(request, operation, scratch) {
-            send(request, staged, operation, &scratch[..filled]);
+    if operation.ended().is_some() {
+        return;
+    }
+    let Some(Passed { sent, .. }) = pass(request.socket, request.file, staged, operation, scratch)
+    else {
+        return;
+    };
+    match sent {
+        Ok(count) => operation.sent(count as u64, WAS_COPIED, u64::MAX),
+        Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)) => {
+            operation.send_refused();
         }
-        operation.forget_held();
+        Err(error) => operation.send_failed(error.negative()),
     }
 }
 
-// Reads the whole range.  None: not in one go, or not without waiting.
-fn fill(request: &Request<'_>, operation: &mut Operation, scratch: &mut [u8]) -> Option<usize> {
-    let wanted = operation.file_length() as usize;
+/// What came of [`pass`].
+pub(crate) struct Passed {
+    /// Bytes that were to go.
+    pub asked: u64,
+    /// How many did.
+    pub sent: Result<usize>,
+}
+
+/// Reads what is left of the range into `scratch`, which has room for it, and sends that with
+/// what belongs around it, neither waiting.  The operation is to be told what came of the send.
+/// None: not all of it is there to be read now, or there is nothing to send.
+pub(crate) fn pass(
+    socket: RawFd,
+    file: Option<RawFd>,
+    staged: &Staged,
+    operation: &mut Operation,
+    scratch: &mut [u8],
+) -> Option<Passed> {
+    let filled = fill(file, operation, scratch);
+    let passed = filled.and_then(|filled| send(socket, staged, operation, &scratch[..filled]));
+    operation.forget_held();
+    passed
+}
+
+fn fill(file: Option<RawFd>, operation: &mut Operation, scratch: &mut [u8]) -> Option<usize> {
+    let at = operation.range_sent();
+    let wanted = operation.file_length().saturating_sub(at) as usize;
     if wanted == 0 {
         return Some(0);
     }
     let into = &mut scratch[..wanted];
-    let count = sys::read_at_without_waiting(request.file?, request.offset, into).ok()?;
+    let offset = operation.task().offset + at;
+    let count = sys::read_at_without_waiting(file?, offset, into).ok()?;
     operation.read_started();
-    operation.read_done(0, count as u64);
+    operation.read_done(at, count as u64);
     (count == wanted).then_some(count)
 }
 
-fn send(request: &Request<'_>, staged: &Staged, operation: &mut Operation, data: &[u8]) {
-    let Some(portion) = operation.want_send(data.len() as u64, data.len() as u64) else { return };
+fn send(socket: RawFd, staged: &Staged, operation: &mut Operation, data: &[u8]) -> Option<Passed> {
+    let portion = operation.want_send(data.len() as u64, data.len() as u64)?;
     let parts = [
         staged.header(portion.header),
         Span::of(data),
@@ -88,11 +122,5 @@ fn send(request: &Request<'_>, staged: &Staged, operation: &mut Operation, data:
     ];
     let flags = if portion.more { libc::MSG_MORE } else { 0 };
     operation.send_started();
-    match sys::send_parts(request.socket, &parts, flags) {
-        Ok(count) => operation.sent(count as u64, WAS_COPIED, u64::MAX),
-        Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)) => {
-            operation.send_refused();
-        }
-        Err(error) => operation.send_failed(error.negative()),
-    }
+    Some(Passed { asked: portion.len(), sent: sys::send_parts(socket, &parts, flags) })
 }

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::{Completion, Event as Report, Reply};
-use crate::operation::{Operation, Size};
+use crate::operation::{Operation, Phase, Size};
 use crate::pool::{Lease, Pool};
 use crate::request::{EAGER, EXACT};
 use crate::staging::Staged;
@@ -99,6 +99,8 @@ pub(super) struct Job {
     pub(super) asked: u64,
     pub(super) waits_for_pool: bool,
     pub(super) lingers: bool,
+    /// See [`super::Driver::pass_at_once`].
+    pub(super) tried_at_once: bool,
     /// Bytes sent by zero-copy whose notification has not said yet what they were.
     pub(super) unresolved: u64,
     pub(super) zero_copy: bool,
@@ -128,6 +130,7 @@ impl Job {
             asked: 0,
             waits_for_pool: false,
             lingers: false,
+            tried_at_once: false,
             unresolved: 0,
             zero_copy: false,
             passing: false,
@@ -139,6 +142,16 @@ impl Job {
     /// EAGER or EXACT: what is read stays until it is sent.
     pub(super) fn is_held(&self) -> bool {
         self.operation.task().flags & (EAGER | EXACT) != 0 && !self.passing
+    }
+
+    /// Whether what is left of the range can be read in one piece, and nothing of it is on its way.
+    pub(super) fn is_short(&self, most: u64) -> bool {
+        let reads_at_will =
+            |file: &File| file.facts.kind == FileKind::Regular && !file.facts.direct;
+        self.operation.phase() == Phase::Running
+            && self.operation.file_length().saturating_sub(self.operation.range_sent()) <= most
+            && self.operation.task().flags & (EAGER | EXACT) == 0
+            && self.file.as_ref().is_none_or(reads_at_will)
     }
 
     /// Whether it will take no more room in the pool than it has.

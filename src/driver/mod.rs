@@ -76,6 +76,8 @@ pub(crate) struct Driver<E: Engine> {
     pool_freed: bool,
     timers: Timers,
     outbox: Vec<Entry>,
+    /// Where short ranges pass through; empty until one does.
+    scratch: Vec<u8>,
     generation: u64,
     /// How many sockets in a row had no use for zero-copy.
     zero_copy_useless: u32,
@@ -84,9 +86,10 @@ pub(crate) struct Driver<E: Engine> {
     sockets_seen: u32,
 }
 
-// How much is sent before completions are handed over and new events are looked at.
+// How much is sent before completions are handed over and new events are looked at: enough that
+// a wake-up of who polls is shared by many, little enough that it does not come late.
 const ROUND_SENDS: usize = 32;
-const ROUND_BYTES: u64 = 4 << 20;
+const ROUND_BYTES: u64 = 1 << 20;
 const SOCKETS_CHECKED: usize = 256;
 // From this many descriptors on it is worth a call to find out whether a file is there already.
 const SHARE_FILES_FROM: u32 = 128;
@@ -110,6 +113,7 @@ impl<E: Engine> Driver<E> {
             pool_freed: false,
             timers: Timers::default(),
             outbox: Vec::new(),
+            scratch: Vec::new(),
             generation: 0,
             zero_copy_useless: 0,
             zero_copy_was_real: false,
@@ -347,6 +351,7 @@ impl<E: Engine> Driver<E> {
         self.files = NumberMap::default();
         self.timers = Timers::default();
         self.outbox.shrink_to(64);
+        self.scratch = Vec::new();
     }
 
     // ---- turns ---------------------------------------------------------------------
@@ -355,7 +360,7 @@ impl<E: Engine> Driver<E> {
     pub fn turns(&mut self) {
         self.serve_pool_waiters();
         let mut bytes = 0;
-        for _ in 0..ROUND_SENDS.min(self.schedule.line_length()) {
+        for _ in 0..ROUND_SENDS {
             let Some(socket) = self.schedule.next_turn() else {
                 break;
             };
@@ -378,6 +383,9 @@ impl<E: Engine> Driver<E> {
             return 0;
         }
         let mut bytes = 0;
+        if self.pass_at_once(socket, slot, &mut bytes) {
+            return bytes;
+        }
         if !self.send_next(socket, slot, &mut bytes) && self.jobs[slot].operation.needs_data() {
             self.find_data(socket, slot);
             self.send_next(socket, slot, &mut bytes);

@@ -5,17 +5,22 @@
 use super::job::{Buffer, Source};
 use super::{Driver, ZeroCopyUse};
 use crate::engine::{Engine, ZeroCopySend};
+use crate::inline::{self, Passed};
 use crate::operation::{Portion, WAS_COPIED, WAS_ZEROCOPY};
 use crate::plan::ZeroCopy;
 use crate::staging::ZEROS;
 use crate::stats::Counters;
-use crate::sys::{self, Span};
+use crate::sys::{self, Errno, Span};
 use crate::timers::Alarm;
 use crate::token::{Kind, Token};
 use std::time::{Duration, Instant};
 
 // How long data read for a peer that has become slow is kept before it is given up.
 const LINGER: Duration = Duration::from_millis(50);
+
+// The longest range that passes at once: beyond it the data has left the second level cache by
+// the time it is sent, and one copy from a mapping costs less.
+const AT_ONCE_MAX: u64 = 256 << 10;
 
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -24,6 +29,28 @@ const TRY_AGAIN: Duration = Duration::from_millis(250);
 const TRY_AGAIN_MAX: Duration = Duration::from_secs(32);
 
 impl<E: Engine> Driver<E> {
+    // A short range goes at once, the first time, if all of it is in memory and the socket has
+    // room: that costs less than finding out which way would be best.  True: it was tried.
+    pub(super) fn pass_at_once(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
+        let job = &mut self.jobs[slot];
+        if std::mem::replace(&mut job.tried_at_once, true) || !job.is_short(AT_ONCE_MAX) {
+            return false;
+        }
+        if self.zero_copy_state(socket, slot) != ZeroCopy::Useless {
+            return false;
+        }
+        self.scratch.resize(AT_ONCE_MAX as usize, 0);
+        let job = &mut self.jobs[slot];
+        let file = job.file.as_ref().map(|file| sys::number(&file.fd));
+        let fd = self.sockets[socket].as_ref().map_or(-1, |socket| sys::number(&socket.fd));
+        let passed = inline::pass(fd, file, &job.staged, &mut job.operation, &mut self.scratch);
+        let Some(Passed { asked, sent }) = passed else { return false };
+        *bytes = asked;
+        job.asked = asked;
+        self.sent(slot, sent.map_or_else(Errno::negative, |count| count as i32));
+        true
+    }
+
     // Sends the next portion if it is at hand.
     pub(super) fn send_next(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
         let chunk = self.shared.settings.chunk_bytes;
@@ -107,9 +134,12 @@ impl<E: Engine> Driver<E> {
     }
 
     pub(super) fn on_sent(&mut self, token: Token, result: i32) {
-        let Some(slot) = self.slot_of(token) else {
-            return;
-        };
+        if let Some(slot) = self.slot_of(token) {
+            self.sent(slot, result);
+        }
+    }
+
+    fn sent(&mut self, slot: usize, result: i32) {
         if result >= 0 {
             let job = &mut self.jobs[slot];
             let before = job.operation.range_sent();
