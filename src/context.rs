@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::{Completion, Entry, Event, Reply};
-use crate::inline;
+use crate::inline::{self, INLINE_MAX};
 use crate::operation::{Operation, Task, WAS_INLINE};
 use crate::options::{Options, Settings};
 use crate::request::Request;
@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::staging::Staged;
 use crate::stats::{Counters, Stats};
 use crate::submission::{Asked, FileFacts, Notice, Question, Submission, ThreadEnds};
-use crate::sys::{self, Errno, FileKind, ForkMark, Result};
+use crate::sys::{self, Buffers, Errno, FileKind, ForkMark, Result};
 use crate::thread;
 use crossbeam_channel::{Sender, TrySendError, bounded, unbounded};
 use std::os::fd::{OwnedFd, RawFd};
@@ -56,7 +56,7 @@ pub struct Context {
     ends: Option<CallerEnds>,
     ring_thread: Option<sys::Thread>,
     info: Info,
-    scratch: inline::ScratchPool,
+    scratch: Buffers<2>,
 }
 
 /// What became of [`Context::try_send`].
@@ -103,7 +103,7 @@ impl Context {
             ends: Some(CallerEnds { submissions, questions }),
             ring_thread: Some(ring_thread),
             info,
-            scratch: inline::ScratchPool::default(),
+            scratch: Buffers::new(INLINE_MAX as usize),
         })
     }
 
@@ -482,7 +482,8 @@ impl Context {
             self.let_go(cookie);
             return None;
         }
-        self.scratch.with(|scratch| inline::run(request, submission, scratch));
+        // Without a buffer nothing is done, and the ring thread does it all.
+        let _ = self.scratch.with(|scratch| inline::run(request, submission, scratch));
         let operation = &submission.operation;
         let counters = &shared.counters;
         Counters::add(&counters.bytes_inline, operation.range_sent());

@@ -9,34 +9,9 @@ use crate::staging::{Staged, ZEROS};
 use crate::submission::Submission;
 use crate::sys::{self, Errno, FileKind, Result, Span};
 use std::os::fd::RawFd;
-use std::sync::Mutex;
 
 /// The longest range done like this: beyond it the copy takes the caller too long.
 pub const INLINE_MAX: u64 = 128 << 10;
-const SCRATCH: usize = INLINE_MAX as usize;
-const SCRATCH_KEPT: usize = 2;
-
-/// Buffers for the callers' threads.  Not thread-local: a destructor in the host's threads
-/// would keep the library from being unloaded.
-#[derive(Debug, Default)]
-pub struct ScratchPool(Mutex<Vec<Box<[u8]>>>);
-
-impl ScratchPool {
-    /// Lends one.
-    pub fn with<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> T {
-        // Never waiting: a thread that forked may have left it locked in the child for ever.
-        let kept = self.0.try_lock().ok().and_then(|mut kept| kept.pop());
-        let mut scratch = kept.unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice());
-        let result = body(&mut scratch);
-        if let Ok(mut kept) = self.0.try_lock() {
-            if kept.len() < SCRATCH_KEPT {
-                kept.push(scratch);
-            }
-        }
-        result
-    }
-}
-
 /// Whether it is worth trying.
 pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> bool {
     let available = match submission.file {

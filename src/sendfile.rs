@@ -3,7 +3,9 @@
 //! sent has been copied, so no later change to the file can change it.
 #![forbid(unsafe_code)]
 
-use crate::sys::{self, Buffers, CallerOffset, Errno, FileKind, FileState, Result};
+use crate::sys::{
+    self, Buffers, CallerOffset, Errno, FileKind, FileState, Mapping, PAGE, Result, Span,
+};
 use std::os::fd::RawFd;
 
 /// What a call did.
@@ -34,6 +36,11 @@ const COUNT_MAX: u64 = 0x7fff_f000;
 const PIECE: usize = 256 << 10;
 
 static BUFFERS: Buffers<32> = Buffers::new(PIECE);
+
+/// Gives back the memory that is kept between calls.
+pub fn trim() {
+    BUFFERS.trim();
+}
 
 /// sendfile(2).  From a regular file or block device to a stream socket or a pipe the data is
 /// copied; everything else, mistakes included, is the kernel's to answer.
@@ -68,7 +75,7 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
         if sys::read_at_without_waiting(file, start, piece) != Ok(count) {
             return None;
         }
-        Some(sys::send_bytes(out, piece, 0))
+        Some(sys::send_span(out, Span::of(piece), 0))
     };
     let sent = match BUFFERS.with(body).ok()?? {
         Ok(sent) => sent,
@@ -154,32 +161,37 @@ fn size_of(file: RawFd) -> Result<u64> {
 fn to_socket(out: RawFd, file: RawFd, start: u64, count: u64) -> Result<u64> {
     let size = size_of(file)?;
     BUFFERS.with(|buffer| {
-        let mut reader = Reader { file, ahead: None };
+        let mut source = Source { file, buffer, window: None, mappable: true, ahead: None };
         let (mut sent, mut held_back) = (0, false);
         while sent < count {
-            let wanted = (count - sent).min(buffer.len() as u64) as usize;
-            let piece = match reader.read(start + sent, &mut buffer[..wanted]) {
-                Ok(0) => {
+            let at = start + sent;
+            let piece = match source.piece(at, count - sent, size.saturating_sub(at)) {
+                Ok(piece) if piece.len() == 0 => {
                     if held_back {
                         sys::push_tcp(out); // the file has been cut, and no more follows after all
                     }
                     break;
                 }
-                Ok(length) => &buffer[..length],
+                Ok(piece) => piece,
                 Err(error) => return partial(sent, error),
             };
             let after = sent + piece.len() as u64;
             // As the kernel does it: full packets up to the end of what was asked for.
             held_back = after < count && start + after < size;
             if held_back {
-                reader.prepare(start + after, count - after);
+                source.prepare(start + after, count - after);
             }
             // Without MSG_NOSIGNAL: SIGPIPE comes as from sendfile itself.
-            match sys::send_bytes(out, piece, if held_back { libc::MSG_MORE } else { 0 }) {
+            match sys::send_span(out, piece, if held_back { libc::MSG_MORE } else { 0 }) {
                 Ok(length) => sent += length as u64,
+                // The page is not there: the file has been cut, or reading it failed; a read tells.
+                Err(Errno(libc::EFAULT)) if source.window.is_some() => {
+                    source.mappable = false;
+                    continue;
+                }
                 Err(error) => return partial(sent, error),
             }
-            if sent < after {
+            if sent < after && !source.was_cut(start + sent) {
                 break; // full, interrupted, or out of time
             }
         }
@@ -191,40 +203,83 @@ fn partial(sent: u64, error: Errno) -> Result<u64> {
     if sent > 0 { Ok(sent) } else { Err(error) }
 }
 
-/// Reads a file from front to back; where it is cold, the disk works while what has been read is
-/// sent.
-struct Reader {
+/// From here on a piece is sent from a mapping, one copy instead of two; for less, making it costs
+/// more than the second copy.  A socket that is not blocking takes what fits, and what was read in
+/// vain would be read again.
+const MAPPED_MIN: u64 = 512 << 10;
+
+const WINDOW: u64 = 1 << 20;
+
+/// A file from front to back; where it is cold, the disk works while what has been read is sent.
+struct Source<'a> {
     file: RawFd,
+    buffer: &'a mut [u8],
+    /// What the last piece is in, unless that is the buffer.
+    window: Option<Mapping>,
+    mappable: bool,
     /// Cold: up to where the kernel has been asked to read ahead.
     ahead: Option<u64>,
 }
 
-impl Reader {
+impl Source<'_> {
     const AHEAD: u64 = 2 << 20;
 
-    fn read(&mut self, at: u64, into: &mut [u8]) -> Result<usize> {
+    // The next piece, up to `wanted` bytes, of which the file had `there` when it was looked at;
+    // empty at the file's end.  Valid until the next call.
+    fn piece(&mut self, at: u64, wanted: u64, there: u64) -> Result<Span> {
+        self.window = None;
+        let length = wanted.min(there).min(WINDOW);
+        let mapped = length >= MAPPED_MIN
+            && self.mappable
+            && self.ahead.is_none()
+            && sys::is_resident(self.file, at, length);
+        if let Some(piece) = mapped.then(|| self.map(at, length as usize)).flatten() {
+            return Ok(piece);
+        }
+        let wanted = wanted.min(self.buffer.len() as u64) as usize;
+        let length = self.read(at, wanted)?;
+        Ok(Span::of(&self.buffer[..length]))
+    }
+
+    fn map(&mut self, at: u64, length: usize) -> Option<Span> {
+        let skip = at % PAGE;
+        let mapping = Mapping::of_file(self.file, at - skip, skip as usize + length);
+        self.mappable = mapping.is_ok();
+        let window = self.window.insert(mapping.ok()?);
+        Some(window.span().part(skip as usize, length))
+    }
+
+    // Whether the file has been cut under the window: then a read goes on, and tells.
+    fn was_cut(&mut self, at: u64) -> bool {
+        let is_cut = self.window.is_some() && size_of(self.file).is_ok_and(|size| size <= at);
+        self.mappable &= !is_cut;
+        is_cut
+    }
+
+    fn read(&mut self, at: u64, wanted: usize) -> Result<usize> {
+        let into = &mut self.buffer[..wanted];
         match sys::read_at_without_waiting(self.file, at, into) {
             // Short: what follows is not in memory, or the end.
             Ok(length) if length > 0 => {
-                if length < into.len() {
+                if length < wanted {
                     self.ahead.get_or_insert(at + length as u64);
                 }
                 return Ok(length);
             }
             Err(Errno(libc::EAGAIN)) => {
                 self.ahead.get_or_insert(at);
-                self.prepare(at, into.len() as u64);
+                self.prepare(at, wanted as u64);
             }
             _ => {} // not on this file system; or the end, which a read that may wait tells
         }
-        sys::read_at(self.file, at, into)
+        sys::read_at(self.file, at, &mut self.buffer[..wanted])
     }
 
     // Called before what was read is sent: starts reading what comes next.
     fn prepare(&mut self, at: u64, length: u64) {
         let Some(ahead) = self.ahead else { return };
         let from = ahead.max(at);
-        let until = at + length.min(Reader::AHEAD);
+        let until = at + length.min(Self::AHEAD);
         let mut next = from;
         while next < until {
             // The kernel takes no more at once than its own readahead is long.

@@ -121,7 +121,9 @@ pub const PAGE: u64 = 4096;
 
 impl Mapping {
     /// A window of a file, to be read by the kernel only (a page lost to truncation would raise
-    /// SIGBUS here, but gives EFAULT there).  `offset` must be a multiple of [`PAGE`].
+    /// SIGBUS here, but gives EFAULT there).  `offset` must be a multiple of [`PAGE`].  Not
+    /// inherited by a child forked meanwhile, where nobody would unmap it, and it would keep the
+    /// file's locks held.
     pub fn of_file(file: RawFd, offset: u64, length: usize) -> Result<Mapping> {
         let at = libc::off_t::try_from(offset).map_err(|_| Errno(libc::EOVERFLOW))?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
@@ -131,7 +133,9 @@ impl Mapping {
         if address == libc::MAP_FAILED {
             return Err(Errno::last());
         }
-        Ok(Mapping { address: address as usize, length })
+        let mapping = Mapping { address: address as usize, length };
+        mapping.advise(libc::MADV_DONTFORK);
+        Ok(mapping)
     }
 
     /// Anonymous zeroed memory, aligned to its own power-of-two `length`, that asks for huge
@@ -649,9 +653,9 @@ pub fn send_parts(socket: RawFd, parts: &[Span], flags: i32) -> Result<usize> {
 pub const PARTS_MAX: usize = 4;
 
 /// send(2) with the caller's own flags and blocking mode, for sendfile's blocking callers.
-pub fn send_bytes(socket: RawFd, bytes: &[u8], flags: i32) -> Result<usize> {
-    // SAFETY: reads from a live slice.
-    check_size(unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) })
+pub(crate) fn send_span(socket: RawFd, span: Span, flags: i32) -> Result<usize> {
+    // SAFETY: the kernel reads the span; addresses that have gone give EFAULT.
+    check_size(unsafe { libc::send(socket, span.iovec().iov_base, span.length, flags) })
 }
 
 /// write(2).
@@ -1090,8 +1094,9 @@ pub fn write_what_fits(pipe: RawFd, bytes: &[u8]) -> Result<usize> {
     if written > 0 { Ok(written) } else { Err(Errno(libc::EAGAIN)) }
 }
 
-/// Buffers for callers' threads, without a lock and without malloc: a signal handler may run in
-/// the middle of anything here and call it again, and a forked child finds nothing locked.
+/// Buffers that data passes through, without a lock and without malloc: a signal handler may run
+/// in the middle of anything here and call it again, a forked child finds nothing locked, and no
+/// destructor in the host's threads keeps the library from being unloaded.
 #[derive(Debug)]
 pub struct Buffers<const KEPT: usize> {
     kept: [AtomicPtr<u8>; KEPT],
@@ -1128,5 +1133,21 @@ impl<const KEPT: usize> Buffers<KEPT> {
             unmap(buffer as usize, self.length);
         }
         Ok(result)
+    }
+
+    /// Gives those that nobody has borrowed back to the system.
+    pub fn trim(&self) {
+        for slot in &self.kept {
+            let buffer = slot.swap(ptr::null_mut(), Ordering::Acquire);
+            if !buffer.is_null() {
+                unmap(buffer as usize, self.length);
+            }
+        }
+    }
+}
+
+impl<const KEPT: usize> Drop for Buffers<KEPT> {
+    fn drop(&mut self) {
+        self.trim();
     }
 }

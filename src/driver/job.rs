@@ -149,6 +149,8 @@ impl Job {
         let reads_at_will =
             |file: &File| file.facts.kind == FileKind::Regular && !file.facts.direct;
         self.operation.phase() == Phase::Running
+            && !self.operation.is_reading()
+            && matches!(self.source, Source::None)
             && self.operation.file_length().saturating_sub(self.operation.range_sent()) <= most
             && self.operation.task().flags & (EAGER | EXACT) == 0
             && self.file.as_ref().is_none_or(reads_at_will)

@@ -17,7 +17,7 @@ use crate::schedule::{NumberMap, Schedule};
 use crate::shared::Shared;
 use crate::stats::Counters;
 use crate::submission::{FileFacts, Question, Submission};
-use crate::sys::{self};
+use crate::sys::{self, Buffers};
 use crate::timers::{Alarm, Timers};
 use crate::token::{Kind, Token};
 use job::{File, Job, Source};
@@ -76,8 +76,8 @@ pub(crate) struct Driver<E: Engine> {
     pool_freed: bool,
     timers: Timers,
     outbox: Vec<Entry>,
-    /// Where short ranges pass through; empty until one does.
-    scratch: Vec<u8>,
+    /// Where short ranges pass through.
+    scratch: Buffers<1>,
     generation: u64,
     /// How many sockets in a row had no use for zero-copy.
     zero_copy_useless: u32,
@@ -113,7 +113,7 @@ impl<E: Engine> Driver<E> {
             pool_freed: false,
             timers: Timers::default(),
             outbox: Vec::new(),
-            scratch: Vec::new(),
+            scratch: Buffers::new(send::AT_ONCE_MAX as usize),
             generation: 0,
             zero_copy_useless: 0,
             zero_copy_was_real: false,
@@ -351,7 +351,7 @@ impl<E: Engine> Driver<E> {
         self.files = NumberMap::default();
         self.timers = Timers::default();
         self.outbox.shrink_to(64);
-        self.scratch = Vec::new();
+        self.scratch.trim();
     }
 
     // ---- turns ---------------------------------------------------------------------

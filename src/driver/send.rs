@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_millis(50);
 
 // The longest range that passes at once: beyond it the data has left the second level cache by
 // the time it is sent, and one copy from a mapping costs less.
-const AT_ONCE_MAX: u64 = 256 << 10;
+pub(super) const AT_ONCE_MAX: u64 = 256 << 10;
 
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -39,14 +39,14 @@ impl<E: Engine> Driver<E> {
         if self.zero_copy_state(socket, slot) != ZeroCopy::Useless {
             return false;
         }
-        self.scratch.resize(AT_ONCE_MAX as usize, 0);
         let job = &mut self.jobs[slot];
         let file = job.file.as_ref().map(|file| sys::number(&file.fd));
         let fd = self.sockets[socket].as_ref().map_or(-1, |socket| sys::number(&socket.fd));
-        let passed = inline::pass(fd, file, &job.staged, &mut job.operation, &mut self.scratch);
-        let Some(Passed { asked, sent }) = passed else { return false };
+        let pass =
+            |scratch: &mut [u8]| inline::pass(fd, file, &job.staged, &mut job.operation, scratch);
+        let Ok(Some(Passed { asked, sent })) = self.scratch.with(pass) else { return false };
         *bytes = asked;
-        job.asked = asked;
+        self.jobs[slot].asked = asked;
         self.sent(slot, sent.map_or_else(Errno::negative, |count| count as i32));
         true
     }

@@ -19,6 +19,15 @@ use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+// When the library is unloaded, or the process ends.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static UNLOADED: extern "C" fn() = unloaded;
+
+extern "C" fn unloaded() {
+    sendfile::trim();
+}
+
 /// A context: one ring thread and what is in flight there.
 pub struct snapsend {
     context: Context,
