@@ -223,14 +223,19 @@ impl Job {
     }
 
     /// How much of the range the file has now, when that decides about what was just sent: from
-    /// a mapping zeros may have gone out beyond the end of a file that has been cut.
-    pub(super) fn available_in_file(&self) -> u64 {
-        match (&self.source, &self.file) {
-            (Source::Window(_), Some(file)) => match file.size() {
-                Ok(Size::Known(size)) => size.saturating_sub(self.operation.task().offset),
-                _ => 0,
-            },
-            _ => u64::MAX,
+    /// a mapping zeros may have gone out beyond the end of a file that has been cut.  Where that
+    /// cannot be found out, the operation has failed.
+    pub(super) fn available_in_file(&mut self) -> u64 {
+        let (Source::Window(_), Some(file)) = (&self.source, &self.file) else {
+            return u64::MAX;
+        };
+        match file.size() {
+            Ok(Size::Known(size)) => size.saturating_sub(self.operation.task().offset),
+            Ok(_) => 0,
+            Err(error) => {
+                self.operation.fail(error.negative());
+                0
+            }
         }
     }
 
