@@ -18,8 +18,8 @@ const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
 
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-/// A message header that stays where it is until the kernel has read it, which it has when
-/// io_uring_enter returns (IORING_FEAT_SUBMIT_STABLE, Linux 5.5).
+/// A message header that stays where it is until the kernel has read it, which it has when it has
+/// taken the entry from the queue (IORING_FEAT_SUBMIT_STABLE, Linux 5.5).
 struct Message {
     header: libc::msghdr,
     parts: [libc::iovec; PARTS_MAX],
@@ -28,8 +28,10 @@ struct Message {
 /// The io_uring engine.
 pub struct Uring {
     ring: IoUring,
+    /// Used in turn, and one more than the queue has entries: what is queued keeps its own,
+    /// whether io_uring_enter takes it or not.
     messages: Box<[Message]>,
-    messages_used: usize,
+    next_message: usize,
     intake: RawFd,
     helpers: Helpers,
     ready: Vec<Event>,
@@ -70,8 +72,8 @@ impl Uring {
         }
         let mut engine = Uring {
             ring,
-            messages: (0..SQ_ENTRIES).map(|_| Message::empty()).collect(),
-            messages_used: 0,
+            messages: (0..=SQ_ENTRIES).map(|_| Message::empty()).collect(),
+            next_message: 0,
             intake,
             helpers: Helpers::new()?,
             ready: Vec::with_capacity(CQ_ENTRIES as usize / 4),
@@ -101,7 +103,7 @@ impl Uring {
         let entry = entry.user_data(token.raw());
         for _ in 0..64 {
             // SAFETY: what the entry points to is a span, kept mapped by the caller until the
-            // completion, or a Message, kept until the next enter.
+            // completion, or a Message, kept until the kernel has taken the entry.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -124,7 +126,6 @@ impl Uring {
             args = args.timespec(time);
         }
         let entered = self.ring.submitter().submit_with_args(want, &args);
-        self.messages_used = 0;
         self.reap();
         match entered.map_err(errno_of) {
             Ok(_) | Err(Errno(libc::ETIME | libc::EINTR | libc::EBUSY)) => Ok(()),
@@ -172,14 +173,9 @@ impl Uring {
     }
 
     fn message(&mut self, parts: &[Span]) -> *const libc::msghdr {
-        if self.messages_used == self.messages.len() {
-            if let Err(error) = self.enter(0, None) {
-                self.broken.get_or_insert(error);
-            }
-            self.messages_used = 0;
-        }
-        let message = &mut self.messages[self.messages_used];
-        self.messages_used += 1;
+        let index = self.next_message;
+        self.next_message = (index + 1) % self.messages.len();
+        let message = &mut self.messages[index];
         for (iovec, part) in message.parts.iter_mut().zip(parts) {
             *iovec = part.iovec();
         }
