@@ -315,6 +315,8 @@ impl Context {
             Err(error) => {
                 // The ring thread has them already: it gives back what they took.
                 let _ = self.notify(Notice::Withdrawn, count, first, &[]);
+                // Of a dead context it is not the socket's error that matters.
+                shared.alive()?;
                 Err(error)
             }
         }

@@ -600,11 +600,19 @@ pub fn receive_descriptors(
     }
 }
 
-/// Writes one byte, or finds that enough wait there already.
-pub fn ring_bell(socket: RawFd) {
+/// Lets the other end's sends fail from here on; what has been sent can still be received.
+pub fn refuse_messages(socket: RawFd) {
+    // SAFETY: no memory involved.
+    unsafe { libc::shutdown(socket, libc::SHUT_RD) };
+}
+
+/// Writes one byte, or finds that enough wait there already, or that nobody can read it any more;
+/// false: the kernel has no memory now.
+pub fn ring_bell(socket: RawFd) -> bool {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: one byte from a static.
-    unsafe { libc::send(socket, c"!".as_ptr().cast(), 1, flags) };
+    let sent = check_size(unsafe { libc::send(socket, c"!".as_ptr().cast(), 1, flags) });
+    !matches!(sent, Err(Errno(libc::ENOBUFS | libc::ENOMEM | libc::EINTR)))
 }
 
 /// Takes up to `count` bytes of the bell away; returns how many there were.

@@ -111,11 +111,15 @@ fn run<E: Engine>(shared: &Arc<Shared>, ends: ThreadEnds, own: OwnedFd, engine: 
         arrived: VecDeque::new(),
         messages_wait: true,
         hung_up: false,
+        bell_owed: false,
         descriptors: Vec::new(),
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| ring.run()));
     let errno = match outcome {
-        Ok(Ok(())) => return,
+        Ok(Ok(())) => {
+            ring.reject_rest(shared.dead.load(Ordering::SeqCst));
+            return;
+        }
         Ok(Err(error)) => error.0,
         Err(_) => libc::EIO,
     };
@@ -133,12 +137,16 @@ struct RingThread<E: Engine> {
     arrived: VecDeque<Submission>,
     messages_wait: bool,
     hung_up: bool,
+    /// It should ring, but the kernel had no memory for it.
+    bell_owed: bool,
     descriptors: Vec<OwnedFd>,
 }
 
 // The longest wait with work in flight: only then would a host that has closed our descriptor,
 // while a forked child still holds it, go unnoticed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+// A bell that could not be rung is tried again.
+const BELL_AGAIN: Duration = Duration::from_millis(10);
 // Idle for this long, memory goes back to the kernel.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 const MESSAGES_PER_ROUND: usize = 64;
@@ -163,10 +171,12 @@ impl<E: Engine> RingThread<E> {
                 continue;
             }
             let timeout = self.timeout();
-            self.driver.engine.turn(timeout, &mut events)?;
+            let turned = self.driver.engine.turn(timeout, &mut events);
+            // Also when the engine is at its end: what has gone out must be counted.
             for event in events.drain(..) {
                 self.handle(event);
             }
+            turned?;
         }
     }
 
@@ -183,16 +193,21 @@ impl<E: Engine> RingThread<E> {
         if self.messages_wait || self.driver.has_turns() {
             return Some(Duration::ZERO);
         }
+        let longest = if self.bell_owed { BELL_AGAIN } else { HEARTBEAT };
         let alarm = self.driver.next_alarm();
         let until = alarm.map(|at| at.saturating_duration_since(Instant::now()));
-        Some(until.map_or(HEARTBEAT, |until| until.min(HEARTBEAT)))
+        Some(until.map_or(longest, |until| until.min(longest)))
     }
 
     fn flush(&mut self) {
         let ring = self.driver.flush();
-        if ring && !self.hung_up {
-            sys::ring_bell(sys::number(&self.own));
+        if ring || self.bell_owed {
+            self.ring_bell();
         }
+    }
+
+    fn ring_bell(&mut self) {
+        self.bell_owed = !self.hung_up && !sys::ring_bell(sys::number(&self.own));
     }
 
     // Shutting down, or the host has taken our descriptor away: what is in flight ends.
@@ -211,7 +226,7 @@ impl<E: Engine> RingThread<E> {
     }
 
     fn is_idle(&self) -> bool {
-        !self.messages_wait && self.driver.is_idle()
+        !self.messages_wait && !self.bell_owed && self.driver.is_idle()
     }
 
     // Sleeps on a word of memory, which nobody can close.  The order matters: first the word
@@ -297,7 +312,7 @@ impl<E: Engine> RingThread<E> {
             Notice::LetGo => self.driver.let_go(),
             Notice::Look => {
                 if self.shared.completions.ring_for_waiting() {
-                    sys::ring_bell(sys::number(&self.own));
+                    self.ring_bell();
                 }
             }
         }
@@ -324,12 +339,38 @@ impl<E: Engine> RingThread<E> {
         }
     }
 
+    // Who was told that an operation is accepted gets its DONE, though its message was never read.
+    fn reject_rest(&mut self, errno: i32) {
+        let own = sys::number(&self.own);
+        sys::refuse_messages(own); // from here on submit fails
+        let mut bytes = [0u8; NOTICE_BYTES];
+        let mut patience = 3;
+        while patience > 0 {
+            match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
+                Ok(true) => self.reject(&bytes, errno),
+                Err(Errno(libc::EINTR)) => {}
+                Ok(false) | Err(Errno(libc::EAGAIN)) => break,
+                Err(_) => patience -= 1,
+            }
+        }
+        self.flush();
+    }
+
+    fn reject(&mut self, bytes: &[u8; NOTICE_BYTES], errno: i32) {
+        self.arrived.extend(self.ends.submissions.try_iter());
+        if let Some((Notice::Submitted, count, first)) = Notice::decode(bytes) {
+            for id in first..first + u64::from(count) {
+                if let Some(submission) = self.take_arrived(id) {
+                    self.driver.reject(submission, -errno);
+                }
+            }
+        }
+        self.descriptors.clear();
+    }
+
     fn abandon(mut self, errno: i32) {
         self.driver.abandon(-errno);
-        let batch_wants_bell = self.driver.flush();
-        if batch_wants_bell {
-            sys::ring_bell(sys::number(&self.own));
-        }
+        self.reject_rest(errno);
         self.driver.leak();
     }
 }

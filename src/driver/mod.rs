@@ -179,6 +179,12 @@ impl<E: Engine> Driver<E> {
         false
     }
 
+    /// Ends a submission that came too late for anything else.
+    pub fn reject(&mut self, submission: Submission, status: i32) {
+        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        self.refuse(submission, status);
+    }
+
     fn refuse(&mut self, submission: Submission, status: i32) {
         self.shared.give_descriptors(submission.descriptor_count());
         let mut job = Job::new(submission, None);

@@ -94,7 +94,7 @@ pub trait Engine {
     fn unregister(&mut self, index: u16);
 
     /// Carries out what is queued, waits for at least one event unless `timeout` is zero (None:
-    /// for ever), and appends all there are.  An error here is final.
+    /// for ever), and appends all there are, also when it fails.  An error here is final.
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()>;
 
     /// The socket's number is about to be closed.

@@ -87,7 +87,7 @@ impl Engine for Portable {
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {
         let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.enters += 1;
-        self.epoll.wait(timeout, &mut self.fired)?;
+        let waited = self.epoll.wait(timeout, &mut self.fired);
         for raw in self.fired.drain(..) {
             if raw == HELPERS_DONE {
                 self.helpers.collect(&mut self.ready);
@@ -96,7 +96,7 @@ impl Engine for Portable {
             }
         }
         events.append(&mut self.ready);
-        Ok(())
+        waited
     }
 
     fn released(&mut self, socket: RawFd) {

@@ -278,17 +278,16 @@ impl Engine for Uring {
     }
 
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {
-        if let Some(error) = self.broken {
-            return Err(error);
-        }
         let wait = self.ready.is_empty() && timeout != Some(Duration::ZERO);
         let idle = !wait && self.ring.submission().is_empty();
-        if !idle || self.ring.submission().taskrun() {
-            self.enter(usize::from(wait), if wait { timeout } else { None })?;
-        }
+        let entered = match self.broken {
+            Some(error) => Err(error),
+            None if idle && !self.ring.submission().taskrun() => Ok(()),
+            None => self.enter(usize::from(wait), if wait { timeout } else { None }),
+        };
         self.reap();
         events.append(&mut self.ready);
-        Ok(())
+        entered
     }
 
     fn released(&mut self, socket: RawFd) {
