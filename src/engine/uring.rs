@@ -16,6 +16,10 @@ const CQ_ENTRIES: u32 = 1024;
 const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
 
+// How often in a row io_uring_enter may say "not now", and how long to leave it alone then.
+const REFUSALS_MAX: u32 = 5_000;
+const REFUSAL_PAUSE: Duration = Duration::from_millis(1);
+
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// A message header that stays where it is until the kernel has read it, which it has when it has
@@ -36,6 +40,7 @@ pub struct Uring {
     helpers: Helpers,
     ready: Vec<Event>,
     broken: Option<Errno>,
+    refused: u32,
     features: u64,
     enters: u64,
 }
@@ -78,6 +83,7 @@ impl Uring {
             helpers: Helpers::new()?,
             ready: Vec::with_capacity(CQ_ENTRIES as usize / 4),
             broken: None,
+            refused: 0,
             features,
             enters: 0,
         };
@@ -128,10 +134,15 @@ impl Uring {
         let entered = self.ring.submitter().submit_with_args(want, &args);
         self.reap();
         match entered.map_err(errno_of) {
-            Ok(_) | Err(Errno(libc::ETIME | libc::EINTR | libc::EBUSY)) => Ok(()),
-            // The kernel is short of memory: what is queued stays queued.
-            Err(Errno(libc::EAGAIN)) => {
-                std::thread::sleep(Duration::from_millis(1));
+            Ok(_) | Err(Errno(libc::ETIME | libc::EINTR)) => {
+                self.refused = 0;
+                Ok(())
+            }
+            // The kernel is short of memory, or of room for completions: what is queued stays
+            // queued.  Not for ever, though, or destroy would wait as long.
+            Err(Errno(libc::EAGAIN | libc::EBUSY)) if self.refused < REFUSALS_MAX => {
+                self.refused += 1;
+                std::thread::sleep(REFUSAL_PAUSE);
                 Ok(())
             }
             Err(error) => Err(error),
