@@ -10,10 +10,10 @@ use crate::request::Request;
 use crate::shared::Shared;
 use crate::staging::Staged;
 use crate::stats::{Counters, Stats};
-use crate::submission::{Asked, FileFacts, Notice, Question, Submission, ThreadEnds};
+use crate::submission::{FileFacts, Notice, Question, Submission, ThreadEnds};
 use crate::sys::{self, Buffers, Errno, FileKind, ForkMark, Result};
 use crate::thread;
-use crossbeam_channel::{Sender, TrySendError, bounded, unbounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,7 +40,6 @@ pub struct Info {
 #[derive(Debug)]
 struct CallerEnds {
     submissions: Sender<Submission>,
-    questions: Sender<Asked>,
 }
 
 /// A context: one ring thread and what is in flight there.  Dropping it cancels that, and waits
@@ -83,9 +82,8 @@ impl Context {
         let own_cookie = sys::socket_cookie(sys::number(&own))?;
         let (submissions, submissions_end) =
             bounded(SUBMISSIONS_QUEUED.min(64 + settings.max_ops as usize));
-        let (questions, questions_end) = unbounded();
         let shared = Arc::new(Shared::new(settings));
-        let ends = ThreadEnds { submissions: submissions_end, questions: questions_end };
+        let ends = ThreadEnds { submissions: submissions_end };
         let (ring_thread, started) = thread::start(shared.clone(), ends, &other)?;
         let info = Info {
             is_uring: started.is_uring,
@@ -100,7 +98,7 @@ impl Context {
             own: Some(own),
             own_cookie,
             mark,
-            ends: Some(CallerEnds { submissions, questions }),
+            ends: Some(CallerEnds { submissions }),
             ring_thread: Some(ring_thread),
             info,
             scratch: Buffers::new(INLINE_MAX as usize),
@@ -314,7 +312,8 @@ impl Context {
             }
             Err(error) => {
                 // The ring thread has them already: it gives back what they took.
-                let _ = self.notify(Notice::Withdrawn, count, first, &[]);
+                shared.withdraw(first, count);
+                let _ = self.notify(Notice::Look, 0, 0, &[]);
                 // Of a dead context it is not the socket's error that matters.
                 shared.alive()?;
                 Err(error)
@@ -334,7 +333,8 @@ impl Context {
                 }
                 Err(TrySendError::Full(back)) => {
                     submission = back;
-                    self.notify(Notice::Look, 0, 0, &[])?;
+                    let _ = self.notify(Notice::Look, 0, 0, &[]);
+                    self.shared.alive()?;
                     std::thread::yield_now();
                 }
             }
@@ -404,13 +404,20 @@ impl Context {
     }
 
     fn ask(&self, question: Question) -> Result<u32> {
-        self.shared.alive()?;
-        let reply = Arc::new(Reply::default());
-        let asked = Asked { question, reply: reply.clone() };
-        let gone = Errno(libc::EBADF);
-        self.ends.as_ref().ok_or(gone)?.questions.send(asked).map_err(|_| gone)?;
-        self.notify(Notice::Asked, 0, 0, &[])?;
-        reply.wait()
+        let shared = &self.shared;
+        shared.alive()?;
+        let (number, reply) = shared.questions.put(question).ok_or(Errno(libc::EBADF))?;
+        let answer = match self.notify(Notice::Asked, 0, number, &[]) {
+            Ok(()) => reply.wait(),
+            Err(error) => {
+                drop(shared.questions.take(number));
+                Err(error)
+            }
+        };
+        if answer.is_err() {
+            shared.alive()?;
+        }
+        answer
     }
 
     /// Asks for the end of an operation.  ENOENT: it has ended already or never was.
@@ -440,10 +447,10 @@ impl Context {
         let fds = descriptors_of(request);
         match self.send_inline(request, &mut submission) {
             Some(completion) => Ok(TrySend::Done(completion)),
-            None => {
-                self.enqueue_rest(submission, fds_of(&fds), id)?;
-                Ok(TrySend::Queued)
-            }
+            None => Ok(match self.enqueue_rest(submission, fds_of(&fds), id)? {
+                Some(completion) => TrySend::Done(completion),
+                None => TrySend::Queued,
+            }),
         }
     }
 
@@ -459,7 +466,9 @@ impl Context {
         let reply = Arc::new(Reply::default());
         submission.reply = Some(reply.clone());
         let cookie = submission.cookie;
-        self.enqueue_rest(submission, fds_of(&fds), &mut |_| {})?;
+        if let Some(completion) = self.enqueue_rest(submission, fds_of(&fds), &mut |_| {})? {
+            return Ok(completion);
+        }
         let completion = reply.wait()?;
         self.shared.give_permit();
         if completion.status < 0 && completion.wire_bytes > 0 {
@@ -496,24 +505,36 @@ impl Context {
             submission.front = true;
             return None;
         };
-        let completion = Completion {
+        let completion = self.done_here(cookie, submission.user_data, operation, status);
+        self.discard(submission);
+        self.let_go(cookie);
+        Some(completion)
+    }
+
+    // The last word on an operation, said by the calling thread to its caller alone.
+    fn done_here(
+        &self,
+        cookie: u64,
+        user_data: u64,
+        operation: &Operation,
+        status: i32,
+    ) -> Completion {
+        let shared = &self.shared;
+        Counters::add(&shared.counters.submitted, 1);
+        shared.counters.count_done(status);
+        if operation.is_cut() {
+            shared.record_cut(cookie);
+            shared.cut_taken(cookie);
+        }
+        Completion {
             id: shared.take_ids(1),
-            user_data: submission.user_data,
+            user_data,
             file_bytes: operation.range_sent(),
             wire_bytes: operation.wire(),
             status,
             event: Event::Done,
             flags: operation.was() | WAS_INLINE,
-        };
-        Counters::add(&counters.submitted, 1);
-        counters.count_done(status);
-        if operation.is_cut() {
-            shared.record_cut(cookie);
-            shared.cut_taken(cookie);
         }
-        self.discard(submission);
-        self.let_go(cookie);
-        Some(completion)
     }
 
     fn let_go(&self, cookie: u64) {
@@ -522,14 +543,22 @@ impl Context {
         }
     }
 
+    // Some: it could not be queued, but a part had gone out; that is a DONE and no refusal.
     fn enqueue_rest(
         &self,
         submission: Submission,
         fds: &[RawFd],
         id: &mut dyn FnMut(u64),
-    ) -> Result<()> {
+    ) -> Result<Option<Completion>> {
         let (cookie, claimed) = (submission.cookie, submission.front);
-        let queued = self.enqueue(std::iter::once(submission), fds, id);
+        let (user_data, mut operation) = (submission.user_data, submission.operation.clone());
+        let queued = match self.enqueue(std::iter::once(submission), fds, id) {
+            Err(error) if operation.wire() > 0 => {
+                operation.fail(error.negative());
+                Ok(Some(self.done_here(cookie, user_data, &operation, error.negative())))
+            }
+            queued => queued.map(|()| None),
+        };
         if claimed {
             // After the rest is on its way, so that it goes ahead of those that wait.
             self.let_go(cookie);

@@ -7,6 +7,7 @@ use crate::options::Settings;
 use crate::schedule::NumberMap;
 use crate::staging::Staging;
 use crate::stats::Counters;
+use crate::submission::Questions;
 use crate::sys::{self, Errno, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub completions: Completions,
     pub counters: Counters,
     pub staging: Staging,
+    pub questions: Questions,
     pub pool_in_use: AtomicU64,
     pub pool_resident: AtomicU64,
     /// Operations whose DONE has not been taken.
@@ -53,6 +55,9 @@ pub(crate) struct Shared {
     known_sockets: [AtomicU64; BUCKETS],
     cuts: Mutex<NumberMap<Cut>>,
     cut_count: AtomicU32,
+    /// Ids, the first and how many, of submissions whose message could not be sent.
+    withdrawn: Mutex<Vec<(u64, u32)>>,
+    has_withdrawn: AtomicBool,
 }
 
 fn bucket_of(cookie: u64) -> usize {
@@ -69,6 +74,7 @@ impl Shared {
             completions: Completions::default(),
             counters: Counters::default(),
             staging: Staging::new(settings.staging_bytes),
+            questions: Questions::default(),
             pool_in_use: AtomicU64::new(0),
             pool_resident: AtomicU64::new(0),
             permits_taken: AtomicU32::new(0),
@@ -83,6 +89,8 @@ impl Shared {
             known_sockets: [const { AtomicU64::new(0) }; BUCKETS],
             cuts: Mutex::default(),
             cut_count: AtomicU32::new(0),
+            withdrawn: Mutex::default(),
+            has_withdrawn: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +129,28 @@ impl Shared {
             cuts.retain(|&cookie, cut| cut.taken_at == u64::MAX || has_operations(cookie));
             self.cut_count.store(u32::from(!cuts.is_empty()), Ordering::SeqCst);
         }
+    }
+
+    /// Submissions that have been handed over, but are not to be carried out.  Not a message: it
+    /// is because those cannot be sent that this is needed.
+    pub fn withdraw(&self, first: u64, count: u32) {
+        self.withdrawn().push((first, count));
+        self.has_withdrawn.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Shared::take_withdrawn`] has something.
+    pub fn has_withdrawn(&self) -> bool {
+        self.has_withdrawn.load(Ordering::SeqCst)
+    }
+
+    /// All that have been withdrawn since.
+    pub fn take_withdrawn(&self) -> Vec<(u64, u32)> {
+        self.has_withdrawn.store(false, Ordering::SeqCst);
+        std::mem::take(&mut self.withdrawn())
+    }
+
+    fn withdrawn(&self) -> MutexGuard<'_, Vec<(u64, u32)>> {
+        self.withdrawn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// One more operation on this socket; true: a calling thread is sending there.

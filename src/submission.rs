@@ -8,7 +8,7 @@ use crate::operation::Operation;
 use crate::staging::Staged;
 use crate::sys::{Errno, FileKind, Result};
 use crossbeam_channel::Receiver;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 /// What submit has learnt of a file.
@@ -67,6 +67,7 @@ pub(crate) enum Question {
 /// A question and where its answer goes; dropped unanswered it says that the context is dead.
 #[derive(Debug)]
 pub(crate) struct Asked {
+    number: u64,
     pub question: Question,
     pub reply: Arc<Reply<Result<u32>>>,
 }
@@ -77,20 +78,62 @@ impl Drop for Asked {
     }
 }
 
+/// Questions on their way.  A notice says which one is meant, so that one whose notice could not
+/// be sent does not take another's answer.
+#[derive(Debug, Default)]
+pub(crate) struct Questions(Mutex<QuestionState>);
+
+#[derive(Debug, Default)]
+struct QuestionState {
+    waiting: Vec<Asked>,
+    next: u64,
+    closed: bool,
+}
+
+impl Questions {
+    fn lock(&self) -> MutexGuard<'_, QuestionState> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Its number, and where the answer will be.  None: nobody is there to answer.
+    pub fn put(&self, question: Question) -> Option<(u64, Arc<Reply<Result<u32>>>)> {
+        let mut state = self.lock();
+        if state.closed {
+            return None;
+        }
+        let (number, reply) = (state.next, Arc::new(Reply::default()));
+        state.next += 1;
+        state.waiting.push(Asked { number, question, reply: reply.clone() });
+        Some((number, reply))
+    }
+
+    /// Takes the one with this number out.
+    pub fn take(&self, number: u64) -> Option<Asked> {
+        let mut state = self.lock();
+        let index = state.waiting.iter().position(|asked| asked.number == number)?;
+        Some(state.waiting.swap_remove(index))
+    }
+
+    /// Nobody answers any more.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiting = Vec::new();
+    }
+}
+
 /// What a message on the library's own socket says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 pub(crate) enum Notice {
     /// `count` submissions from id `first` on; their descriptors come with the message.
     Submitted = 1,
-    /// The same could not be sent after all.
-    Withdrawn = 2,
-    /// A question waits.
-    Asked = 3,
+    /// The question with the number `first` waits.
+    Asked = 2,
     /// A calling thread has let go of sockets.
-    LetGo = 4,
+    LetGo = 3,
     /// Something else wants to be looked at.
-    Look = 5,
+    Look = 4,
 }
 
 pub(crate) const NOTICE_BYTES: usize = 16;
@@ -108,10 +151,9 @@ impl Notice {
         let word = |at: usize| bytes[at..at + 4].try_into().map(u32::from_ne_bytes);
         let notice = match word(0).ok()? {
             1 => Notice::Submitted,
-            2 => Notice::Withdrawn,
-            3 => Notice::Asked,
-            4 => Notice::LetGo,
-            5 => Notice::Look,
+            2 => Notice::Asked,
+            3 => Notice::LetGo,
+            4 => Notice::Look,
             _ => return None,
         };
         let first = bytes[8..].try_into().map(u64::from_ne_bytes).ok()?;
@@ -119,8 +161,7 @@ impl Notice {
     }
 }
 
-/// The ends of the queues that the ring thread has.
+/// The end of the queue that the ring thread has.
 pub(crate) struct ThreadEnds {
     pub submissions: Receiver<Submission>,
-    pub questions: Receiver<Asked>,
 }

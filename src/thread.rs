@@ -46,6 +46,7 @@ pub(crate) fn start(
         }
         // Of no effect if something has been reported before.
         report.give(Err(Errno(libc::EIO)));
+        shared.questions.close();
         shared.completions.close();
     }))?;
     match started.wait() {
@@ -158,6 +159,9 @@ impl<E: Engine> RingThread<E> {
             if self.messages_wait {
                 self.receive();
             }
+            if self.shared.has_withdrawn() {
+                self.withdraw();
+            }
             self.check_orders();
             self.driver.alarms();
             self.flush();
@@ -238,6 +242,7 @@ impl<E: Engine> RingThread<E> {
             self.shared.sleeping.store(1, Ordering::SeqCst);
             let woken = self.receive()
                 || self.messages_wait
+                || self.shared.has_withdrawn()
                 || self.shared.shutting_down.load(Ordering::SeqCst)
                 || self.shared.dead.load(Ordering::SeqCst) != 0;
             if woken {
@@ -296,15 +301,8 @@ impl<E: Engine> RingThread<E> {
         };
         match notice {
             Notice::Submitted => self.accept(first, count),
-            Notice::Withdrawn => {
-                for id in first..first + u64::from(count) {
-                    if let Some(submission) = self.take_arrived(id) {
-                        self.driver.withdraw(submission);
-                    }
-                }
-            }
             Notice::Asked => {
-                if let Ok(asked) = self.ends.questions.try_recv() {
+                if let Some(asked) = self.shared.questions.take(first) {
                     let count = self.driver.answer(&asked.question);
                     asked.reply.give(Ok(count));
                 }
@@ -317,6 +315,17 @@ impl<E: Engine> RingThread<E> {
             }
         }
         self.descriptors.clear();
+    }
+
+    fn withdraw(&mut self) {
+        for (first, count) in self.shared.take_withdrawn() {
+            self.arrived.extend(self.ends.submissions.try_iter());
+            for id in first..first + u64::from(count) {
+                if let Some(submission) = self.take_arrived(id) {
+                    self.driver.withdraw(submission);
+                }
+            }
+        }
     }
 
     // Submissions are pushed before their message is sent, so they have arrived by now; mostly
@@ -344,14 +353,8 @@ impl<E: Engine> RingThread<E> {
         let own = sys::number(&self.own);
         sys::refuse_messages(own); // from here on submit fails
         let mut bytes = [0u8; NOTICE_BYTES];
-        let mut patience = 3;
-        while patience > 0 {
-            match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
-                Ok(true) => self.reject(&bytes, errno),
-                Err(Errno(libc::EINTR)) => {}
-                Ok(false) | Err(Errno(libc::EAGAIN)) => break,
-                Err(_) => patience -= 1,
-            }
+        while sys::read_message(own, &mut bytes) {
+            self.reject(&bytes, errno);
         }
         self.flush();
     }
@@ -365,7 +368,6 @@ impl<E: Engine> RingThread<E> {
                 }
             }
         }
-        self.descriptors.clear();
     }
 
     fn abandon(mut self, errno: i32) {
