@@ -119,6 +119,7 @@ static atomic_bool fault_armed;
 static atomic_bool fault_far_peers;
 /* Not 0: so many entries has each io_uring, and its completion queue no more. */
 static unsigned fault_ring_entries;
+static unsigned fault_overflows; /* io_uring_enter came back with completions in the kernel's backlog */
 
 static inline void faults_set(struct fault_plan plan)
 {
@@ -303,6 +304,9 @@ static inline void fault_look_at_completions(void)
     const struct io_cqring_offsets *at = &fault_ring.params.cq_off;
     unsigned tail = __atomic_load_n((unsigned *)(void *)(fault_ring.queues + at->tail), __ATOMIC_ACQUIRE);
     unsigned mask = *(unsigned *)(void *)(fault_ring.queues + at->ring_mask);
+    unsigned flags = __atomic_load_n((unsigned *)(void *)(fault_ring.queues + fault_ring.params.sq_off.flags),
+                                     __ATOMIC_RELAXED);
+    fault_overflows += (flags & IORING_SQ_CQ_OVERFLOW) != 0;
     struct io_uring_cqe *all = (struct io_uring_cqe *)(void *)(fault_ring.queues + at->cqes);
     for (; fault_ring.seen_completions != tail; fault_ring.seen_completions++) {
         struct io_uring_cqe *completion = &all[fault_ring.seen_completions & mask];
@@ -699,7 +703,8 @@ ssize_t write(int fd, const void *data, size_t length)
         errno = fault;
         return -1;
     }
-    return real(fd, data, fault == SHORT ? (length + 1) / 2 : length);
+    /* Up to PIPE_BUF goes whole or not at all (pipe(7)). */
+    return real(fd, data, fault == SHORT && length > PIPE_BUF ? (length + 1) / 2 : length);
 }
 
 ssize_t read(int fd, void *data, size_t length)
