@@ -940,6 +940,8 @@ impl Thread {
     /// Runs `body`, which must not panic, on a new thread with all signals blocked.
     pub fn spawn(body: ThreadBody) -> Result<Thread> {
         const STACK: usize = 256 << 10;
+        // The host's thread-local variables lie there, too.
+        let stack = STACK + thread_locals();
         let argument = Box::into_raw(Box::new(body));
         let _blocked = SignalsBlocked::new();
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
@@ -948,7 +950,7 @@ impl Thread {
         // belongs to the new thread when there is one.
         unsafe {
             libc::pthread_attr_init(attributes.as_mut_ptr());
-            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK);
+            libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
             let error = libc::pthread_create(
                 thread.as_mut_ptr(),
                 attributes.as_ptr(),
@@ -969,6 +971,19 @@ impl Thread {
         // SAFETY: the handle is used once.
         unsafe { libc::pthread_join(self.0, ptr::null_mut()) };
     }
+}
+
+// What glibc takes from each thread's stack before the thread has any of it: its thread-local
+// variables and a few KiB.  0: not glibc, which is the only one that counts them there.
+fn thread_locals() -> usize {
+    type Least = unsafe extern "C" fn(*const libc::pthread_attr_t) -> libc::size_t;
+    // SAFETY: the name is a C string.
+    let least = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr()) };
+    // SAFETY: the symbol is a function of this type in every glibc since 2.15; it may be absent, for
+    // which Option has its None.
+    let least = unsafe { mem::transmute::<*mut libc::c_void, Option<Least>>(least) };
+    // SAFETY: it only adds sizes up; glibc does not look at the attributes.
+    least.map_or(0, |least| unsafe { least(ptr::null()) })
 }
 
 /// Gives the calling thread a name, for top -H and the like.
