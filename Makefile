@@ -5,13 +5,16 @@
 #   make shim   target/release/libsnapsend_preload.so, for programs that nobody rebuilds
 #   make test   every test
 #   make load   1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
+#   make torture HOURS=n          snapshots under torture for so long (make test has a short form)
+#   make test-mutants             mistakes put into the sources: the tests must notice each
 #   make bench  the library beside sendfile, splice and others (BENCH="--quick ..." for its options)
 
 CARGO ?= cargo
 LOAD_SECONDS ?= 30
 BENCH ?= --quick
+HOURS ?= 1
 
-.PHONY: all library shim examples demo test load bench clean
+.PHONY: all library shim examples demo test load bench torture test-mutants clean
 
 all: library shim examples
 
@@ -34,6 +37,12 @@ load: examples
 bench: library
 	$(MAKE) -C benches
 	target/benches/bench $(BENCH)
+
+torture: library
+	tests/run-stress torture --seconds $$(($(HOURS) * 3600))
+
+test-mutants:
+	tests/mutants.sh
 
 test: examples shim
 	tests/run

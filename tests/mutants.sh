@@ -14,7 +14,7 @@ only=${1:-}
 
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-cp -r Cargo.toml Cargo.lock build.rs cbindgen.toml src "$tree"
+cp -r Cargo.toml Cargo.lock build.rs cbindgen.toml src preload "$tree"
 mkdir "$tree/include"
 
 # What matters here is the time to compile.
