@@ -295,7 +295,12 @@ impl<E: Engine> Driver<E> {
                     return 0;
                 };
                 let slots = self.queue_from(self.schedule.first(socket));
-                slots.iter().for_each(|&slot| self.end(slot, -libc::ECANCELED));
+                for &slot in &slots {
+                    // The end of one that is cut off takes those behind it along.
+                    if self.jobs.contains(slot) {
+                        self.end(slot, -libc::ECANCELED);
+                    }
+                }
                 slots.len() as u32
             }
         }
