@@ -18,8 +18,8 @@ const TRIALS_MAX: usize = 4;
 // How many operations that wait for room may find too little before the rest is left waiting.
 const POOL_WAITERS_TRIED: usize = 32;
 
-// The least read when the pool is nearly full.
-const READ_MIN: u64 = 64 << 10;
+// The least read of data to be kept when the pool is nearly full.
+const KEPT_READ_MIN: u64 = 64 << 10;
 
 impl<E: Engine> Driver<E> {
     // Chooses a way for the next bytes of the range and sets out on it.
@@ -177,16 +177,19 @@ impl<E: Engine> Driver<E> {
         } else {
             Purpose::Passing
         };
+        // EAGER may wait for more room, zero-copy goes without.  What passes, and EXACT with its room
+        // set aside, must find what there is, in whatever pieces: nobody else may make room.
+        let least = if purpose == Purpose::Kept { KEPT_READ_MIN } else { PAGE };
         let mut length = length;
         loop {
             let (skip, bytes) = file.alignment(offset, length);
             if let Some(lease) = self.pool.acquire(bytes, purpose) {
                 return Some(Buffer { lease, start: at, skip, length });
             }
-            if length <= READ_MIN {
+            if length <= least {
                 return None;
             }
-            length = (length / 2).max(READ_MIN);
+            length = (length / 2).max(least);
         }
     }
 
@@ -220,7 +223,8 @@ impl<E: Engine> Driver<E> {
         let entry = (slot as u32, job.id);
         if job.passing || !job.waits_for_pool {
             job.waits_for_pool = true;
-            if job.is_held() {
+            // EXACT with its room set aside waits for those whose data passes to leave it.
+            if job.is_held() && job.reserved.is_none() {
                 self.waiting_kept.push_back(entry);
             } else {
                 self.waiting_passing.push_back(entry);
