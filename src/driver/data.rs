@@ -218,17 +218,23 @@ impl<E: Engine> Driver<E> {
         true
     }
 
+    // At most one place in each line, or those that come often would keep the others from being tried.
     pub(super) fn wait_for_pool(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let entry = (slot as u32, job.id);
-        if job.passing || !job.waits_for_pool {
-            job.waits_for_pool = true;
-            // EXACT with its room set aside waits for those whose data passes to leave it.
-            if job.is_held() && job.reserved.is_none() {
-                self.waiting_kept.push_back(entry);
-            } else {
-                self.waiting_passing.push_back(entry);
-            }
+        job.waits_for_pool = true;
+        // EXACT with its room set aside waits for those whose data passes to leave it.
+        let (line, stands_there) = if job.is_held() && job.reserved.is_none() {
+            (&mut self.waiting_kept, &mut job.waits_kept)
+        } else {
+            (&mut self.waiting_passing, &mut job.waits_passing)
+        };
+        if std::mem::replace(stands_there, true) {
+            return;
+        }
+        line.push_back(entry);
+        if line.len() > 2 * self.jobs.len() + 64 {
+            line.retain(|&(slot, id)| self.jobs.get(slot as usize).is_some_and(|job| job.id == id));
         }
     }
 
@@ -251,10 +257,17 @@ impl<E: Engine> Driver<E> {
                     continue;
                 }
                 let job = &mut self.jobs[slot];
+                *if kept { &mut job.waits_kept } else { &mut job.waits_passing } = false;
                 job.waits_for_pool = false;
+                let passing = job.passing;
                 job.passing &= !kept || job.available() > 0 || job.operation.is_reading();
                 self.read_ahead(slot);
-                refused += usize::from(self.jobs[slot].waits_for_pool);
+                let job = &mut self.jobs[slot];
+                if job.waits_for_pool {
+                    // It may stand in the other line, too, and nobody else would tell it to pass.
+                    job.passing = passing;
+                    refused += 1;
+                }
             }
             // Those refused have lined up anew, ahead of those not tried.
             let line = if kept { &mut self.waiting_kept } else { &mut self.waiting_passing };

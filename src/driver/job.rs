@@ -97,7 +97,11 @@ pub(super) struct Job {
     pub(super) reserved: Option<u64>,
     /// Bytes of the send that is with the kernel.
     pub(super) asked: u64,
+    /// The last look for room in the pool found none.
     pub(super) waits_for_pool: bool,
+    /// It stands in the line of those that wait for room to keep data, and for data that passes.
+    pub(super) waits_kept: bool,
+    pub(super) waits_passing: bool,
     pub(super) lingers: bool,
     /// See [`super::Driver::pass_at_once`].
     pub(super) tried_at_once: bool,
@@ -129,6 +133,8 @@ impl Job {
             reserved: None,
             asked: 0,
             waits_for_pool: false,
+            waits_kept: false,
+            waits_passing: false,
             lingers: false,
             tried_at_once: false,
             unresolved: 0,

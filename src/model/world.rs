@@ -338,11 +338,9 @@ impl World {
     }
 
     fn wait_for_pool(&mut self) {
-        if self.passing || !self.waits_for_pool {
-            self.waits_for_pool = true;
-            let line = if self.is_held() { &mut self.waits_kept } else { &mut self.waits_passing };
-            *line = true;
-        }
+        self.waits_for_pool = true;
+        let line = if self.is_held() { &mut self.waits_kept } else { &mut self.waits_passing };
+        *line = true;
     }
 
     /// There is room in the pool again.
@@ -355,8 +353,12 @@ impl World {
             }
             self.waits_for_pool = false;
             let has_data = self.available() > 0 || self.operation.is_reading();
+            let passing = self.passing;
             self.passing &= !kept || has_data;
             self.read_ahead();
+            if self.waits_for_pool {
+                self.passing = passing;
+            }
         }
     }
 

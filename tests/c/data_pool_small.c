@@ -41,7 +41,7 @@ static void cancelled(uint64_t id, int sv[2])
 
 int main(void)
 {
-    int keeps[2], waits[WAITING][2], passes[2], exact[2];
+    int keeps[2], waits[WAITING][2], passes[2], too[2], last[2];
     uint64_t waiting[WAITING];
     ctx = create_ctx_with(0, 64 * KIB, 0);
     file = temp_file(100 * KIB, 8);
@@ -58,11 +58,21 @@ int main(void)
         waiting[i] = submit_to(waits[i], false, 12 * KIB, SNAPSEND_EXACT);
     uint64_t passing = submit_to(passes, true, SNAPSEND_TO_EOF, 0); /* its data stays for 50 ms */
     sleep_ms(5);
-    arrives(submit_to(exact, false, 4000, SNAPSEND_EXACT), exact, 4000);
+    arrives(submit_to(last, false, 4000, SNAPSEND_EXACT), last, 4000);
     cancelled(passing, passes);
     cancelled(kept, keeps);
     for (int i = 0; i < WAITING; i++)
         arrives(waiting[i], waits[i], 12 * KIB);
+
+    doing("EAGER, refused in the line for room to keep data and in that for data that passes");
+    kept = submit_to(keeps, true, 24 * KIB, SNAPSEND_EXACT);
+    sleep_ms(20);
+    passing = submit_to(passes, true, SNAPSEND_TO_EOF, 0);
+    uint64_t second = submit_to(too, true, SNAPSEND_TO_EOF, 0); /* takes what the first one gives up */
+    arrives(submit_to(last, false, 30000, SNAPSEND_EAGER), last, 30000); /* too short to be mapped */
+    cancelled(second, too);
+    cancelled(passing, passes);
+    cancelled(kept, keeps);
     destroy_ctx(ctx);
     return 0;
 }
