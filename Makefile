@@ -6,6 +6,7 @@
 #   make test   every test
 #   make load   1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
 #   make torture HOURS=n          snapshots under torture for so long (make test has a short form)
+#   make chaos OPERATIONS=n       every call at random for so long (make test has a short form)
 #   make test-mutants             mistakes put into the sources: the tests must notice each
 #   make bench  the library beside sendfile, splice and others (BENCH="--quick ..." for its options)
 
@@ -13,8 +14,9 @@ CARGO ?= cargo
 LOAD_SECONDS ?= 30
 BENCH ?= --quick
 HOURS ?= 1
+OPERATIONS ?= 10000000
 
-.PHONY: all library shim examples demo test load bench torture test-mutants clean
+.PHONY: all library shim examples demo test load bench torture chaos test-mutants clean
 
 all: library shim examples
 
@@ -40,6 +42,9 @@ bench: library
 
 torture: library
 	tests/run-stress torture --seconds $$(($(HOURS) * 3600))
+
+chaos: library
+	tests/run-stress chaos --operations $(OPERATIONS)
 
 test-mutants:
 	tests/mutants.sh
