@@ -2,7 +2,7 @@
 /*
  * bench: the library beside every other way that a server has today, in one run.
  *
- *	bench [--quick] [--workload bulk,answers,cold,stalled] [--way NAME,...] [--size N,...]
+ *	bench [--quick] [--workload bulk,answers,cold,stalled,wire] [--way NAME,...] [--size N,...]
  *	      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
  *
@@ -25,7 +25,8 @@
  *	cold     16 connections read ranges that are not in the page cache, 16 others warm answers of 16 KiB;
  *	         and the warm ones alone
  *	stalled  64 connections beside thousands that ask and do not read; and the 64 alone
- *	wire     (a network card's way of sending: veth and BPF; not written yet, its place is in plan())
+ *	wire     bulk on 1 and on 64 connections over a link that takes data without touching it, as a network card
+ *	         does: see wire.c.  As root only
  */
 #include "bench.h"
 
@@ -54,6 +55,8 @@
 #define CASES_MAX  256
 #define HUGE_OPERATION GIB         /* from here on a run is one operation, not a time */
 #define HUGE_LIMIT 30.0            /* seconds for it, at most */
+#define WIRE       (STALLED + 1u)  /* beside enum workload, since its runs are BULK */
+#define WORKLOADS  (WIRE + 1u)
 #define GRACE      30.0            /* for connecting and tearing down, before a run is given up */
 
 const struct way ways[] = {
@@ -138,7 +141,7 @@ double percentile(const struct histogram *histogram, double share)
 
 static struct {
 	bool quick, pin;
-	bool workloads[4];         /* by enum workload */
+	bool workloads[WORKLOADS]; /* by enum workload, and WIRE */
 	bool ways[WAYS];
 	uint64_t sizes[LIST_MAX];
 	unsigned size_count;
@@ -148,7 +151,7 @@ static struct {
 	double seconds, calm, patience;
 	const char *dir;
 	FILE *csv;
-} options = { .stalled = 9000, .rounds = 5, .seconds = 1.0, .patience = 30, .dir = "/var/tmp" };
+} options = { .stalled = 10000, .rounds = 5, .seconds = 1.0, .patience = 30, .dir = "/var/tmp" };
 
 __attribute__((format(printf, 1, 2), noreturn))
 static void die(const char *format, ...)
@@ -190,9 +193,9 @@ static void each_of(char *list, void (*take)(const char *word))
 
 static void take_workload(const char *word)
 {
-	static const char *const names[] = { "bulk", "answers", "cold", "stalled" };
+	static const char *const names[] = { "bulk", "answers", "cold", "stalled", "wire" };
 
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < WORKLOADS; i++) {
 		if (strcmp(word, names[i]) == 0) {
 			options.workloads[i] = true;
 			return;
@@ -233,7 +236,7 @@ static void take_connections(const char *word)
 
 static void usage(FILE *out)
 {
-	fputs("bench [--quick] [--workload bulk,answers,cold,stalled] [--way NAME,...] [--size N,...]\n"
+	fputs("bench [--quick] [--workload bulk,answers,cold,stalled,wire] [--way NAME,...] [--size N,...]\n"
 	      "      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]\n"
 	      "      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]\nways:", out);
 	for (unsigned i = 0; i < way_count; i++)
@@ -284,14 +287,14 @@ static void parse_options(int argc, char **argv)
 		usage(stderr);
 		exit(EXIT_FAILURE);
 	}
-	for (unsigned i = 0; i < 4 && !any_workload; i++)
+	for (unsigned i = 0; i < WORKLOADS && !any_workload; i++)
 		options.workloads[i] = true;
 	for (unsigned i = 0; i < way_count && !any_way; i++)
 		options.ways[i] = strcmp(ways[i].name, "submit_many") != 0;
 	if (options.quick && !rounds)
-		options.rounds = 2;
+		options.rounds = 1;
 	if (options.quick && !seconds)
-		options.seconds = 0.25;
+		options.seconds = 0.1;
 	if (options.quick && !stalled)
 		options.stalled = 1000;
 	if (options.rounds == 0 || !(options.seconds >= 0.05 && options.seconds <= 60))
@@ -306,28 +309,16 @@ static struct {
 	bool chilled;              /* not all of it is in the cache */
 } file;
 
-static void remove_files(void)
-{
-	if (file.path[0] != '\0')
-		unlink(file.path);
-	if (file.huge_path[0] != '\0')
-		unlink(file.huge_path);
-}
-
-static void on_signal(int signal_number)
-{
-	remove_files();
-	_exit(128 + signal_number);
-}
-
+/* Without a name from the start, so that it is gone however the benchmark ends; the children have its descriptor. */
 static int make_file(char *path, const char *name)
 {
 	int fd;
 
 	snprintf(path, sizeof(file.path), "%s/%s.XXXXXX", options.dir, name);
 	fd = mkostemp(path, O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 || unlink(path) < 0)
 		die("%s: %s", path, strerror(errno));
+	snprintf(path, sizeof(file.path), "/proc/self/fd/%d", fd);
 	return fd;
 }
 
@@ -345,8 +336,8 @@ static void make_files(void)
 	int fd;
 
 	available = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * PAGE;
-	file.size = options.quick ? 384 * MIB : GIB;
-	file.warm = options.quick ? 128 * MIB : 256 * MIB;
+	file.size = options.quick ? 192 * MIB : GIB;
+	file.warm = options.quick ? 64 * MIB : 256 * MIB; /* a power of two: see wire.c */
 	if (block == NULL)
 		die("no memory");
 	fd = make_file(file.path, "snapsend-bench");
@@ -355,7 +346,6 @@ static void make_files(void)
 	/* Written back now, not in the middle of a run; and only clean pages can be dropped. */
 	if (fsync(fd) < 0)
 		die("fsync: %s", strerror(errno));
-	close(fd);
 	/* Sparse but for a page in each MiB, which is checked; all of it is to be in the cache. */
 	file.huge_size = 8 * GIB;
 	while (file.huge_size > available / 2)
@@ -375,7 +365,6 @@ static void make_huge_file(void)
 		write_pattern(fd, offset, block, PAGE);
 	if (ftruncate(fd, (off_t)file.huge_size) < 0 || fsync(fd) < 0)
 		die("%s: %s", file.huge_path, strerror(errno));
-	close(fd);
 }
 
 /* Reading is what brings a file into the cache in the same way for all. */
@@ -425,9 +414,10 @@ struct result {
 	double rate;               /* GB/s */
 	double cold_rate;
 	double answers;            /* per second */
-	double server_cpu, client_cpu; /* s/GB */
+	double server_cpu, client_cpu, machine_cpu; /* s/GB */
 	double p50, p99, p999;     /* microseconds */
 	double enters, wakeups;    /* per operation */
+	double zerocopy_notified, zerocopy_copied; /* see struct shared */
 	double foreign;            /* share of the machine's processors that others had meanwhile */
 };
 
@@ -475,14 +465,19 @@ static void listen_for(struct setup *setup)
 {
 	socklen_t length = sizeof(setup->address);
 
-	setup->address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	setup->address = (struct sockaddr_in){ .sin_family = AF_INET,
+		.sin_addr.s_addr = setup->wire ? wire_near_address() : htonl(INADDR_LOOPBACK) };
+	if (setup->wire)
+		wire_go(WIRE_NEAR);
 	setup->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	setup->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (setup->listener < 0 || setup->control < 0 ||
 	    bind(setup->listener, (struct sockaddr *)&setup->address, length) < 0 ||
 	    listen(setup->listener, 4096) < 0 ||
 	    getsockname(setup->listener, (struct sockaddr *)&setup->address, &length) < 0)
-		die("listening on loopback: %s", strerror(errno));
+		die("listening: %s", strerror(errno));
+	if (setup->wire)
+		wire_go(WIRE_HOME);
 }
 
 static pid_t start(const struct setup *setup, bool server)
@@ -495,9 +490,9 @@ static pid_t start(const struct setup *setup, bool server)
 		die("fork: %s", strerror(errno));
 	if (child > 0)
 		return child;
-	signal(SIGINT, SIG_DFL);
-	signal(SIGTERM, SIG_DFL);
 	become(server ? "bench-server" : "bench-client", setup->pin, server ? 0 : 1);
+	if (setup->wire)
+		wire_go(server ? WIRE_NEAR : WIRE_FAR);
 	if (server)
 		_exit(setup->way->serve(setup, shared));
 	close(setup->listener);
@@ -519,14 +514,19 @@ static void take_result(struct result *result)
 		.answers = (double)shared->times.count / shared->seconds,
 		.server_cpu = (double)shared->server_cpu / 1e9 / gb,
 		.client_cpu = (double)shared->client_cpu / 1e9 / gb,
+		.machine_cpu = (double)shared->machine_cpu / 1e9 / gb,
 		.p50 = percentile(&shared->times, 0.5) / 1000,
 		.p99 = percentile(&shared->times, 0.99) / 1000,
 		.p999 = percentile(&shared->times, 0.999) / 1000,
 		.enters = operations > 0 ? (double)(b->kernel_enters - a->kernel_enters) / (double)operations : NAN,
 		.wakeups = operations > 0 ? (double)(b->wakeups - a->wakeups) / (double)operations : NAN,
+		.zerocopy_notified = (double)shared->zerocopy_notified,
+		.zerocopy_copied = (double)shared->zerocopy_copied,
 		.foreign = fmax(foreign / 1e9 / shared->seconds / (double)sysconf(_SC_NPROCESSORS_ONLN), 0),
 	};
 }
+
+static unsigned runs;
 
 /* EXIT_SUCCESS, EXIT_FAILURE or SKIPPED; but for the first, shared->message says why. */
 static int run(struct setup *setup, struct result *result)
@@ -536,6 +536,7 @@ static int run(struct setup *setup, struct result *result)
 	bool ended;
 
 	memset(shared, 0, sizeof(*shared));
+	setup->number = runs++;
 	listen_for(setup);
 	server = shared->server = start(setup, true);
 	client = start(setup, false);
@@ -576,7 +577,14 @@ struct one_case {
 static struct one_case cases[CASES_MAX];
 static int case_count;
 static bool unusable[WAYS];
-static int failures;
+static int failures, skips;
+
+/* What cannot run here is said and counted, never left out in silence. */
+static void count_skip(const char *what, const char *way, const char *why)
+{
+	fprintf(stderr, "bench: SKIP %s%s%s: %s\n", what, way != NULL ? ", " : "", way != NULL ? way : "", why);
+	skips++;
+}
 
 static void print_size(char *out, size_t room, uint64_t n)
 {
@@ -602,7 +610,7 @@ static struct one_case *add_case(enum workload workload, uint64_t size, unsigned
 	c->setup = (struct setup){
 		.workload = workload, .size = size, .connections = connections,
 		/* At first windows grow, and segments lost to small ones come again after 200 ms. */
-		.seconds = options.seconds, .warm_up = fmax(options.seconds * 0.2, 0.3),
+		.seconds = options.seconds, .warm_up = options.quick ? 0.1 : fmax(options.seconds * 0.2, 0.3),
 		.path = file.path, .warm_size = file.warm, .file_size = file.size, .pin = options.pin,
 	};
 	if (workload == BULK)
@@ -670,6 +678,37 @@ static void plan_answers(void)
 	}
 }
 
+static void plan_wire(void)
+{
+	static const uint64_t usual[] = { 64 * KIB, 256 * KIB, MIB, 16 * MIB }, quick[] = { MIB };
+	static const unsigned usual_connections[] = { 1, 64 };
+	const uint64_t *sizes = options.size_count > 0 ? options.sizes : options.quick ? quick : usual;
+	const unsigned *connections = options.connection_count > 0 ? options.connections : usual_connections;
+	unsigned size_count = options.size_count > 0 ? options.size_count : options.quick ? 1 : 4;
+	unsigned connection_count = options.connection_count > 0 ? options.connection_count : 2;
+	const char *why_not = wire_open(file.warm);
+
+	if (why_not != NULL) {
+		count_skip("wire", NULL, why_not);
+		return;
+	}
+	for (unsigned i = 0; i < connection_count; i++) {
+		for (unsigned j = 0; j < size_count; j++) {
+			struct one_case *c;
+			char text[32];
+
+			/* Connections start in different operations of a file that they go round in. */
+			if (file.warm % sizes[j] != 0 || connections[i] > WIRE_CONNECTIONS)
+				continue;
+			c = add_case(BULK, sizes[j], connections[i]);
+			print_size(text, sizeof(text), sizes[j]);
+			snprintf(c->name, sizeof(c->name), "wire %ux%s", connections[i], text);
+			c->setup.wire = true;
+			c->setup.file_size = file.warm;
+		}
+	}
+}
+
 static void plan(void)
 {
 	struct one_case *c;
@@ -697,7 +736,8 @@ static void plan(void)
 		c->setup.stalled = options.stalled;
 		c->alone = case_count - 2;
 	}
-	/* Here the wire's cases come in, with an address and namespaces of their own in struct setup. */
+	if (options.workloads[WIRE])
+		plan_wire();
 }
 
 /* ---- figures ------------------------------------------------------------------------------- */
@@ -721,13 +761,21 @@ static double speed(const struct one_case *c, const struct result *r)
 	return c->setup.cold > 0 ? r->cold_rate : r->rate;
 }
 
+/* On the wire the client's time is the sender's, too: see wire.c. */
+static double cpu_cost(const struct one_case *c, const struct result *r)
+{
+	return c->setup.wire ? r->server_cpu + r->client_cpu : r->server_cpu;
+}
+
 static void summarise(struct one_case *c, unsigned way, const struct result *results)
 {
 	static const size_t fields[] = {
 		offsetof(struct result, rate), offsetof(struct result, cold_rate), offsetof(struct result, answers),
 		offsetof(struct result, server_cpu), offsetof(struct result, client_cpu),
+		offsetof(struct result, machine_cpu),
 		offsetof(struct result, p50), offsetof(struct result, p99), offsetof(struct result, p999),
 		offsetof(struct result, enters), offsetof(struct result, wakeups), offsetof(struct result, foreign),
+		offsetof(struct result, zerocopy_notified), offsetof(struct result, zerocopy_copied),
 	};
 	double values[ROUNDS_MAX];
 	unsigned count = 0;
@@ -780,9 +828,9 @@ static void print_case(const struct one_case *c)
 {
 	const struct one_case *alone = c->alone >= 0 ? &cases[c->alone] : NULL;
 
-	printf("\n%s\n%-13s %7s %15s %9s %7s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", c->name, "way", "GB/s", "min-max",
-	       "answers/s", "/best", "srv s/GB", "cli s/GB", "p50 us", "p99 us", "p99.9 us", "enters", "wakeups",
-	       "others", alone != NULL ? "  p99/alone" : "");
+	printf("\n%s\n%-13s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", c->name, "way", "GB/s", "min-max",
+	       "answers/s", "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us", "enters",
+	       "wakeups", "others", alone != NULL ? "  p99/alone" : c->setup.wire ? " not copied" : "");
 	for (unsigned i = 0; i < way_count; i++) {
 		const struct result *m = &c->median[i];
 		char span[32];
@@ -796,7 +844,7 @@ static void print_case(const struct one_case *c)
 		else
 			printf(" %9.0f", m->answers);
 		print_ratio(speed(c, m), best_other(c, NULL));
-		printf(" %8.3f %8.3f", m->server_cpu, m->client_cpu);
+		printf(" %8.3f %8.3f %8.3f", m->server_cpu, m->client_cpu, m->machine_cpu);
 		if (c->setup.workload == BULK)
 			printf(" %8s %8s %8s", "-", "-", "-");
 		else
@@ -808,6 +856,8 @@ static void print_case(const struct one_case *c)
 		printf(" %5.0f%%", m->foreign * 100);
 		if (alone != NULL && alone->median[i].p99 > 0)
 			printf(" %10.2f", m->p99 / alone->median[i].p99);
+		if (c->setup.wire && m->zerocopy_notified > 0)
+			printf(" %4.0f of %.0f", m->zerocopy_notified - m->zerocopy_copied, m->zerocopy_notified);
 		printf("\n");
 	}
 	fflush(stdout);
@@ -819,7 +869,8 @@ static void print_summary(void)
 	static const char *const others[] = { "sendfile", "splice", "pread", "mmap", "zerocopy", "uring_splice", "uring_zc" };
 	const unsigned count = sizeof(others) / sizeof(others[0]);
 
-	printf("\nThe library's rate divided by that of (splice: the better pipe; cpu: server s/GB divided by sendfile's)\n"
+	printf("\nThe library's rate divided by that of (splice: the better pipe; cpu: server s/GB divided by sendfile's,\n"
+	       "on the wire that of server and client together)\n"
 	       "%-26s %-11s", "case", "way");
 	for (unsigned i = 0; i < count; i++)
 		printf(" %12s", others[i]);
@@ -841,9 +892,9 @@ static void print_summary(void)
 			print_ratio(speed(c, &c->median[i]), best_other(c, NULL));
 			for (unsigned o = 0; o < way_count; o++)
 				if (strcmp(ways[o].name, "sendfile") == 0 && c->median[o].valid)
-					cpu = c->median[o].server_cpu;
+					cpu = cpu_cost(c, &c->median[o]);
 			printf(" ");
-			print_ratio(c->median[i].server_cpu, cpu);
+			print_ratio(cpu_cost(c, &c->median[i]), cpu);
 			printf("\n");
 		}
 	}
@@ -858,18 +909,20 @@ static void write_csv(const struct one_case *c, unsigned way, unsigned round, co
 		return;
 	if (!headed)
 		fputs("case,way,engine,size,connections,cold,stalled,round,gb_per_s,cold_gb_per_s,answers_per_s,"
-		      "server_cpu_s_per_gb,client_cpu_s_per_gb,p50_us,p99_us,p999_us,enters_per_op,wakeups_per_op,"
-		      "others_share,words_checked\n", options.csv);
+		      "server_cpu_s_per_gb,client_cpu_s_per_gb,machine_cpu_s_per_gb,p50_us,p99_us,p999_us,enters_per_op,wakeups_per_op,"
+		      "others_share,words_checked,zerocopy_notified,zerocopy_copied\n", options.csv);
 	headed = true;
-	fprintf(options.csv, "%s,%s,%s,%" PRIu64 ",%u,%u,%u,%u,%.4f,%.4f,%.1f,%.5f,%.5f,%.2f,%.2f,%.2f,", c->name,
+	fprintf(options.csv, "%s,%s,%s,%" PRIu64 ",%u,%u,%u,%u,%.4f,%.4f,%.1f,%.5f,%.5f,%.5f,%.2f,%.2f,%.2f,",
+		c->name,
 		ways[way].name, shared->engine < 3 ? engines[shared->engine] : "?", c->setup.size,
 		c->setup.connections, c->setup.cold, c->setup.stalled, round, r->rate, r->cold_rate, r->answers,
-		r->server_cpu, r->client_cpu, r->p50, r->p99, r->p999);
+		r->server_cpu, r->client_cpu, r->machine_cpu, r->p50, r->p99, r->p999);
 	if (ways[way].library && !isnan(r->enters))
 		fprintf(options.csv, "%.4f,%.4f", r->enters, r->wakeups);
 	else
 		fputs(",", options.csv);
-	fprintf(options.csv, ",%.3f,%" PRIu64 "\n", r->foreign, shared->checked);
+	fprintf(options.csv, ",%.3f,%" PRIu64 ",%.0f,%.0f\n", r->foreign, shared->checked, r->zerocopy_notified,
+		r->zerocopy_copied);
 	fflush(options.csv);
 }
 
@@ -927,12 +980,13 @@ static void run_way(struct one_case *c, unsigned way, unsigned round, struct res
 		write_csv(c, way, round, result);
 		return;
 	}
-	fprintf(stderr, "bench: %s, %s: %s%s\n", c->name, ways[way].name, status == SKIPPED ? "skipped: " : "",
-		shared->message);
-	if (status == SKIPPED)
+	if (status == SKIPPED) {
+		count_skip(c->name, ways[way].name, shared->message);
 		unusable[way] = true;
-	else
-		failures++;
+		return;
+	}
+	fprintf(stderr, "bench: FAILED %s, %s: %s\n", c->name, ways[way].name, shared->message);
+	failures++;
 	/* Figures of what does not work are worth nothing. */
 	if (strncmp(shared->message, "WRONG DATA", 10) == 0)
 		exit(EXIT_FAILURE);
@@ -983,16 +1037,12 @@ int main(int argc, char **argv)
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		die("no memory");
-	atexit(remove_files);
-	signal(SIGINT, on_signal);
-	signal(SIGTERM, on_signal);
 	signal(SIGPIPE, SIG_IGN);
 	make_files();
 	plan();
 	for (int i = 0; i < case_count; i++)
 		run_case(&cases[i]);
 	print_summary();
-	if (failures > 0)
-		fprintf(stderr, "bench: %d runs failed\n", failures);
+	printf("\n%u runs, %d failed, %d skipped\n", runs, failures, skips);
 	return failures > 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -6,6 +6,7 @@
  *	server.c  the epoll server, the library and the ways that need no ring
  *	ring.c    the two io_uring ways, by raw system calls
  *	client.c  the readers: bulk, and one question at a time on many connections
+ *	wire.c    a link where zero-copy is real, and its far end
  */
 #ifndef BENCH_H
 #define BENCH_H
@@ -55,6 +56,8 @@ struct setup {
 	int listener, control;
 	struct sockaddr_in address;
 	bool pin;
+	bool wire;                 /* bulk on each connection, over wire.c's link */
+	unsigned number;           /* of this run in the program's life */
 };
 
 /* Times in nanoseconds, in steps of 1/64 of their power of two. */
@@ -83,6 +86,7 @@ struct shared {
 	struct histogram cold_times;
 	uint32_t engine;
 	struct snapsend_stats before, after;
+	uint64_t zerocopy_notified, zerocopy_copied; /* sends the kernel has reported, and those it had copied after all */
 };
 
 /* ---- the protocol -------------------------------------------------------------------------- */
@@ -99,10 +103,12 @@ struct header {
 	uint64_t zero[4];
 };
 
+#define PATTERN_FACTOR UINT64_C(0x9e3779b97f4a7c15)
+
 /* The file's contents, word by word, so that any word can be checked by itself. */
 static inline uint64_t pattern(uint64_t offset)
 {
-	return (offset / 8 + 1) * UINT64_C(0x9e3779b97f4a7c15);
+	return (offset / 8 + 1) * PATTERN_FACTOR;
 }
 
 /* ---- ways ---------------------------------------------------------------------------------- */
@@ -121,6 +127,29 @@ extern const unsigned way_count;
 int serve_by_epoll(const struct setup *setup, struct shared *shared);
 int serve_by_ring(const struct setup *setup, struct shared *shared);
 void run_client(const struct setup *setup, struct shared *shared);
+
+/* ---- the wire, see wire.c ------------------------------------------------------------------ */
+
+#define WIRE_CONNECTIONS 128u    /* of a run, at most; a power of two */
+
+enum wire_place { WIRE_HOME, WIRE_NEAR, WIRE_FAR };
+
+/* Makes the link, once; NULL, or why it cannot be made here.  The file's size is a power of two up to 2 GiB. */
+const char *wire_open(uint64_t file_size);
+/* Takes the calling thread there. */
+void wire_go(enum wire_place place);
+/* The server's, in network order. */
+uint32_t wire_near_address(void);
+void run_far_end(const struct setup *setup, struct shared *shared);
+
+/* ---- the client's clock and counts, in client.c -------------------------------------------- */
+
+/* A socket that is reset when it is closed. */
+int new_client_socket(void);
+void count_received(uint64_t bytes);
+void count_checked(uint64_t words);
+void begin_measuring(uint64_t now);
+void end_measuring(uint64_t now);
 
 /* ---- help ---------------------------------------------------------------------------------- */
 
@@ -165,6 +194,7 @@ struct connection {
 	struct connection *next_waiting;
 	struct iovec header_part;
 	uint64_t operations;       /* begun so far */
+	uint64_t start;            /* bulk: of its first operation, in the file */
 	struct header header;
 	unsigned header_left;
 	uint64_t offset, left;     /* of the range in hand, what has not been sent */

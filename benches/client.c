@@ -52,7 +52,7 @@ uint64_t machine_cpu(void)
 	return (user + nice + system + irq + softirq + steal) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
-static void begin_measuring(uint64_t now)
+void begin_measuring(uint64_t now)
 {
 	begin_time = now;
 	begin_bytes = total_bytes;
@@ -63,7 +63,7 @@ static void begin_measuring(uint64_t now)
 	atomic_store(&shared->measuring, 1);
 }
 
-static void end_measuring(uint64_t now)
+void end_measuring(uint64_t now)
 {
 	uint64_t one = 1;
 
@@ -79,18 +79,35 @@ static void end_measuring(uint64_t now)
 		fail(shared, "client: eventfd: %s", strerror(errno));
 }
 
+void count_received(uint64_t bytes)
+{
+	total_bytes += bytes;
+}
+
+void count_checked(uint64_t words)
+{
+	checked += words;
+}
+
 /* A reset leaves no TIME_WAIT behind: thousands of connections a minute would use up the ports. */
-static int connect_to_server(int receive_buffer)
+int new_client_socket(void)
 {
 	struct linger linger = { .l_onoff = 1, .l_linger = 0 };
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		fail(shared, "client: socket: %s", strerror(errno));
-	if (receive_buffer > 0)
-		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	return fd;
+}
+
+static int connect_to_server(int receive_buffer)
+{
+	int fd = new_client_socket();
+
+	if (receive_buffer > 0)
+		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
 	if (connect(fd, (const struct sockaddr *)&setup->address, sizeof(setup->address)) < 0)
 		fail(shared, "client: connect: %s", strerror(errno));
 	return fd;
@@ -356,11 +373,13 @@ void run_client(const struct setup *the_setup, struct shared *the_shared)
 	memset(buffer, 0, BUFFER_SIZE);
 	if (clock_getcpuclockid(shared->server, &server_clock) != 0)
 		fail(shared, "client: the server's CPU clock");
-	if (setup->workload == BULK)
+	if (setup->wire)
+		run_far_end(setup, shared);
+	else if (setup->workload == BULK)
 		read_bulk();
 	else
 		ask_and_read();
 	if (checked == 0)
-		fail(shared, "client: no answer has come (the library said EAGAIN %" PRIu64 " times)",
+		fail(shared, "client: nothing has come (the library said EAGAIN %" PRIu64 " times)",
 		     atomic_load(&shared->refusals));
 }

@@ -23,6 +23,7 @@
 
 /* Not in all headers. */
 #define ZC_REPORT_USAGE (1u << 3)
+#define ZC_COPIED       (1u << 31)
 
 /* ---- the ring ------------------------------------------------------------------------------ */
 
@@ -395,6 +396,8 @@ static void send_event(struct peer *p, unsigned index, uint32_t buffer, int resu
 
 	if ((flags & IORING_CQE_F_NOTIF) != 0) {
 		pool.notices[buffer]--;
+		shared->zerocopy_notified++;
+		shared->zerocopy_copied += ((uint32_t)result & ZC_COPIED) != 0;
 		let_go(buffer);
 		return;
 	}

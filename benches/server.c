@@ -92,7 +92,7 @@ void take_question(const struct setup *setup, struct shared *shared, struct conn
 	    question->length > setup->file_size - question->offset)
 		fail(shared, "server: a question out of range");
 	c->busy = true;
-	c->offset = question->offset;
+	c->start = c->offset = question->offset;
 	c->left = question->length;
 	if (setup->workload != BULK) {
 		c->header = (struct header){
@@ -108,7 +108,7 @@ bool take_next(const struct setup *setup, struct shared *shared, struct connecti
 	if (setup->workload != BULK || atomic_load_explicit(&shared->stopping, memory_order_relaxed) ||
 	    (setup->operations != 0 && c->operations >= setup->operations))
 		return false;
-	c->offset = c->operations * setup->size % setup->file_size;
+	c->offset = (c->start + c->operations * setup->size) % setup->file_size;
 	c->left = setup->size;
 	c->operations++;
 	c->busy = true;
@@ -235,8 +235,12 @@ static void reap(struct connection *c)
 			struct sock_extended_err error;
 
 			memcpy(&error, CMSG_DATA(part), sizeof(error));
-			if (error.ee_origin == SO_EE_ORIGIN_ZEROCOPY && error.ee_errno == 0)
-				sent_reported(c, error.ee_info, error.ee_data);
+			if (error.ee_origin != SO_EE_ORIGIN_ZEROCOPY || error.ee_errno != 0)
+				continue;
+			sent_reported(c, error.ee_info, error.ee_data);
+			server.shared->zerocopy_notified += error.ee_data - error.ee_info + 1;
+			if ((error.ee_code & SO_EE_CODE_ZEROCOPY_COPIED) != 0)
+				server.shared->zerocopy_copied += error.ee_data - error.ee_info + 1;
 		}
 	}
 }
@@ -726,6 +730,8 @@ int serve_by_epoll(const struct setup *setup, struct shared *shared)
 	loop();
 	count(&shared->after);
 	if (server.snapsend != NULL) {
+		shared->zerocopy_notified = shared->after.zerocopy_notified;
+		shared->zerocopy_copied = shared->after.zerocopy_copied_anyway;
 		r = snapsend_destroy(server.snapsend);
 		if (r < 0)
 			fail(shared, "server: snapsend_destroy: %s", strerror(-r));

@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The wire: a link as a network card sees it, where data leaves without being touched and zero-copy is real.
+ *
+ * Two network namespaces and a veth pair between them.  The server is in the near one.  Connections are set up
+ * normally; from then on a BPF program at the far device's tc ingress takes each segment that carries data, compares a
+ * word of it with the file's pattern, notes where it ends, and drops it.  The client reads those notes every ACK_NS
+ * and answers by raw socket with bare acknowledgements, as a card that coalesces its interrupts would let them in.
+ *
+ * The namespaces have no names: descriptors of ours are all that holds them and the program, so that they are gone
+ * with the last process of the benchmark, however it ends.
+ *
+ * Acknowledgements are handled, and what they let out is sent, on the client's time: only the CPU time of both
+ * processes together, or of the whole machine, says what a way costs.
+ */
+#include "bench.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <net/if.h>
+#include <netinet/ip.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NEAR_ADDRESS 0x0a4d0001u /* 10.77.0.1 */
+#define FAR_ADDRESS  0x0a4d0002u
+#define FLOWS        WIRE_CONNECTIONS
+#define FIRST_PORT   16384u      /* of the far end; each run has its own FLOWS */
+#define PORT_SETS    256u
+#define ACK_NS       50000
+#define ACK_AGAIN    100u        /* rounds after which each connection is acknowledged again: one may be lost */
+#define ATTACH_TCX_INGRESS 46    /* BPF_TCX_INGRESS: not in all headers */
+
+/* What the program and the client share, for each connection. */
+struct flow {
+	uint32_t end;            /* sequence number behind the last byte that has come */
+	uint32_t base;           /* sequence number of the file's first byte, modulo the file's size */
+	uint64_t checked, wrong; /* words of the file compared */
+};
+
+static struct {
+	bool tried;
+	char why_not[256];       /* empty: it is there */
+	int home, near, far;     /* network namespaces */
+	struct flow *flows;
+} wire;
+
+/* ---- the program at the far end ------------------------------------------------------------ */
+
+#define OFFSET_IP  14
+#define OFFSET_TCP (OFFSET_IP + 20)
+#define TO_PASS    1000          /* jumps there, put right when all is emitted */
+#define TO_DROP    1001
+
+static struct bpf_insn program[128];
+static int program_length;
+
+static void emit(unsigned code, unsigned to, unsigned from, int offset, int32_t constant)
+{
+	program[program_length++] = (struct bpf_insn){
+		.code = (uint8_t)code, .dst_reg = to & 15, .src_reg = from & 15, .off = (int16_t)offset, .imm = constant,
+	};
+}
+
+static void emit_constant(unsigned to, unsigned kind, uint64_t value)
+{
+	emit(BPF_LD | BPF_DW | BPF_IMM, to, kind, 0, (int32_t)(uint32_t)value);
+	emit(0, 0, 0, 0, (int32_t)(uint32_t)(value >> 32));
+}
+
+#define LOAD(size, to, from, at)    emit(BPF_LDX | BPF_MEM | (size), to, from, (int)(at), 0)
+#define STORE(size, to, at, from)   emit(BPF_STX | BPF_MEM | (size), to, from, (int)(at), 0)
+#define ADD_ATOMICALLY(to, at, from) emit(BPF_STX | BPF_ATOMIC | BPF_DW, to, from, (int)(at), BPF_ADD)
+#define MOVE(to, from)              emit(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0)
+#define SET(to, constant)           emit(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, constant)
+#define ALU(op, to, from)           emit(BPF_ALU64 | (op) | BPF_X, to, from, 0, 0)
+#define ALU_K(op, to, constant)     emit(BPF_ALU64 | (op) | BPF_K, to, 0, 0, constant)
+#define ALU32(op, to, from)         emit(BPF_ALU | (op) | BPF_X, to, from, 0, 0)
+#define ALU32_K(op, to, constant)   emit(BPF_ALU | (op) | BPF_K, to, 0, 0, constant)
+#define FROM_NETWORK(to, bits)      emit(BPF_ALU | BPF_END | BPF_TO_BE, to, 0, 0, bits)
+#define JUMP(op, a, b, where)       emit(BPF_JMP | (op) | BPF_X, a, b, where, 0)
+#define JUMP_K(op, a, constant, where) emit(BPF_JMP | (op) | BPF_K, a, 0, where, constant)
+#define CALL(function)              emit(BPF_JMP | BPF_CALL, 0, 0, 0, function)
+
+enum { R0, R1, R2, R3, R4, SKB = 6, SEQUENCE = 7, AT = 8, LENGTH = 9, STACK = 10 };
+#define PACKET SEQUENCE         /* until the headers have been read */
+#define FLOW   LENGTH           /* from when the length is not needed any more */
+
+/* A data segment of IPv4 without options?  Its sequence number, where the data starts, and how long it is. */
+static void emit_headers(void)
+{
+	MOVE(SKB, R1);
+	LOAD(BPF_W, PACKET, SKB, offsetof(struct __sk_buff, data));
+	LOAD(BPF_W, R2, SKB, offsetof(struct __sk_buff, data_end));
+	MOVE(R3, PACKET);
+	ALU_K(BPF_ADD, R3, OFFSET_TCP + 20);
+	JUMP(BPF_JGT, R3, R2, TO_PASS);
+	LOAD(BPF_H, R2, PACKET, 12);
+	JUMP_K(BPF_JNE, R2, htons(0x0800), TO_PASS);
+	LOAD(BPF_B, R2, PACKET, OFFSET_IP);
+	JUMP_K(BPF_JNE, R2, 0x45, TO_PASS);
+	LOAD(BPF_B, R2, PACKET, OFFSET_IP + 9);
+	JUMP_K(BPF_JNE, R2, IPPROTO_TCP, TO_PASS);
+	LOAD(BPF_B, AT, PACKET, OFFSET_TCP + 12);
+	ALU_K(BPF_RSH, AT, 4);
+	ALU_K(BPF_LSH, AT, 2);
+	ALU_K(BPF_ADD, AT, OFFSET_TCP);
+	LOAD(BPF_W, LENGTH, SKB, offsetof(struct __sk_buff, len));
+	ALU(BPF_SUB, LENGTH, AT);
+	JUMP_K(BPF_JSLE, LENGTH, 0, TO_PASS);
+	LOAD(BPF_H, R2, PACKET, OFFSET_TCP + 2);
+	FROM_NETWORK(R2, 16);
+	ALU_K(BPF_AND, R2, (int32_t)FLOWS - 1);
+	STORE(BPF_W, STACK, -4, R2); /* the key: the port says which connection */
+	LOAD(BPF_W, SEQUENCE, PACKET, OFFSET_TCP + 4);
+	FROM_NETWORK(SEQUENCE, 32);
+}
+
+/* Segments that two processors hand over may change places: the furthest end counts. */
+static void emit_note_end(int map)
+{
+	emit_constant(R1, BPF_PSEUDO_MAP_FD, (uint32_t)map);
+	MOVE(R2, STACK);
+	ALU_K(BPF_ADD, R2, -4);
+	CALL(BPF_FUNC_map_lookup_elem);
+	JUMP_K(BPF_JEQ, R0, 0, TO_PASS);
+	MOVE(R1, SEQUENCE);
+	ALU32(BPF_ADD, R1, LENGTH);
+	LOAD(BPF_W, R2, R0, offsetof(struct flow, end));
+	MOVE(R3, R1);
+	ALU32(BPF_SUB, R3, R2);
+	emit(BPF_JMP32 | BPF_JSLE | BPF_K, R3, 0, 1, 0);
+	STORE(BPF_W, R0, offsetof(struct flow, end), R1);
+}
+
+/* Compares the segment's first whole word with the file's pattern. */
+static void emit_check(uint32_t file_mask)
+{
+	JUMP_K(BPF_JLT, LENGTH, 16, TO_DROP);
+	MOVE(FLOW, R0);
+	LOAD(BPF_W, R2, FLOW, offsetof(struct flow, base));
+	ALU32(BPF_SUB, SEQUENCE, R2); /* now the offset in the file, modulo its size */
+	SET(R2, 0);
+	ALU32(BPF_SUB, R2, SEQUENCE);
+	ALU32_K(BPF_AND, R2, 7);
+	ALU(BPF_ADD, AT, R2);
+	ALU32(BPF_ADD, SEQUENCE, R2);
+	ALU32_K(BPF_AND, SEQUENCE, (int32_t)file_mask);
+	MOVE(R1, SKB);
+	MOVE(R2, AT);
+	MOVE(R3, STACK);
+	ALU_K(BPF_ADD, R3, -16);
+	SET(R4, 8);
+	CALL(BPF_FUNC_skb_load_bytes);
+	JUMP_K(BPF_JNE, R0, 0, TO_DROP);
+	ALU_K(BPF_RSH, SEQUENCE, 3);
+	ALU_K(BPF_ADD, SEQUENCE, 1);
+	emit_constant(R2, 0, PATTERN_FACTOR);
+	ALU(BPF_MUL, SEQUENCE, R2);
+	LOAD(BPF_DW, R1, STACK, -16);
+	SET(R2, 1);
+	JUMP(BPF_JEQ, R1, SEQUENCE, 2);
+	ADD_ATOMICALLY(FLOW, offsetof(struct flow, wrong), R2);
+	JUMP_K(BPF_JA, 0, 0, TO_DROP);
+	ADD_ATOMICALLY(FLOW, offsetof(struct flow, checked), R2);
+}
+
+static void write_program(int map, uint32_t file_mask)
+{
+	int drop, pass;
+
+	program_length = 0;
+	emit_headers();
+	emit_note_end(map);
+	emit_check(file_mask);
+	drop = program_length;
+	SET(R0, TC_ACT_SHOT);
+	emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+	pass = program_length;
+	SET(R0, TC_ACT_OK);
+	emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+	for (int i = 0; i < program_length; i++) {
+		if (program[i].off == TO_PASS)
+			program[i].off = (int16_t)(pass - i - 1);
+		else if (program[i].off == TO_DROP)
+			program[i].off = (int16_t)(drop - i - 1);
+	}
+}
+
+static int bpf(int command, union bpf_attr *attributes)
+{
+	return (int)syscall(SYS_bpf, command, attributes, sizeof(*attributes));
+}
+
+/* ---- setting it up, in the coordinator ----------------------------------------------------- */
+
+__attribute__((format(printf, 1, 2)))
+static bool cannot(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(wire.why_not, sizeof(wire.why_not), format, arguments);
+	va_end(arguments);
+	return false;
+}
+
+static bool attach_program(uint32_t file_mask)
+{
+	union bpf_attr map = { .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = sizeof(struct flow),
+			       .max_entries = FLOWS, .map_flags = BPF_F_MMAPABLE };
+	union bpf_attr load, link;
+	static char log[16384];
+	int map_fd = bpf(BPF_MAP_CREATE, &map), fd;
+
+	if (map_fd < 0)
+		return cannot("a BPF map: %s", strerror(errno));
+	wire.flows = mmap(NULL, FLOWS * sizeof(*wire.flows), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+	if (wire.flows == MAP_FAILED)
+		return cannot("mapping a BPF map: %s", strerror(errno));
+	write_program(map_fd, file_mask);
+	memset(&load, 0, sizeof(load));
+	load.prog_type = BPF_PROG_TYPE_SCHED_CLS;
+	load.insns = (uintptr_t)program;
+	load.insn_cnt = (uint32_t)program_length;
+	load.license = (uintptr_t)"Dual MIT/GPL";
+	fd = bpf(BPF_PROG_LOAD, &load);
+	if (fd < 0) { /* once more for the reason */
+		load.log_buf = (uintptr_t)log;
+		load.log_size = sizeof(log);
+		load.log_level = 1;
+		bpf(BPF_PROG_LOAD, &load);
+		return cannot("a BPF program: %s\n%s", strerror(errno), log);
+	}
+	memset(&link, 0, sizeof(link));
+	link.link_create.prog_fd = (uint32_t)fd;
+	link.link_create.target_ifindex = if_nametoindex("far0");
+	link.link_create.attach_type = ATTACH_TCX_INGRESS;
+	if (bpf(BPF_LINK_CREATE, &link) < 0)
+		return cannot("attaching a BPF program at tc ingress: %s (it needs Linux 6.6)", strerror(errno));
+	return true;
+}
+
+static int new_namespace(void)
+{
+	return unshare(CLONE_NEWNET) < 0 ? -1 : open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+}
+
+/* Reno, since CUBIC's HyStart leaves slow start early in some runs; a route with a large window, and nothing learnt from one run
+ * for the next; no timestamps and no SACK, which bare acknowledgements would have to answer. */
+static const char near_commands[] =
+	"ip addr add 10.77.0.1/24 dev near0 && ip link set lo up && ip link set near0 up && cd /proc/sys/net/ipv4 && "
+	"echo 0 >tcp_timestamps && echo 0 >tcp_sack && echo 1 >tcp_no_metrics_save && echo reno >tcp_congestion_control && "
+	"ip route change 10.77.0.0/24 dev near0 src 10.77.0.1 initcwnd 1000";
+/* The large buffer is for the scale of the window that the client offers. */
+static const char far_commands[] =
+	"ip addr add 10.77.0.2/24 dev far0 && ip link set lo up && ip link set far0 up && cd /proc/sys/net/ipv4 && "
+	"echo 0 >tcp_timestamps && echo 0 >tcp_sack && echo '4096 131072 67108864' >tcp_rmem";
+
+static bool make_link(void)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command), "ip link add far0 type veth peer name near0 netns /proc/%d/fd/%d", (int)getpid(),
+		 wire.near);
+	if (system(command) != 0 || system(far_commands) != 0)
+		return cannot("the far end of a veth pair: ip(8) or a sysctl failed");
+	if (setns(wire.near, CLONE_NEWNET) < 0 || system(near_commands) != 0 || setns(wire.far, CLONE_NEWNET) < 0)
+		return cannot("the near end of a veth pair: ip(8) or a sysctl failed");
+	return true;
+}
+
+const char *wire_open(uint64_t file_size)
+{
+	if (wire.tried)
+		return wire.why_not[0] != '\0' ? wire.why_not : NULL;
+	wire.tried = true;
+	if (system("command -v ip >/dev/null 2>&1") != 0) {
+		cannot("no ip(8): Debian's package iproute2 has it");
+		return wire.why_not;
+	}
+	wire.home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	wire.near = wire.home < 0 ? -1 : new_namespace();
+	wire.far = wire.near < 0 ? -1 : new_namespace();
+	if (wire.far < 0)
+		cannot("network namespaces: %s%s", strerror(errno), geteuid() != 0 ? " (it needs root)" : "");
+	else if (make_link())
+		attach_program((uint32_t)file_size - 1);
+	if (wire.home >= 0)
+		wire_go(WIRE_HOME);
+	return wire.why_not[0] != '\0' ? wire.why_not : NULL;
+}
+
+void wire_go(enum wire_place place)
+{
+	int to = place == WIRE_HOME ? wire.home : place == WIRE_NEAR ? wire.near : wire.far;
+
+	if (setns(to, CLONE_NEWNET) < 0) {
+		perror("bench: setns");
+		exit(EXIT_FAILURE);
+	}
+}
+
+uint32_t wire_near_address(void)
+{
+	return htonl(NEAR_ADDRESS);
+}
+
+/* ---- the client ---------------------------------------------------------------------------- */
+
+struct far_connection {
+	int fd;
+	uint32_t sequence;       /* of the next byte that it would send */
+	uint32_t acknowledged;
+	uint16_t port;
+};
+
+struct packet {
+	struct iphdr ip;
+	struct tcphdr tcp;
+};
+
+static struct packet packets[FLOWS];
+
+/* The sequence number of the next byte to be sent, or to be received. */
+static uint32_t sequence_of(struct shared *shared, int fd, int queue)
+{
+	int on = TCP_REPAIR_ON, off = TCP_REPAIR_OFF_NO_WP;
+	uint32_t sequence;
+	socklen_t length = sizeof(sequence);
+
+	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof(on)) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, &queue, sizeof(queue)) < 0 ||
+	    getsockopt(fd, IPPROTO_TCP, TCP_QUEUE_SEQ, &sequence, &length) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off)) < 0)
+		skip(shared, "TCP_REPAIR: %s", strerror(errno));
+	return sequence;
+}
+
+static void connect_far(const struct setup *setup, struct shared *shared, struct far_connection *c, unsigned index)
+{
+	struct sockaddr_in own = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(FAR_ADDRESS) };
+
+	c->port = (uint16_t)(FIRST_PORT + setup->number % PORT_SETS * FLOWS + index % FLOWS);
+	own.sin_port = htons(c->port);
+	c->fd = new_client_socket();
+	if (bind(c->fd, (struct sockaddr *)&own, sizeof(own)) < 0)
+		fail(shared, "client: bind: %s", strerror(errno));
+	if (connect(c->fd, (const struct sockaddr *)&setup->address, sizeof(setup->address)) < 0)
+		fail(shared, "client: connect: %s", strerror(errno));
+}
+
+/* Connections start in different places of the file, or one's data would be in the cache for the others. */
+static void begin_far(const struct setup *setup, struct shared *shared, struct far_connection *c, unsigned index)
+{
+	uint64_t start = setup->file_size / setup->connections * index / setup->size * setup->size;
+	struct question question = { .offset = start, .length = setup->size };
+	struct flow *flow = &wire.flows[c->port % FLOWS];
+
+	c->acknowledged = sequence_of(shared, c->fd, TCP_RECV_QUEUE);
+	c->sequence = sequence_of(shared, c->fd, TCP_SEND_QUEUE) + (uint32_t)sizeof(question);
+	*flow = (struct flow){ .end = c->acknowledged, .base = c->acknowledged - (uint32_t)start };
+	if (send(c->fd, &question, sizeof(question), MSG_NOSIGNAL) != sizeof(question))
+		fail(shared, "client: asking: %s", strerror(errno));
+}
+
+static uint16_t checksum(uint64_t sum, const void *data, size_t length)
+{
+	const uint16_t *words = data;
+
+	for (size_t i = 0; i < length / 2; i++)
+		sum += words[i];
+	while (sum >> 16 != 0)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)~sum;
+}
+
+static void make_acknowledgement(const struct setup *setup, const struct far_connection *c, struct packet *p)
+{
+	uint64_t pseudo = (setup->address.sin_addr.s_addr & 0xffff) + (setup->address.sin_addr.s_addr >> 16) +
+			  (htonl(FAR_ADDRESS) & 0xffff) + (htonl(FAR_ADDRESS) >> 16) + htons(IPPROTO_TCP) +
+			  htons(sizeof(p->tcp));
+
+	/* The kernel fills in the lengths and checksum of the IP header. */
+	p->ip = (struct iphdr){ .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP, .frag_off = htons(0x4000),
+				.saddr = htonl(FAR_ADDRESS), .daddr = setup->address.sin_addr.s_addr };
+	p->tcp = (struct tcphdr){ .source = htons(c->port), .dest = setup->address.sin_port, .seq = htonl(c->sequence),
+				  .ack_seq = htonl(c->acknowledged), .doff = 5, .ack = 1, .window = 0xffff };
+	p->tcp.check = checksum(pseudo, &p->tcp, sizeof(p->tcp));
+}
+
+static void send_acknowledgements(struct shared *shared, int raw, const struct setup *setup, unsigned count)
+{
+	static struct mmsghdr messages[FLOWS];
+	static struct iovec parts[FLOWS];
+	unsigned sent = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		parts[i] = (struct iovec){ &packets[i], sizeof(packets[i]) };
+		messages[i].msg_hdr = (struct msghdr){ .msg_name = (void *)&setup->address,
+			.msg_namelen = sizeof(setup->address), .msg_iov = &parts[i], .msg_iovlen = 1 };
+	}
+	while (sent < count) {
+		int n = sendmmsg(raw, messages + sent, count - sent, 0);
+
+		if (n < 0 && errno != ENOBUFS && errno != EINTR)
+			fail(shared, "client: acknowledging: %s", strerror(errno));
+		sent += n > 0 ? (unsigned)n : 1; /* what is lost is acknowledged again later */
+	}
+}
+
+/* Looks once at what has come and answers it; how many bytes have come. */
+static uint64_t acknowledge(struct shared *shared, int raw, const struct setup *setup, struct far_connection *all,
+			    bool again)
+{
+	uint64_t bytes = 0;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < setup->connections; i++) {
+		struct far_connection *c = &all[i];
+		uint32_t end = __atomic_load_n(&wire.flows[c->port % FLOWS].end, __ATOMIC_RELAXED);
+
+		if (end == c->acknowledged && !again)
+			continue;
+		bytes += end - c->acknowledged;
+		c->acknowledged = end;
+		make_acknowledgement(setup, c, &packets[count++]);
+	}
+	send_acknowledgements(shared, raw, setup, count);
+	return bytes;
+}
+
+static uint64_t words_checked(const struct setup *setup, struct shared *shared, const struct far_connection *all)
+{
+	uint64_t checked = 0;
+
+	for (unsigned i = 0; i < setup->connections; i++) {
+		const struct flow *flow = &wire.flows[all[i].port % FLOWS];
+
+		if (flow->wrong > 0)
+			fail(shared, "WRONG DATA: %" PRIu64 " words of connection %u", flow->wrong, i);
+		checked += flow->checked;
+	}
+	return checked;
+}
+
+void run_far_end(const struct setup *setup, struct shared *shared)
+{
+	struct far_connection *all = calloc(setup->connections, sizeof(*all));
+	struct timespec pause = { .tv_nsec = ACK_NS };
+	uint64_t warm, limit, now;
+	int raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	bool measuring = false;
+
+	if (all == NULL || raw < 0)
+		fail(shared, "client: a raw socket: %s", strerror(errno));
+	prctl(PR_SET_TIMERSLACK, 1);
+	for (unsigned i = 0; i < setup->connections; i++)
+		connect_far(setup, shared, &all[i], i);
+	while (!atomic_load(&shared->server_ready))
+		usleep(200);
+	for (unsigned i = 0; i < setup->connections; i++)
+		begin_far(setup, shared, &all[i], i);
+	warm = nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(setup->warm_up * 1e9);
+	limit = warm + (uint64_t)(setup->seconds * 1e9);
+	for (unsigned round = 1;; round++) {
+		nanosleep(&pause, NULL);
+		now = nanoseconds(CLOCK_MONOTONIC);
+		if (!measuring && now >= warm) {
+			begin_measuring(now);
+			measuring = true;
+		}
+		if (now >= limit)
+			break;
+		count_received(acknowledge(shared, raw, setup, all, round % ACK_AGAIN == 0));
+	}
+	count_checked(words_checked(setup, shared, all));
+	end_measuring(now);
+	for (unsigned i = 0; i < setup->connections; i++)
+		close(all[i].fd);
+}
