@@ -8,11 +8,13 @@
 #   make torture HOURS=n          snapshots under torture for so long (make test has a short form)
 #   make chaos OPERATIONS=n       every call at random for so long (make test has a short form)
 #   make test-mutants             mistakes put into the sources: the tests must notice each
-#   make bench  the library beside sendfile, splice and others (BENCH="--quick ..." for its options)
+#   make bench  the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute, for
+#               its sanity; BENCH="--rounds 3 ..." for its options; best as root, on a machine with nothing else to do)
 
 CARGO ?= cargo
 LOAD_SECONDS ?= 30
-BENCH ?= --quick
+BENCH ?=
+BENCH_OUT = target/bench$(if $(QUICK),/quick)
 HOURS ?= 1
 OPERATIONS ?= 10000000
 
@@ -38,7 +40,10 @@ load: examples
 
 bench: library
 	$(MAKE) -C benches
-	target/benches/bench $(BENCH)
+	mkdir -p $(BENCH_OUT)
+	target/benches/bench $(if $(QUICK),--quick) --csv $(BENCH_OUT)/results.csv $(BENCH)
+	@if command -v python3 >/dev/null; then benches/plot.py $(BENCH_OUT)/results.csv $(BENCH_OUT); \
+	else echo "no plots: they want python3"; fi
 
 torture: library
 	tests/run-stress torture --seconds $$(($(HOURS) * 3600))

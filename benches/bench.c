@@ -6,7 +6,7 @@
  *	      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
  *
- * Ways: submit, submit_many (only when named), try_send; sendfile, splice (splice64k, splice1m), pread,
+ * Ways: submit, submit_many (only when named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
  * mmap, zerocopy, uring_splice, uring_zc.  The library's engine is chosen by SNAPSEND_ENGINE.
  *
  * For each case (a workload with a size and a number of connections) all ways run one after the other,
@@ -290,7 +290,7 @@ static void parse_options(int argc, char **argv)
 	for (unsigned i = 0; i < WORKLOADS && !any_workload; i++)
 		options.workloads[i] = true;
 	for (unsigned i = 0; i < way_count && !any_way; i++)
-		options.ways[i] = strcmp(ways[i].name, "submit_many") != 0;
+		options.ways[i] = options.quick || strcmp(ways[i].name, "submit_many") != 0;
 	if (options.quick && !rounds)
 		options.rounds = 1;
 	if (options.quick && !seconds)

@@ -296,7 +296,7 @@ const char *wire_open(uint64_t file_size)
 		cannot("network namespaces: %s%s", strerror(errno), geteuid() != 0 ? " (it needs root)" : "");
 	else if (make_link())
 		attach_program((uint32_t)file_size - 1);
-	if (wire.home >= 0)
+	if (wire.near >= 0)
 		wire_go(WIRE_HOME);
 	return wire.why_not[0] != '\0' ? wire.why_not : NULL;
 }
