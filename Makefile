@@ -1,33 +1,72 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-#   make        the library: target/release/libsnapsend.so and .a, include/snapsend.h
-#   make demo   the main job on real files, in a few seconds
-#   make shim   target/release/libsnapsend_preload.so, for programs that nobody rebuilds
-#   make test   every test
-#   make load   1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
-#   make torture HOURS=n          snapshots under torture for so long (make test has a short form)
-#   make chaos OPERATIONS=n       every call at random for so long (make test has a short form)
-#   make test-mutants             mistakes put into the sources: the tests must notice each
-#   make bench  the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute, for
-#               its sanity; BENCH="--rounds 3 ..." for its options; best as root, on a machine with nothing else to do)
+#   make            the library: target/release/libsnapsend.so and .a, include/snapsend.h
+#   make demo       the main job on real files, in a few seconds
+#   make shim       target/release/libsnapsend_preload.so, for programs that nobody rebuilds
+#   make test       every test
+#   make load       1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
+#   make torture    snapshots under torture (HOURS=n; make test has a short form)
+#   make chaos      every call at random (OPERATIONS=n; make test has a short form)
+#   make test-mutants  mistakes put into the sources: the tests must notice each
+#   make bench      the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute,
+#                   for its sanity; BENCH="--rounds 3 ..." for its options; best as root, with nothing else running)
+#   make install    libraries, header, snapsend.pc, shim, snapsend-run and manual pages (PREFIX, LIBDIR, DESTDIR)
+#   make uninstall  removes what install, with the same settings, has put there
+#   make abi        writes the description of the ABI that later changes are compared with
 
 CARGO ?= cargo
+CC ?= cc
+INSTALL ?= install
 LOAD_SECONDS ?= 30
 BENCH ?=
 BENCH_OUT = target/bench$(if $(QUICK),/quick)
 HOURS ?= 1
 OPERATIONS ?= 10000000
 
-.PHONY: all library shim examples demo test load bench torture chaos test-mutants clean
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+BINDIR     ?= $(PREFIX)/bin
+MANDIR     ?= $(PREFIX)/share/man
+DESTDIR    ?=
 
-all: library shim examples
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
+SONAME  := libsnapsend.so.$(firstword $(subst ., ,$(VERSION)))
+
+BUILT    = target/release
+STAGED   = target/install
+SHARED   = libsnapsend.so.$(VERSION)
+EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
+MANUALS  = $(wildcard man/*.[137])
+
+.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants install uninstall abi clean
+
+all: library shim shared examples
 
 library:
 	$(CARGO) build --release
+	ln -sf libsnapsend.so $(BUILT)/$(SONAME)
 
 # Built by itself: together with the library it would export that one's symbols too.
 shim:
 	$(CARGO) build --release -p snapsend-preload
+
+# As `make install` installs it, with a version on each symbol.  rustc passes the linker a version script of its
+# own, and GNU ld takes one only; so this one is linked from the archive.
+shared: $(STAGED)/$(SHARED)
+
+$(STAGED)/$(SHARED): $(BUILT)/libsnapsend.a snapsend.map Makefile
+	mkdir -p $(STAGED)
+	$(CC) $(LDFLAGS) -shared -o $@ -Wl,-soname,$(SONAME) -Wl,--version-script=snapsend.map \
+		$(EXPORTED:%=-Wl,-u,%) -Wl,--gc-sections -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,--as-needed \
+		$< -lgcc_s -lpthread -ldl -lm -lc
+
+# Cargo knows when these are out of date; for `sudo make install`, where there may be no cargo, it is enough that they
+# are there.
+$(BUILT)/libsnapsend.a:
+	$(MAKE) library
+$(BUILT)/libsnapsend_preload.so:
+	$(MAKE) shim
 
 examples: library
 	$(MAKE) -C c-examples
@@ -55,7 +94,41 @@ test-mutants:
 	tests/mutants.sh
 
 test: examples shim
+	$(MAKE) shared
 	tests/run
+
+install: $(STAGED)/$(SHARED) $(BUILT)/libsnapsend_preload.so
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/snapsend $(DESTDIR)$(INCLUDEDIR) \
+		$(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7
+	$(INSTALL) -m 755 $(STAGED)/$(SHARED) $(DESTDIR)$(LIBDIR)/$(SHARED)
+	ln -sf $(SHARED) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libsnapsend.so
+	$(INSTALL) -m 644 $(BUILT)/libsnapsend.a $(DESTDIR)$(LIBDIR)/libsnapsend.a
+	$(INSTALL) -m 644 include/snapsend.h $(DESTDIR)$(INCLUDEDIR)/snapsend.h
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
+		-e 's|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=$${prefix}/%)|' \
+		-e 's|@INCLUDEDIR@|$(INCLUDEDIR:$(PREFIX)/%=$${prefix}/%)|' \
+		snapsend.pc.in | $(INSTALL) -m 644 /dev/stdin $(DESTDIR)$(LIBDIR)/pkgconfig/snapsend.pc
+	$(INSTALL) -m 644 $(BUILT)/libsnapsend_preload.so $(DESTDIR)$(LIBDIR)/snapsend/libsnapsend_preload.so
+	sed -e 's|^installed=$$|installed=$(LIBDIR)/snapsend|' preload/snapsend-run | \
+		$(INSTALL) -m 755 /dev/stdin $(DESTDIR)$(BINDIR)/snapsend-run
+	for page in $(MANUALS); do \
+		$(INSTALL) -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/ || exit 1; \
+	done
+	@# The loader finds new libraries in /usr/local/lib by its cache.
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig || true; fi
+
+uninstall:
+	rm -f $(DESTDIR)$(LIBDIR)/$(SHARED) $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libsnapsend.so \
+		$(DESTDIR)$(LIBDIR)/libsnapsend.a $(DESTDIR)$(INCLUDEDIR)/snapsend.h \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/snapsend.pc $(DESTDIR)$(LIBDIR)/snapsend/libsnapsend_preload.so \
+		$(DESTDIR)$(BINDIR)/snapsend-run
+	for page in $(MANUALS); do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page#man/}; done
+	-rmdir $(DESTDIR)$(LIBDIR)/snapsend 2>/dev/null
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig || true; fi
+
+abi:
+	tests/packaging/abi.sh --write
 
 clean:
 	$(CARGO) clean

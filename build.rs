@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Writes include/snapsend.h from the C edge.
+//! Writes include/snapsend.h from the C edge, and gives the shared library its SONAME.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::{env, fs};
 
@@ -67,7 +68,23 @@ fn with_unsigned_constants(header: &str) -> String {
     header.lines().map(line).collect()
 }
 
+// Programs that are linked to libsnapsend.so ask the loader for its SONAME.  The link beside it makes
+// what cargo alone has built usable where it is; `make install` makes the links of an installation,
+// and a library whose symbols carry versions (see Makefile).
+fn name_the_shared_library() {
+    let major = env::var("CARGO_PKG_VERSION_MAJOR").expect("set by cargo");
+    let soname = format!("libsnapsend.so.{major}");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{soname}");
+    // OUT_DIR is target/release/build/snapsend-.../out.
+    let out = env::var("OUT_DIR").expect("set by cargo");
+    if let Some(folder) = Path::new(&out).ancestors().nth(3) {
+        // Of no effect where it is there already.
+        let _ = symlink("libsnapsend.so", folder.join(soname));
+    }
+}
+
 fn main() {
+    name_the_shared_library();
     println!("cargo:rerun-if-changed=src/ffi/mod.rs");
     println!("cargo:rerun-if-changed=cbindgen.toml");
     println!("cargo:rerun-if-changed=include/snapsend.h");
