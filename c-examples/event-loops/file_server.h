@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * What the four servers here have in common and none is about: a listening socket, reading a request,
+ * naming the file.  Nothing in it waits, and nothing in it knows which event loop calls it.
+ *
+ * A client is read from until a request is there, then not watched any more until the DONE of the answer
+ * has come: the library watches the connection meanwhile, and DONE tells if it broke.  So a client is
+ * closed, and its file too, only when no operation refers to them.
+ */
+#ifndef FILE_SERVER_H
+#define FILE_SERVER_H
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <snapsend.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct server;
+
+struct client {
+	struct server *server;
+	struct client *next, *previous;
+	void *watch; /* the event loop's */
+	int socket_fd;
+	int file_fd;
+	bool keep_alive;
+	char request[4096];
+	size_t received;
+	char header[256];
+};
+
+struct server {
+	snapsend_t *ctx;
+	int root_fd;
+	int listen_fd;
+	int spare_fd; /* given up for a moment when there are no others */
+	struct client *clients;
+};
+
+static void die(const char *what, int error)
+{
+	fprintf(stderr, "%s: %s\n", what, strerror(error));
+	exit(1);
+}
+
+/* Arguments: DIRECTORY [PORT].  Prints where it listens. */
+static void server_open(struct server *server, int argc, char **argv)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t length = sizeof(address);
+	int on = 1, r;
+
+	if (argc < 2 || argc > 3) {
+		fprintf(stderr, "usage: %s DIRECTORY [PORT]\n", argv[0]);
+		exit(2);
+	}
+	memset(server, 0, sizeof(*server));
+	server->root_fd = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (server->root_fd < 0)
+		die(argv[1], errno);
+	server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	address.sin_port = htons((uint16_t)(argc > 2 ? atoi(argv[2]) : 0));
+	if (server->listen_fd < 0 ||
+	    setsockopt(server->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(server->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(server->listen_fd, SOMAXCONN) < 0 ||
+	    getsockname(server->listen_fd, (struct sockaddr *)&address, &length) < 0)
+		die("listen", errno);
+	r = snapsend_create(NULL, 0, &server->ctx);
+	if (r < 0)
+		die("snapsend_create", -r);
+	printf("listening on http://127.0.0.1:%d\n", ntohs(address.sin_port));
+	fflush(stdout);
+}
+
+/* The next client, or NULL when no more are waiting. */
+static struct client *server_accept(struct server *server)
+{
+	struct client *client;
+	int fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0) {
+		if (errno == EMFILE || errno == ENFILE) {
+			/* Turned away, or the loop would be told of it again and again. */
+			close(server->spare_fd);
+			close(accept(server->listen_fd, NULL, NULL));
+			server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		}
+		return NULL;
+	}
+	client = calloc(1, sizeof(*client));
+	if (client == NULL) {
+		close(fd);
+		return NULL;
+	}
+	client->server = server;
+	client->socket_fd = fd;
+	client->file_fd = -1;
+	client->next = server->clients;
+	if (client->next != NULL)
+		client->next->previous = client;
+	server->clients = client;
+	return client;
+}
+
+/* The event loop has forgotten it, and no operation is in flight. */
+static void client_free(struct client *client)
+{
+	if (client->previous != NULL)
+		client->previous->next = client->next;
+	else
+		client->server->clients = client->next;
+	if (client->next != NULL)
+		client->next->previous = client->previous;
+	if (client->file_fd >= 0)
+		close(client->file_fd);
+	close(client->socket_fd);
+	free(client);
+}
+
+static bool client_has_request(const struct client *client)
+{
+	return memmem(client->request, client->received, "\r\n\r\n", 4) != NULL;
+}
+
+/* 1: a request is there.  0: more of it must come.  -1: the client has gone, or says too much. */
+static int client_read(struct client *client)
+{
+	ssize_t n = recv(client->socket_fd, client->request + client->received,
+			 sizeof(client->request) - client->received, 0);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -1;
+	if (n == 0)
+		return -1;
+	client->received += (size_t)n;
+	if (client_has_request(client))
+		return 1;
+	return client->received < sizeof(client->request) ? 0 : -1;
+}
+
+/* Opens what the request names; returns the status of the answer. */
+static int client_open_file(struct client *client, const char *path, off_t *size)
+{
+	struct stat st;
+
+	/* Symbolic links are followed: who may make one in the directory may publish with it. */
+	if (path[0] != '/' || strstr(path, "/../") != NULL)
+		return 400;
+	path += strspn(path, "/");
+	client->file_fd = openat(client->server->root_fd, path[0] != '\0' ? path : ".",
+				 O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (client->file_fd < 0 || fstat(client->file_fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return 404;
+	*size = st.st_size;
+	return 200;
+}
+
+static const char *reason(int status)
+{
+	switch (status) {
+	case 200: return "OK";
+	case 400: return "Bad Request";
+	case 404: return "Not Found";
+	default: return "Method Not Allowed";
+	}
+}
+
+/* Answers the request that is there.  0: the operation's DONE will come, with the client as user_data.
+ * -errno: it was not accepted, and the client is to be closed. */
+static int client_answer(struct client *client)
+{
+	char *end = memmem(client->request, client->received, "\r\n\r\n", 4);
+	char method[8], path[2048], version[16];
+	struct snapsend_request request = { .socket_fd = client->socket_fd, .file_fd = -1,
+					    .user_data = (uintptr_t)client };
+	struct iovec header = { .iov_base = client->header };
+	off_t size = 0;
+	int status, length, r;
+
+	*end = '\0';
+	if (sscanf(client->request, "%7s %2047s %15s", method, path, version) != 3)
+		status = 400;
+	else if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+		status = 405;
+	else
+		status = client_open_file(client, path, &size);
+	client->keep_alive = status != 400 && strcmp(version, "HTTP/1.1") == 0 &&
+			     strcasestr(client->request, "\nconnection: close") == NULL;
+	/* What came behind the request is the beginning of the next. */
+	end += 4;
+	client->received -= (size_t)(end - client->request);
+	memmove(client->request, end, client->received);
+
+	length = snprintf(client->header, sizeof(client->header),
+			  "HTTP/1.1 %d %s\r\nContent-Length: %lld\r\nConnection: %s\r\n\r\n", status,
+			  reason(status), (long long)size, client->keep_alive ? "keep-alive" : "close");
+	header.iov_len = (size_t)length;
+	request.header = &header;
+	request.header_count = 1;
+	if (status == 200 && strcmp(method, "GET") == 0) {
+		/* As long as was promised: a file that becomes shorter ends the operation with -ENODATA. */
+		request.file_fd = client->file_fd;
+		request.length = (uint64_t)size;
+	}
+	r = snapsend_submit(client->server->ctx, &request, sizeof(request), NULL);
+	if (r < 0)
+		fprintf(stderr, "snapsend_submit: %s\n", strerror(-r));
+	return r;
+}
+
+/* The answer is over.  True: the next request may come; false: the client is to be closed. */
+static bool client_is_done(struct client *client, const struct snapsend_completion *done)
+{
+	if (client->file_fd >= 0)
+		close(client->file_fd);
+	client->file_fd = -1;
+	return done->status == 0 && client->keep_alive;
+}
+
+static void server_close(struct server *server)
+{
+	/* First: it ends what is in flight, and waits until nothing of ours is in use. */
+	snapsend_destroy(server->ctx);
+	while (server->clients != NULL)
+		client_free(server->clients);
+	close(server->listen_fd);
+	close(server->spare_fd);
+	close(server->root_fd);
+}
+
+#endif
