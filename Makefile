@@ -47,9 +47,12 @@ library:
 	$(CARGO) build --release
 	ln -sf libsnapsend.so $(BUILT)/$(SONAME)
 
-# Built by itself: together with the library it would export that one's symbols too.
+# Built by itself: together with the library it would export that one's symbols too.  And apart from it, or each of
+# the two would have to be built again after the other.
 shim:
-	$(CARGO) build --release -p snapsend-preload
+	$(CARGO) build --release -p snapsend-preload --target-dir target/shim
+	mkdir -p $(BUILT)
+	ln -f target/shim/release/libsnapsend_preload.so $(BUILT)/libsnapsend_preload.so
 
 # As `make install` installs it, with a version on each symbol.  rustc passes the linker a version script of its
 # own, and GNU ld takes one only; so this one is linked from the archive.
