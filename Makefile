@@ -12,6 +12,8 @@
 #                   for its sanity; BENCH="--rounds 3 ..." for its options; best as root, with nothing else running)
 #   make install    libraries, header, snapsend.pc, shim, snapsend-run and manual pages (PREFIX, LIBDIR, DESTDIR)
 #   make uninstall  removes what install, with the same settings, has put there
+#   make debian     Debian packages, in target/debian
+#   make vendor     the crates, into vendor/, for building without a network
 #   make abi        writes the description of the ABI that later changes are compared with
 
 CARGO ?= cargo
@@ -39,7 +41,7 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants install uninstall abi clean
+.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants install uninstall debian vendor abi clean
 
 all: library shim shared examples
 
@@ -129,6 +131,18 @@ uninstall:
 	for page in $(MANUALS); do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page#man/}; done
 	-rmdir $(DESTDIR)$(LIBDIR)/snapsend 2>/dev/null
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig || true; fi
+
+# Everything in one place, and from what has been built; dpkg-buildpackage by itself works as it does everywhere.
+debian: library shim
+	rm -rf target/debian
+	mkdir -p target/debian
+	DEB_DESTDIR=$(CURDIR)/target/debian dpkg-buildpackage -us -uc -b -nc -Ppkg.snapsend.rustup \
+		--buildinfo-file=$(CURDIR)/target/debian/snapsend.buildinfo --changes-file=$(CURDIR)/target/debian/snapsend.changes \
+		--buildinfo-option=-u$(CURDIR)/target/debian --changes-option=-u$(CURDIR)/target/debian
+	dh_clean
+
+vendor:
+	$(CARGO) vendor --locked vendor >/dev/null
 
 abi:
 	tests/packaging/abi.sh --write
