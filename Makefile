@@ -139,7 +139,7 @@ debian: library shim
 	DEB_DESTDIR=$(CURDIR)/target/debian dpkg-buildpackage -us -uc -b -nc -Ppkg.snapsend.rustup \
 		--buildinfo-file=$(CURDIR)/target/debian/snapsend.buildinfo --changes-file=$(CURDIR)/target/debian/snapsend.changes \
 		--buildinfo-option=-u$(CURDIR)/target/debian --changes-option=-u$(CURDIR)/target/debian
-	dh_clean
+	dh_clean -XCargo.toml.orig
 
 vendor:
 	$(CARGO) vendor --locked vendor >/dev/null
