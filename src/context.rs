@@ -15,8 +15,8 @@ use crate::sys::{self, Buffers, Errno, FileKind, ForkMark, Result};
 use crate::thread;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// What a context is made of.
@@ -56,6 +56,14 @@ pub struct Context {
     ring_thread: Option<sys::Thread>,
     info: Info,
     scratch: Buffers<2>,
+    group: Mutex<Group>,
+}
+
+/// What submit_many gathers, kept so that it need not be allocated anew.
+#[derive(Debug, Default)]
+struct Group {
+    submissions: Vec<Submission>,
+    fds: Vec<RawFd>,
 }
 
 /// What became of [`Context::try_send`].
@@ -102,6 +110,7 @@ impl Context {
             ring_thread: Some(ring_thread),
             info,
             scratch: Buffers::new(INLINE_MAX as usize),
+            group: Mutex::default(),
         })
     }
 
@@ -185,27 +194,33 @@ impl Context {
         requests: &[Request<'_>],
         ids: &mut dyn FnMut(u64),
     ) -> (usize, Option<Errno>) {
-        let mut submissions = Vec::with_capacity(requests.len());
-        let mut fds = Vec::with_capacity(2 * requests.len());
+        // Never waiting: a thread that forked may have left it locked in the child for ever.
+        let mut kept = self.group.try_lock();
+        let mut group = kept.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        drop(kept);
         let mut error = None;
         for request in requests {
             match self.prepare(request) {
-                Ok(submission) => submissions.push(submission),
+                Ok(submission) => group.submissions.push(submission),
                 Err(refused) => {
                     error = Some(refused);
                     break;
                 }
             }
-            fds.extend_from_slice(fds_of(&descriptors_of(request)));
+            group.fds.extend_from_slice(fds_of(&descriptors_of(request)));
         }
-        let count = submissions.len();
-        if count == 0 {
-            return (0, error);
+        let mut count = group.submissions.len();
+        if count > 0 {
+            let queued = self.enqueue(group.submissions.drain(..), &group.fds, ids);
+            if let Err(refused) = queued {
+                (count, error) = (0, Some(refused));
+            }
         }
-        match self.enqueue(submissions.into_iter(), &fds, ids) {
-            Ok(()) => (count, error),
-            Err(refused) => (0, Some(refused)),
+        group.fds.clear();
+        if let Ok(mut kept) = self.group.try_lock() {
+            *kept = group;
         }
+        (count, error)
     }
 
     /// Checks a request, takes a permit and copies header and trailer.

@@ -336,7 +336,8 @@ impl<E: Engine> RingThread<E> {
     }
 
     fn accept(&mut self, first: u64, count: u32) {
-        let mut descriptors = std::mem::take(&mut self.descriptors).into_iter();
+        let mut received = std::mem::take(&mut self.descriptors);
+        let mut descriptors = received.drain(..);
         for id in first..first + u64::from(count) {
             let Some(submission) = self.take_arrived(id) else {
                 continue;
@@ -346,6 +347,8 @@ impl<E: Engine> RingThread<E> {
             let file = if wants_file { descriptors.next() } else { None };
             self.driver.accept(submission, socket, file);
         }
+        drop(descriptors);
+        self.descriptors = received;
     }
 
     // Who was told that an operation is accepted gets its DONE, though its message was never read.

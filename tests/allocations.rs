@@ -195,14 +195,12 @@ fn check(engine: EngineChoice, call: Call) {
 }
 
 #[test]
-#[ignore = "not yet: the descriptors of each message, and a reference count for each file"]
 fn submit_and_poll_allocate_nothing() {
     check(EngineChoice::Uring, Bench::submit);
     check(EngineChoice::Portable, Bench::submit);
 }
 
 #[test]
-#[ignore = "not yet: the descriptors of each message, and a reference count for each file"]
 fn submit_many_and_poll_allocate_nothing() {
     check(EngineChoice::Uring, Bench::submit_many);
     check(EngineChoice::Portable, Bench::submit_many);

@@ -57,7 +57,7 @@ impl<E: Engine> Driver<E> {
             pool_has_room: may_keep,
         };
         if plan::depends_on_residency(&known) {
-            known.resident = sys::is_resident(sys::number(&file.fd), offset, remaining.min(chunk));
+            known.resident = sys::is_resident(file.fd, offset, remaining.min(chunk));
         }
         let way = plan::choose(&known);
         job.zero_copy = way == Way::PooledZeroCopy;
@@ -140,7 +140,7 @@ impl<E: Engine> Driver<E> {
         job.reading = Some((place, align));
         job.operation.read_started();
         let read = Read {
-            file: sys::number(&file.fd),
+            file: file.fd,
             offset: offset - align,
             into,
             buffer,

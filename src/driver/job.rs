@@ -10,13 +10,14 @@ use crate::staging::Staged;
 use crate::submission::{FileFacts, Submission};
 use crate::sys::{self, Errno, FileKind, Mapping, PAGE, Result, Span};
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 /// The file of an operation.
 pub(super) struct File {
-    pub(super) fd: Rc<OwnedFd>,
+    pub(super) fd: RawFd,
+    /// Its entry among the driver's open files, which owns the descriptor.
+    pub(super) entry: usize,
     pub(super) facts: FileFacts,
     pub(super) mappable: bool,
     /// See [`Read::through_ring`].
@@ -38,13 +39,12 @@ impl File {
     /// Its size now.  EBADF: it is not the file that submit saw; its number was given to another
     /// while submit ran.
     pub(super) fn size(&self) -> Result<Size> {
-        let fd = sys::number(&self.fd);
-        let state = sys::file_state_without_sync(fd)?;
+        let state = sys::file_state_without_sync(self.fd)?;
         if (state.kind, state.inode) != (self.facts.kind, self.facts.inode) {
             return Err(Errno(libc::EBADF));
         }
         match (state.kind, state.size) {
-            (FileKind::Block, _) => sys::device_size(fd).map(Size::Known),
+            (FileKind::Block, _) => sys::device_size(self.fd).map(Size::Known),
             // Files of /proc and the like say 0 and have more.
             (_, 0) => Ok(Size::Unknown),
             (_, size) => Ok(Size::Known(size)),
@@ -216,7 +216,7 @@ impl Job {
         let end = self.operation.file_length().min(start + chunk);
         let skip = (offset + start) % PAGE;
         let length = (skip + end - start) as usize;
-        match Mapping::of_file(sys::number(&file.fd), offset + start - skip, length) {
+        match Mapping::of_file(file.fd, offset + start - skip, length) {
             Ok(mapping) => {
                 self.source = Source::Window(Window { mapping, skip, start, end });
                 true

@@ -24,7 +24,6 @@ use job::{File, Job, Source};
 use slab::Slab;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -43,6 +42,13 @@ struct Socket {
     try_again: Duration,
     generation: u64,
     zero_copy: Option<ZeroCopy>,
+}
+
+/// A file that operations read.
+struct OpenFile {
+    fd: OwnedFd,
+    inode: u64,
+    uses: u32,
 }
 
 /// A zero-copy send whose memory the kernel still uses.
@@ -67,8 +73,9 @@ pub(crate) struct Driver<E: Engine> {
     sockets_checked: [u64; SOCKETS_CHECKED],
     schedule: Schedule,
     zero_copies: Slab<ZeroCopyUse>,
-    /// Files that operations share, by inode.
-    files: NumberMap<Weak<OwnedFd>>,
+    files: Slab<OpenFile>,
+    /// Of the files that operations may share, the latest of each inode.
+    files_by_inode: NumberMap<usize>,
     pool: Pool,
     registered: Vec<bool>,
     waiting_passing: VecDeque<(u32, u64)>,
@@ -105,7 +112,8 @@ impl<E: Engine> Driver<E> {
             sockets_checked: [0; SOCKETS_CHECKED],
             schedule: Schedule::default(),
             zero_copies: Slab::new(),
-            files: NumberMap::default(),
+            files: Slab::new(),
+            files_by_inode: NumberMap::default(),
             registered: vec![false; pool.block_count()],
             pool,
             waiting_passing: VecDeque::new(),
@@ -231,21 +239,40 @@ impl<E: Engine> Driver<E> {
 
     // With many descriptors in use, the same open file is kept once only.
     fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> File {
-        let mut fd = Rc::new(fd);
-        if self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM {
-            if self.files.len() > 2 * self.jobs.len() + 64 {
-                self.files.retain(|_, file| file.strong_count() > 0);
+        let may_share = self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM;
+        let known = self.files_by_inode.get(&facts.inode).filter(|_| may_share).copied();
+        let same = known.filter(|&entry| {
+            sys::is_same_file(sys::number(&fd), sys::number(&self.files[entry].fd))
+        });
+        let entry = match same {
+            Some(entry) => {
+                self.files[entry].uses += 1;
+                self.shared.give_descriptors(1);
+                entry
             }
-            let known = self.files.entry(facts.inode).or_default();
-            match known.upgrade() {
-                Some(same) if sys::is_same_file(sys::number(&fd), sys::number(&same)) => {
-                    fd = same;
-                    self.shared.give_descriptors(1);
+            None => {
+                let entry = self.files.insert(OpenFile { fd, inode: facts.inode, uses: 1 });
+                if may_share {
+                    self.files_by_inode.insert(facts.inode, entry);
                 }
-                _ => *known = Rc::downgrade(&fd),
+                entry
             }
+        };
+        let fd = sys::number(&self.files[entry].fd);
+        File { fd, entry, facts, mappable: true, through_ring: false }
+    }
+
+    fn close_file(&mut self, file: &File) {
+        let open = &mut self.files[file.entry];
+        open.uses -= 1;
+        if open.uses > 0 {
+            return;
         }
-        File { fd, facts, mappable: true, through_ring: false }
+        let open = self.files.remove(file.entry);
+        if self.files_by_inode.get(&open.inode) == Some(&file.entry) {
+            self.files_by_inode.remove(&open.inode);
+        }
+        self.shared.give_descriptors(1);
     }
 
     fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> usize {
@@ -359,7 +386,8 @@ impl<E: Engine> Driver<E> {
         self.jobs.shrink_to_fit();
         self.by_id.shrink_to(64);
         self.sockets = Vec::new();
-        self.files = NumberMap::default();
+        self.files.shrink_to_fit();
+        self.files_by_inode = NumberMap::default();
         self.timers = Timers::default();
         self.outbox.shrink_to(64);
         self.scratch.trim();
@@ -570,8 +598,8 @@ impl<E: Engine> Driver<E> {
             self.pool_freed = true;
         }
         job.source = Source::None;
-        if job.file.take().is_some_and(|file| Rc::into_inner(file.fd).is_some()) {
-            self.shared.give_descriptors(1);
+        if let Some(file) = job.file.take() {
+            self.close_file(&file);
         }
         self.shared.staging.release(std::mem::take(&mut job.staged));
     }

@@ -40,7 +40,7 @@ impl<E: Engine> Driver<E> {
             return false;
         }
         let job = &mut self.jobs[slot];
-        let file = job.file.as_ref().map(|file| sys::number(&file.fd));
+        let file = job.file.as_ref().map(|file| file.fd);
         let fd = self.sockets[socket].as_ref().map_or(-1, |socket| sys::number(&socket.fd));
         let pass =
             |scratch: &mut [u8]| inline::pass(fd, file, &job.staged, &mut job.operation, scratch);
