@@ -72,6 +72,7 @@ struct histogram {
 /* In memory that coordinator, server and client share. */
 struct shared {
 	_Atomic int server_ready;  /* all connections have been accepted */
+	_Atomic unsigned questions; /* that the server has read */
 	_Atomic int measuring;     /* the time that counts has begun */
 	_Atomic int stopping;      /* from here on broken connections are no errors */
 	_Atomic int failed;

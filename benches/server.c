@@ -91,6 +91,7 @@ void take_question(const struct setup *setup, struct shared *shared, struct conn
 	if (question->length == 0 || question->offset > setup->file_size ||
 	    question->length > setup->file_size - question->offset)
 		fail(shared, "server: a question out of range");
+	atomic_fetch_add_explicit(&shared->questions, 1, memory_order_relaxed);
 	c->busy = true;
 	c->start = c->offset = question->offset;
 	c->left = question->length;
