@@ -1,11 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Shows that the model tests (src/model/) notice what they should: puts one small mistake at a time
-# into a copy of the sources and demands that the tests of that part fail.  Run by hand, a few
-# minutes:  tests/mutants.sh [pattern of file or description]
+# Shows that the tests notice what they should: puts one small mistake at a time into a copy of the
+# sources and demands that the tests named for it fail.  First those of the pure parts, which the
+# model tests (src/model/) must catch; then those that break a promise of the header, which C tests,
+# torture or chaos must catch (docs/GUARANTEES.md).  Run by hand (make test-mutants), half an hour:
 #
-# Fails when a mutant survives, does not compile, or its place in the source is not found any more.
+#   tests/mutants.sh [pattern of file or description]
+#
+# Fails when a mutant survives, does not compile, or its place in the source is not found any more,
+# and when one of the tests fails without any mutation.
 
 set -u
 cd "$(dirname "$0")/.."
@@ -68,6 +72,70 @@ mutant() {
 	cat "$root/src/$file" >"$tree/src/$file"
 }
 
+# ---- the second half: the library as a whole ---------------------------------------------------
+
+# A test: the name of one in tests/c, torture or chaos.
+one_test() {
+	case $1 in
+	torture) tests/run-stress torture --megabytes 2000 --seed 1 ;;
+	chaos) tests/run-stress chaos --operations 60000 --seed 1 ;;
+	*) TEST_TIMEOUT=40 tests/run-c-tests --lib "$LIB" "$1" ;;
+	esac >"$log" 2>&1
+}
+
+library_tests() {
+	local name
+	export LIB=$CARGO_TARGET_DIR/release OUT=$CARGO_TARGET_DIR/c-tests
+	for name in "$@"; do
+		one_test "$name" || { caught_by=$name; return 1; }
+	done
+}
+
+build_library() {
+	(cd "$tree" && cargo build --release --quiet --lib) >"$log" 2>&1
+}
+
+declare -A baseline=()
+first_pass=yes
+
+# breaks FILE PROMISE-BROKEN SED-SCRIPT TEST...: at least one of the tests must fail.
+breaks() {
+	local file=$1 what=$2 script=$3
+	shift 3
+	[[ "$file $what" == *"$only"* ]] || return 0
+	if [ $first_pass = yes ]; then
+		for name in "$@"; do baseline[$name]=1; done
+		return
+	fi
+	sed -e "$script" "$root/src/$file" >"$tree/mutated"
+	if cmp -s "$root/src/$file" "$tree/mutated"; then
+		say 'NO PLACE' "$file" "$what" ''
+		bad=$((bad + 1))
+		return
+	fi
+	cat "$tree/mutated" >"$tree/src/$file"
+	if ! build_library; then
+		say 'NO BUILD' "$file" "$what" "$(grep -m1 '^error' "$log")"
+		bad=$((bad + 1))
+	elif library_tests "$@"; then
+		say SURVIVED "$file" "$what" "$*"
+		bad=$((bad + 1))
+	else
+		say killed "$file" "$what" "$caught_by: $(grep -m1 -o 'FAIL: .*\|(time limit)\|(signal.*' "$log" | cut -c1-70)"
+		killed=$((killed + 1))
+	fi
+	cat "$root/src/$file" >"$tree/src/$file"
+}
+
+without_mutation() {
+	[ ${#baseline[@]} = 0 ] && return
+	if ! build_library || ! library_tests "${!baseline[@]}"; then
+		tail -20 "$log"
+		echo "$caught_by fails without any mutation"
+		exit 1
+	fi
+}
+
 if ! model_tests model::; then
 	tail -40 "$log"
 	echo "the model tests fail without any mutation"
@@ -125,9 +193,9 @@ mutant operation.rs 'the snapshot is reported twice' \
 mutant operation.rs 'the snapshot is reported unasked' \
 	's/let due = self\.task\.flags & NOTIFY_SNAPSHOT != 0$/let due = self.task.flags \& (NOTIFY_SNAPSHOT | MORE) != 0/'
 mutant operation.rs 'the snapshot is reported of data that may be read again' \
-	's/let keeps = .*;/let keeps = self.task.flags \& (EAGER | EXACT | MORE) != 0;/'
+	's/let snapshotted = if keeps {/let snapshotted = if true {/'
 mutant operation.rs 'the snapshot of EAGER waits for the peer' \
-	's/let keeps = .*;/let keeps = self.task.flags \& EXACT != 0;/'
+	's/let snapshotted = if keeps {/let snapshotted = if false {/'
 mutant operation.rs 'the snapshot is reported before it is taken' \
 	's/&& snapshotted >= self\.file_length;/\&\& snapshotted + 1 >= self.file_length;/'
 mutant operation.rs 'the snapshot is not reported at the end' \
@@ -278,6 +346,114 @@ mutant token.rs 'a late completion passes for another one' \
 	's/self\.0 as u32 == generation as u32/self.0 as u16 == generation as u16/'
 mutant token.rs 'the slot is cut off' \
 	's/& 0xff_ffff) as usize/\& 0xff_fff) as usize/'
+
+# ---- promises --------------------------------------------------------------------------------
+
+promises() {
+breaks driver/data.rs 'writes before submit are in the data' \
+	's/            offset: offset - align,/            offset: (offset - align).saturating_sub(1),/' data_write_before
+breaks driver/send.rs 'the kernel has let go of zero-copy data before it is used again' \
+	'/pub(super) fn on_zero_copy_sent/,/^    }/s/        if !more {/        if true {/' torture
+breaks operation.rs 'SNAPSHOT comes after the snapshot' \
+	's/&& snapshotted >= self\.file_length;/\&\& snapshotted >= self.file_length \/ 2;/' data_snapshot_event
+breaks operation.rs 'SNAPSHOT: nothing is read again after it' \
+	's/let snapshotted = if keeps {/let snapshotted = if true {/' torture
+breaks operation.rs 'SNAPSHOT of EAGER comes at the pace of the disk' \
+	's/let snapshotted = if keeps {/let snapshotted = if false {/' data_eager_stalled
+breaks driver/mod.rs 'DONE once' \
+	'/fn report_done/,/^    }/s/self\.outbox\.push(.*);/for _ in 0..1 + u32::from(job.id % 500 == 0) { self.outbox.push(Entry { completion, cut }); }/' chaos
+breaks driver/mod.rs 'DONE always' \
+	'/fn report_done/,/^    }/s/self\.outbox\.push(.*);/if job.id % 500 != 0 { self.outbox.push(Entry { completion, cut }); }/' many_threads_submit
+breaks driver/mod.rs 'DONE for those behind one that is cut off' \
+	's/let behind = if is_cut {/let behind = if false {/' data_queue_cut
+breaks driver/mod.rs 'cancel_socket with one that is cut off' \
+	'/Question::CancelSocket/,/^    }/s/if self\.jobs\.contains(slot)/if true/' cancel_by_socket_cut
+breaks driver/mod.rs 'operations go out in the order submitted' \
+	's/self\.schedule\.enqueue(socket, slot, front);/self.schedule.enqueue(socket, slot, true);/' data_order
+breaks shared.rs 'a calling thread does not get ahead of what is queued' \
+	'/pub fn claim_bucket/,/^    }/s/compare_exchange(0, INLINE, .*is_ok()/fetch_or(INLINE, Ordering::SeqCst) < 99/' chaos
+breaks driver/mod.rs 'nothing follows behind a cut' \
+	's/if self\.shared\.is_behind_cut(job\.cookie, job\.id) {/if false {/' data_queue_cut chaos
+breaks driver/job.rs 'wire_bytes is exact' \
+	's/wire_bytes: self\.operation\.wire(),/wire_bytes: self.operation.wire().saturating_sub(u64::from(status < 0)),/' chaos
+breaks operation.rs 'EXACT sends nothing of a short file' \
+	's/return self\.held >= self\.file_length;/return self.held > 0 || self.file_length == 0;/' data_exact_short data_exact_first_byte
+breaks driver/mod.rs 'a number that is a different socket by now gets no byte' \
+	'/fn is_other_socket/,/^    }/s/if sys::socket_cookie(fd) != Ok(cookie) {/if false {/' manners_reuse_socket
+breaks driver/job.rs 'a number that is a different file by now gives no byte' \
+	's/if (state\.kind, state\.inode) != (self\.facts\.kind, self\.facts\.inode) {/if false {/' manners_reuse_file
+breaks sys.rs 'O_NONBLOCK stays as it is' \
+	'/pub fn is_listening/,/^}/s/    Ok(/    unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) };\n    Ok(/' data_socket_mode
+breaks sys.rs 'the file position stays as it is' \
+	'/pub fn file_state(/,/^}/s/^    Ok(/    unsafe { libc::lseek(fd, 1, libc::SEEK_CUR) };\n    Ok(/' data_file_position
+breaks sys.rs 'signal handlers do not run on the ring thread' \
+	'/pub fn spawn/,/^    }/s/let _blocked = .*;//' signals_blocked manners_signals
+breaks engine/uring.rs 'no SIGPIPE' 's/libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;/libc::MSG_DONTWAIT;/' no_sigpipe
+breaks sys.rs 'errno stays as it is' \
+	'/impl Drop for KeepErrno/,/^}/s/set_errno(self\.0);//' errno_untouched
+breaks sys.rs 'record locks stay' \
+	'/^fn unshare_table/,/^}/s/^    let close_range/    return Ok(());\n    #[allow(unreachable_code)]\n    let close_range/' data_lock_posix descriptors_cloexec
+breaks driver/mod.rs 'nothing of the file is kept after DONE' \
+	'/    fn release(/,/^    }/s/if job\.file\.take()/if job.file.take().map(|file| { std::mem::forget(file.fd.clone()); file })/' data_unmount chaos
+breaks driver/send.rs 'a slow peer holds no file data' \
+	's/from_millis(50)/from_secs(3600)/' data_stalled_holds_nothing
+breaks driver/job.rs 'at most 512 bytes for each operation' \
+	's/            begun: false,/            begun: std::hint::black_box(vec![1u8; 2000]).leak().is_empty(),/' data_pending_10000
+breaks driver/data.rs 'small pools: what passes finds what is left' \
+	's/{ KEPT_READ_MIN } else { PAGE };/{ KEPT_READ_MIN } else { KEPT_READ_MIN };/' data_pool_small
+breaks driver/data.rs 'small pools: EXACT with its room does not wait for such room' \
+	's/if job\.is_held() && job\.reserved\.is_none() {/if job.is_held() {/' data_pool_small
+breaks driver/data.rs 'small pools: EAGER in both lines goes on' \
+	's/                    job\.passing = passing;//' data_pool_small
+breaks driver/data.rs 'EAGER and EXACT behind others leave them the room that they need' \
+	's/if held \&\& !job\.may_hold || /if /' data_pool_behind
+breaks context.rs 'the id is written before the completion can be seen' \
+	's/^            ids(id);//; s/^            self\.push(submission)?;/            self.push(submission)?; ids(id + 1);/' user_data_ids
+breaks context.rs 'a forked child is told -ECHILD' \
+	'/pub fn check_process/,/^    }/s/if self\.mark\.is_own_process()/if true/' fork_inherited
+breaks thread.rs 'destroy ends what is in flight' \
+	's/self\.driver\.fail_all(-libc::ECANCELED);//' destroy_in_flight
+breaks driver/mod.rs 'timeout_ms ends an operation' \
+	's/Alarm::Deadline => .*/Alarm::Deadline => {}/' timeout_ms
+breaks driver/mod.rs 'cancel says -ENOENT of what has ended' \
+	'/Question::Cancel(id) => match/,/},/s/None => 0,/None => 1,/' cancel_unknown
+breaks driver/job.rs 'a file that is cut while it is mapped does not pass zeros off' \
+	'/fn available_in_file/,/^    }/s/(Source::Window(_), Some(file)) =>/(Source::Window(_), Some(file)) if self.begun \&\& self.id == 0 =>/' data_truncate_race data_fs_ext4
+breaks operation.rs 'TO_EOF ends early with 0 where the file shrinks' \
+	's/self\.set_end(available\.max(self\.range_sent()))/self.fail(-libc::ENODATA)/' data_truncate_to_eof
+breaks operation.rs 'ZERO_PAD fills up' \
+	's/else if self\.task\.flags & ZERO_PAD != 0/else if false/' data_zero_pad
+breaks operation.rs 'MORE is passed on' \
+	's/portion\.more = self\.task\.flags & MORE != 0 ||/portion.more =/' data_more
+breaks stats.rs 'each DONE is counted in one of three' \
+	's/status if status == -libc::ECANCELED => &self\.cancelled,/status if status == -libc::ECANCELED => \&self.done_ok,/' stats_add_up
+breaks shared.rs 'past max_ops -EAGAIN' \
+	's/(taken < self\.settings\.max_ops)/(taken < self.settings.max_ops + 1)/' max_ops_one queue_full
+breaks completions.rs 'the event descriptor is readable while completions wait' \
+	'/^fn take_from/,/^}/s/if state\.queue\.is_empty() {/if true {/' event_fd
+breaks completions.rs 'poll gives -EINTR when a handler ran' \
+	's/Err(error) => return Err(error),/Err(_) => {}/' poll_eintr
+breaks ffi/copy.rs 'an unknown tail that is not zero gives -E2BIG' \
+	's/tail\.iter()\.any(|&byte| byte != 0)/false \&\& tail.is_empty()/' request_sizes options_sizes
+breaks ffi/copy.rs 'the tail of a longer struct is zeroed' 's/^        ptr::write_bytes.*//' info_stats_sizes
+breaks request.rs 'unknown flags give -EINVAL' \
+	's/self\.flags & !FLAGS_KNOWN != 0/false/' unknown_flags
+breaks context.rs 'a listening socket gives -ENOTCONN' \
+	'/fn check_socket/,/^    }/s/if sys::is_listening(socket)? {/if false {/' wrong_descriptors
+breaks context.rs 'a file not open for reading gives -EBADF' \
+	'/fn check_file/,/^    }/s/if flags & libc::O_ACCMODE == libc::O_WRONLY || .* {/if false {/' wrong_descriptors
+breaks inline.rs 'EXACT does not go by the calling thread, which would read twice' \
+	's/range <= INLINE_MAX && request\.flags & EXACT == 0/range <= INLINE_MAX/' try_send data_exact_first_byte
+breaks driver/mod.rs 'the library lets go of sockets' \
+	'/fn close_socket/,/^    }/s/if let Some(state) = self\.sockets\[socket\]\.take() {/if let Some(state) = self.sockets[socket].take() { let state = std::mem::ManuallyDrop::new(state);/' chaos
+breaks driver/mod.rs 'destroy leaves no memory, descriptor or thread' \
+	's/let mut job = self\.jobs\.remove(slot);/let mut job = self.jobs.remove(slot); if job.id % 50 == 0 { std::mem::forget(vec![1u8; 9000]); }/' chaos
+}
+
+promises
+without_mutation
+first_pass=no
+promises
 
 echo "$killed killed, $bad not as they should be"
 [ "$bad" = 0 ]

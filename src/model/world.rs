@@ -213,6 +213,9 @@ impl World {
         }
         self.begin();
         if self.sending.is_some() {
+            // The driver does not ask then; the operation says so by itself.
+            let portion = self.operation.want_send(self.available(), self.send_chunk);
+            assert_eq!(portion, None, "two sends at once");
             return;
         }
         if !self.send_next() && self.operation.needs_data() {
