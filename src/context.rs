@@ -32,7 +32,7 @@ pub struct Info {
     pub pool_bytes: u64,
     /// The longest range that EXACT takes.
     pub exact_max: u64,
-    /// Bits of [`crate::engine::feature`].
+    /// Bits of [`crate::kernel_feature`].
     pub kernel_features: u64,
 }
 

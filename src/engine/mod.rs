@@ -104,7 +104,7 @@ pub trait Engine {
     fn take_enters(&mut self) -> u64;
 }
 
-/// Bits of [`crate::context::Info::kernel_features`].
+/// Bits of [`crate::Info::kernel_features`]: what of the kernel's newer features is in use.
 pub mod feature {
     /// io_uring is in use.
     pub const IO_URING: u64 = 1 << 0;
