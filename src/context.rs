@@ -247,7 +247,7 @@ impl Context {
             deadline: (request.timeout_ms > 0).then(|| Instant::now() + timeout),
             reply: None,
             front: false,
-            held_back: false,
+            held_back: None,
         })
     }
 
@@ -317,7 +317,8 @@ impl Context {
         for (id, mut submission) in (first..).zip(submissions) {
             submission.id = id;
             ids(id);
-            submission.held_back = shared.enter_bucket(submission.cookie) && !submission.front;
+            let claim = shared.enter_bucket(submission.cookie);
+            submission.held_back = claim.filter(|_| !submission.front);
             self.push(submission)?;
         }
         match self.notify(Notice::Submitted, count, first, fds) {
@@ -553,8 +554,8 @@ impl Context {
     }
 
     fn let_go(&self, cookie: u64) {
-        if self.shared.release_bucket(cookie) {
-            let _ = self.notify(Notice::LetGo, 0, 0, &[]);
+        if let Some(claim) = self.shared.release_bucket(cookie) {
+            let _ = self.notify(Notice::LetGo, claim.number, claim.bucket.into(), &[]);
         }
     }
 

@@ -60,16 +60,30 @@ struct Link {
 }
 
 /// All sockets that have operations, each with its operations in order.
-#[derive(Debug, Default)]
-pub struct Schedule {
+///
+/// `Reason`: why a socket is held back.
+#[derive(Debug)]
+pub struct Schedule<Reason> {
     sockets: Slab<Queue>,
     by_cookie: NumberMap<u32>,
     links: Vec<Link>, // by operation
     line: VecDeque<u32>,
-    parked: Vec<u32>,
+    parked: Vec<(u32, Reason)>,
 }
 
-impl Schedule {
+impl<Reason> Default for Schedule<Reason> {
+    fn default() -> Schedule<Reason> {
+        Schedule {
+            sockets: Slab::new(),
+            by_cookie: NumberMap::default(),
+            links: Vec::new(),
+            line: VecDeque::new(),
+            parked: Vec::new(),
+        }
+    }
+}
+
+impl<Reason: Copy + PartialEq> Schedule<Reason> {
     /// The socket with this cookie, if it has operations.
     pub fn find(&self, cookie: u64) -> Option<usize> {
         self.by_cookie.get(&cookie).map(|&socket| socket as usize)
@@ -94,7 +108,7 @@ impl Schedule {
         match queue.standing {
             Standing::Idle => {}
             Standing::InLine => self.line.retain(|&waiting| waiting != socket as u32),
-            Standing::Parked => self.parked.retain(|&waiting| waiting != socket as u32),
+            Standing::Parked => self.parked.retain(|&(parked, _)| parked != socket as u32),
         }
     }
 
@@ -169,24 +183,28 @@ impl Schedule {
         }
     }
 
-    /// Holds the socket back until [`Schedule::unpark_all`].
-    pub fn park(&mut self, socket: usize) {
+    /// Holds the socket back until [`Schedule::unpark`] for the same reason.
+    pub fn park(&mut self, socket: usize, reason: Reason) {
         let queue = &mut self.sockets[socket];
         if queue.standing == Standing::InLine {
             self.line.retain(|&waiting| waiting != socket as u32);
         }
         if queue.standing != Standing::Parked {
             queue.standing = Standing::Parked;
-            self.parked.push(socket as u32);
+            self.parked.push((socket as u32, reason));
         }
     }
 
-    /// Puts all sockets that were held back in the line.
-    pub fn unpark_all(&mut self) {
-        for socket in self.parked.drain(..) {
-            self.sockets[socket as usize].standing = Standing::InLine;
-            self.line.push_back(socket);
-        }
+    /// Puts all sockets that were held back for this reason in the line.
+    pub fn unpark(&mut self, reason: Reason) {
+        let (sockets, line) = (&mut self.sockets, &mut self.line);
+        self.parked.retain(|&(socket, parked_for)| {
+            if parked_for == reason {
+                sockets[socket as usize].standing = Standing::InLine;
+                line.push_back(socket);
+            }
+            parked_for != reason
+        });
     }
 
     /// The socket whose turn it is.

@@ -20,9 +20,18 @@ pub(crate) struct Cut {
     pub taken_at: u64,
 }
 
-const BUCKETS: usize = 256;
+pub(crate) const BUCKETS: usize = 256;
 
-const INLINE: u32 = 1 << 31;
+const INLINE: u64 = 1 << 31;
+// The low half counts operations; above it are the INLINE bit and the number of the last claim.
+const CLAIM_SHIFT: u32 = 32;
+
+/// A calling thread's claim on the sockets of a bucket, told from those before and after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Claim {
+    pub bucket: u32,
+    pub number: u32,
+}
 
 /// What callers and the ring thread share.
 #[derive(Debug)]
@@ -49,8 +58,8 @@ pub(crate) struct Shared {
     next_id: AtomicU64,
     descriptor_limit: AtomicU32,
     /// Operations in flight by socket (several may share a bucket), and the INLINE bit while a
-    /// calling thread sends on one of them.
-    buckets: [AtomicU32; BUCKETS],
+    /// calling thread sends on one of them, with the number of its claim.
+    buckets: [AtomicU64; BUCKETS],
     /// Cookies of sockets known to be connected-type stream sockets, so that it is asked once.
     known_sockets: [AtomicU64; BUCKETS],
     cuts: Mutex<NumberMap<Cut>>,
@@ -62,6 +71,10 @@ pub(crate) struct Shared {
 
 fn bucket_of(cookie: u64) -> usize {
     (cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % BUCKETS
+}
+
+fn claim_of(bucket: usize, state: u64) -> Claim {
+    Claim { bucket: bucket as u32, number: (state >> CLAIM_SHIFT) as u32 }
 }
 
 impl Shared {
@@ -85,7 +98,7 @@ impl Shared {
             dead: AtomicI32::new(0),
             next_id: AtomicU64::new(1),
             descriptor_limit: AtomicU32::new(sys::descriptor_limit()),
-            buckets: [const { AtomicU32::new(0) }; BUCKETS],
+            buckets: [const { AtomicU64::new(0) }; BUCKETS],
             known_sockets: [const { AtomicU64::new(0) }; BUCKETS],
             cuts: Mutex::default(),
             cut_count: AtomicU32::new(0),
@@ -153,9 +166,11 @@ impl Shared {
         self.withdrawn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// One more operation on this socket; true: a calling thread is sending there.
-    pub fn enter_bucket(&self, cookie: u64) -> bool {
-        self.buckets[bucket_of(cookie)].fetch_add(1, Ordering::SeqCst) & INLINE != 0
+    /// One more operation on this socket; some claim: a calling thread is sending there.
+    pub fn enter_bucket(&self, cookie: u64) -> Option<Claim> {
+        let bucket = bucket_of(cookie);
+        let state = self.buckets[bucket].fetch_add(1, Ordering::SeqCst);
+        (state & INLINE != 0).then(|| claim_of(bucket, state))
     }
 
     /// One less.
@@ -166,13 +181,19 @@ impl Shared {
     /// Claims a socket for the calling thread; false: operations are in flight there.
     pub fn claim_bucket(&self, cookie: u64) -> bool {
         let bucket = &self.buckets[bucket_of(cookie)];
-        bucket.compare_exchange(0, INLINE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        let free = bucket.load(Ordering::SeqCst);
+        let claimed = free.wrapping_add(1 << CLAIM_SHIFT) | INLINE;
+        let is_free = free as u32 == 0;
+        is_free
+            && bucket.compare_exchange(free, claimed, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
-    /// Lets go of it; true: others have come meanwhile and wait.
-    pub fn release_bucket(&self, cookie: u64) -> bool {
-        let bucket = &self.buckets[bucket_of(cookie)];
-        bucket.fetch_and(!INLINE, Ordering::SeqCst) != INLINE
+    /// Lets go of it; some claim: others have come meanwhile and wait for the end of that one.
+    pub fn release_bucket(&self, cookie: u64) -> Option<Claim> {
+        let bucket = bucket_of(cookie);
+        let state = self.buckets[bucket].fetch_and(!INLINE, Ordering::SeqCst);
+        let others = state & (INLINE - 1);
+        (others > 0).then(|| claim_of(bucket, state))
     }
 
     /// Whether a socket is known to be a stream socket that does not listen.

@@ -5,6 +5,7 @@
 
 use crate::completions::{Completion, Reply};
 use crate::operation::Operation;
+use crate::shared::Claim;
 use crate::staging::Staged;
 use crate::sys::{Errno, FileKind, Result};
 use crossbeam_channel::Receiver;
@@ -38,7 +39,7 @@ pub(crate) struct Submission {
     /// It goes ahead of those that were held back for it.
     pub front: bool,
     /// A calling thread was sending on the socket: wait until it lets go.
-    pub held_back: bool,
+    pub held_back: Option<Claim>,
 }
 
 impl Submission {
@@ -130,7 +131,7 @@ pub(crate) enum Notice {
     Submitted = 1,
     /// The question with the number `first` waits.
     Asked = 2,
-    /// A calling thread has let go of sockets.
+    /// A calling thread has let go of sockets: `first` is the bucket, `count` the number of the claim.
     LetGo = 3,
     /// Something else wants to be looked at.
     Look = 4,

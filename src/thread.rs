@@ -9,7 +9,7 @@ use crate::engine::uring::Uring;
 use crate::engine::{Engine, Event, feature};
 use crate::options::EngineChoice;
 use crate::pool::Pool;
-use crate::shared::Shared;
+use crate::shared::{Claim, Shared};
 use crate::submission::{NOTICE_BYTES, Notice, Submission, ThreadEnds};
 use crate::sys::{self, Errno, Result};
 use crate::token::Kind;
@@ -307,7 +307,9 @@ impl<E: Engine> RingThread<E> {
                     asked.reply.give(Ok(count));
                 }
             }
-            Notice::LetGo => self.driver.let_go(),
+            Notice::LetGo => {
+                self.driver.let_go(Claim { bucket: first as u32, number: count });
+            }
             Notice::Look => {
                 if self.shared.completions.ring_for_waiting() {
                     self.ring_bell();

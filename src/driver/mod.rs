@@ -14,7 +14,7 @@ use crate::plan::ZeroCopy;
 use crate::pool::{Lease, Pool};
 use crate::request::{EXACT, TO_EOF};
 use crate::schedule::{NumberMap, Schedule};
-use crate::shared::Shared;
+use crate::shared::{BUCKETS, Claim, Shared};
 use crate::stats::Counters;
 use crate::submission::{FileFacts, Question, Submission};
 use crate::sys::{self, Buffers};
@@ -71,7 +71,9 @@ pub(crate) struct Driver<E: Engine> {
     sockets: Vec<Option<Socket>>,
     /// Cookies of sockets that have been found to be of the right kind.
     sockets_checked: [u64; SOCKETS_CHECKED],
-    schedule: Schedule,
+    schedule: Schedule<Claim>,
+    /// The last claim that was let go, by bucket.
+    let_go: Box<[u32]>,
     zero_copies: Slab<ZeroCopyUse>,
     files: Slab<OpenFile>,
     /// Of the files that operations may share, the latest of each inode.
@@ -111,6 +113,7 @@ impl<E: Engine> Driver<E> {
             sockets: Vec::new(),
             sockets_checked: [0; SOCKETS_CHECKED],
             schedule: Schedule::default(),
+            let_go: vec![0; BUCKETS].into_boxed_slice(),
             zero_copies: Slab::new(),
             files: Slab::new(),
             files_by_inode: NumberMap::default(),
@@ -207,7 +210,10 @@ impl<E: Engine> Driver<E> {
 
     fn enqueue(&mut self, submission: Submission, fd: OwnedFd, file: Option<OwnedFd>) {
         let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
-        let (front, held_back) = (submission.front, submission.held_back);
+        let front = submission.front;
+        // The notice that the calling thread has let go may have come first.
+        let held_back =
+            submission.held_back.filter(|claim| self.let_go[claim.bucket as usize] != claim.number);
         let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
         let socket = self.open_socket(cookie, fd);
         let slot = self.jobs.insert(Job::new(submission, file));
@@ -217,11 +223,11 @@ impl<E: Engine> Driver<E> {
         if let Some(at) = deadline {
             self.timers.set(at, (id, slot as u32, Alarm::Deadline));
         }
-        if held_back {
-            self.schedule.park(socket);
+        if let Some(claim) = held_back {
+            self.schedule.park(socket, claim);
         }
         self.schedule.ready(socket);
-        if self.jobs[slot].is_held() && !held_back {
+        if self.jobs[slot].is_held() && held_back.is_none() {
             self.begin(slot);
             self.read_ahead(slot);
             self.settle(slot);
@@ -337,9 +343,10 @@ impl<E: Engine> Driver<E> {
         std::iter::successors(first, |&slot| self.schedule.behind(slot)).collect()
     }
 
-    /// Calling threads have let go of their sockets.
-    pub fn let_go(&mut self) {
-        self.schedule.unpark_all();
+    /// A calling thread has let go of its socket; what it could not send has arrived before.
+    pub fn let_go(&mut self, claim: Claim) {
+        self.let_go[claim.bucket as usize] = claim.number;
+        self.schedule.unpark(claim);
     }
 
     /// Forgets cut streams that matter to nobody any more.

@@ -14,12 +14,16 @@ struct Socket {
     operations: Vec<usize>,
     /// When it got its place in the line.
     in_line_since: Option<u64>,
-    parked: bool,
+    /// Why it is held back.
+    parked: Option<u64>,
 }
+
+/// How many reasons there are for a socket to be held back.
+const REASONS: u64 = 3;
 
 #[derive(Default)]
 struct World {
-    schedule: Schedule,
+    schedule: Schedule<u64>,
     /// By cookie.
     sockets: BTreeMap<u64, Socket>,
     operations: BTreeSet<usize>,
@@ -39,7 +43,7 @@ impl World {
                 }
             }
             12 => self.park(script),
-            13 => self.unpark_all(),
+            13 => self.unpark(script.pick(REASONS)),
             14 => {
                 if let Some(cookie) = self.some_socket(script) {
                     self.close(cookie);
@@ -97,7 +101,7 @@ impl World {
     fn ready(&mut self, cookie: u64) {
         let socket = self.sockets.get_mut(&cookie).expect("it is there");
         self.schedule.ready(socket.number);
-        if !socket.parked {
+        if socket.parked.is_none() {
             socket.in_line_since.get_or_insert(self.clock);
         }
     }
@@ -105,17 +109,18 @@ impl World {
     fn park(&mut self, script: &mut Script) {
         if let Some(cookie) = self.some_socket(script) {
             let socket = self.sockets.get_mut(&cookie).expect("it is there");
-            self.schedule.park(socket.number);
-            socket.parked = true;
+            let reason = script.pick(REASONS);
+            self.schedule.park(socket.number, reason);
+            socket.parked.get_or_insert(reason);
             socket.in_line_since = None;
         }
     }
 
     // Those let go together stand in the line together, in any order.
-    fn unpark_all(&mut self) {
-        self.schedule.unpark_all();
-        for socket in self.sockets.values_mut().filter(|socket| socket.parked) {
-            socket.parked = false;
+    fn unpark(&mut self, reason: u64) {
+        self.schedule.unpark(reason);
+        for socket in self.sockets.values_mut().filter(|socket| socket.parked == Some(reason)) {
+            socket.parked = None;
             socket.in_line_since = Some(self.clock);
         }
     }
@@ -127,7 +132,7 @@ impl World {
         if let Some(number) = given {
             let mut all = self.sockets.values_mut();
             let socket = all.find(|socket| socket.number == number).expect("an open socket");
-            assert!(!socket.parked);
+            assert_eq!(socket.parked, None);
             assert_eq!(socket.in_line_since, first_since, "not the one that waited longest");
             socket.in_line_since = None;
         }
@@ -164,7 +169,7 @@ proptest! {
             world.step(&mut script);
         }
         // Everyone gets the turns due.
-        world.unpark_all();
+        (0..REASONS).for_each(|reason| world.unpark(reason));
         for _ in 0..world.schedule.line_length() {
             world.turn();
         }
