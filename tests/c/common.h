@@ -135,6 +135,16 @@ static inline _Noreturn void skip(const char *reason)
     test_leave(77);
 }
 
+/* For a test with a thread that cannot be stopped, or with children that leave what is their parent's alone: no
+ * search for leaks. */
+#ifdef __SANITIZE_ADDRESS__
+#define NO_LEAK_CHECK                                                                                \
+    const char *__asan_default_options(void);                                                        \
+    const char *__asan_default_options(void) { return "detect_leaks=0"; }
+#else
+#define NO_LEAK_CHECK
+#endif
+
 /* ---- checks ------------------------------------------------------------------------------- */
 
 #define CHECK(cond)                                                                                  \

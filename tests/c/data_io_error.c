@@ -80,5 +80,7 @@ int main(void)
     if (cached_bytes(disk, WARM) == WARM) /* unless the machine needed the memory meanwhile */
         transfer_ok(ctx, sv, make_request(-1, disk, 100, WARM - 100), image + 100, WARM - 100);
     destroy_ctx(ctx);
+    free(warm);
+    free(image);
     return 0;
 }

@@ -378,7 +378,8 @@ static inline int fault_kind_of_syscall(long number, const long a[6])
     }
 }
 
-long syscall(long number, ...)
+/* Takes six arguments, however many there are, which AddressSanitizer would not have. */
+__attribute__((no_sanitize("address"))) long syscall(long number, ...)
 {
     KEEP_REAL(syscall);
     bool ours = FROM_LIBRARY;
@@ -500,7 +501,7 @@ int getsockname(int fd, struct sockaddr *address, socklen_t *length)
 
 #pragma GCC diagnostic pop
 
-int fcntl(int fd, int command, ...)
+__attribute__((no_sanitize("address"))) int fcntl(int fd, int command, ...)
 {
     KEEP_REAL(fcntl);
     va_list args;

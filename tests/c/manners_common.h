@@ -22,15 +22,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* Where a thread cannot be stopped, leaks are not to be looked for. */
-#ifdef __SANITIZE_ADDRESS__
-#define NO_LEAK_CHECK                                                                                \
-    const char *__asan_default_options(void);                                                        \
-    const char *__asan_default_options(void) { return "detect_leaks=0"; }
-#else
-#define NO_LEAK_CHECK
-#endif
-
 /* ---- processes --------------------------------------------------------------------------------- */
 
 static inline bool ended_well(int status)
