@@ -7,7 +7,7 @@
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
  *
  * Ways: submit, submit_many (only when named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
- * mmap, zerocopy, uring_splice, uring_zc.  The library's engine is chosen by SNAPSEND_ENGINE.
+ * mmap, zerocopy, uring_splice, uring_zc, and on the wire uring_zc_plain.  The library's engine is chosen by SNAPSEND_ENGINE.
  *
  * For each case (a workload with a size and a number of connections) all ways run one after the other,
  * and that for several rounds, each beginning with another way: what else the machine does meets all of
@@ -71,6 +71,7 @@ const struct way ways[] = {
 	{ .name = "zerocopy", .no_stalled = true, .serve = serve_by_epoll },
 	{ .name = "uring_splice", .no_stalled = true, .serve = serve_by_ring },
 	{ .name = "uring_zc", .no_stalled = true, .serve = serve_by_ring },
+	{ .name = "uring_zc_plain", .group = "uring_zc", .no_stalled = true, .wire_only = true, .serve = serve_by_ring },
 };
 const unsigned way_count = sizeof(ways) / sizeof(ways[0]);
 #define WAYS (sizeof(ways) / sizeof(ways[0]))
@@ -828,7 +829,7 @@ static void print_case(const struct one_case *c)
 {
 	const struct one_case *alone = c->alone >= 0 ? &cases[c->alone] : NULL;
 
-	printf("\n%s\n%-13s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", c->name, "way", "GB/s", "min-max",
+	printf("\n%s\n%-14s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", c->name, "way", "GB/s", "min-max",
 	       "answers/s", "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us", "enters",
 	       "wakeups", "others", alone != NULL ? "  p99/alone" : c->setup.wire ? " not copied" : "");
 	for (unsigned i = 0; i < way_count; i++) {
@@ -838,7 +839,7 @@ static void print_case(const struct one_case *c)
 		if (!m->valid)
 			continue;
 		snprintf(span, sizeof(span), "%.2f-%.2f", c->lowest[i], c->highest[i]);
-		printf("%-13s %7.2f %15s", ways[i].name, speed(c, m), span);
+		printf("%-14s %7.2f %15s", ways[i].name, speed(c, m), span);
 		if (c->setup.workload == BULK)
 			printf(" %9s", "-");
 		else
@@ -1001,7 +1002,8 @@ static void run_case(struct one_case *c)
 	memset(unusable, 0, sizeof(unusable));
 	patience_left = options.patience;
 	for (unsigned i = 0; i < way_count; i++)
-		if (options.ways[i] && !(ways[i].no_stalled && c->setup.workload == STALLED))
+		if (options.ways[i] && !(ways[i].no_stalled && c->setup.workload == STALLED) &&
+		    (c->setup.wire || !ways[i].wire_only))
 			chosen[count++] = i;
 	if (c->setup.path == file.huge_path) {
 		make_huge_file();

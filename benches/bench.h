@@ -119,6 +119,7 @@ struct way {
 	const char *group;         /* the name of the way that it is a variant of */
 	bool library;
 	bool no_stalled;           /* cannot have thousands of peers stalled: a kernel thread, or pinned memory, each */
+	bool wire_only;            /* differs from another way only where zero-copy is real */
 	int (*serve)(const struct setup *setup, struct shared *shared);
 };
 

@@ -28,6 +28,7 @@ WAYS = [
     ("zerocopy", "MSG_ZEROCOPY", "#6d28d9", "#a78bfa"),
     ("uring_splice", "io_uring splice", "#475569", "#94a3b8"),
     ("uring_zc", "io_uring READ_FIXED + SEND_ZC", "#a21caf", "#e879f9"),
+    ("uring_zc_plain", "the same, SEND_ZC by address", "#9d174d", "#f9a8d4"),
 ]
 
 WIDTH = 900

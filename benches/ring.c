@@ -5,6 +5,7 @@
  *
  *	uring_splice   SPLICE from the file into a pipe, linked to SPLICE from there to the socket
  *	uring_zc       READ_FIXED into a pool of registered huge pages, linked to SEND_ZC from there
+ *	uring_zc_plain the same, but SEND_ZC goes by address, not by registered buffer: see "Registered buffers" in NOTES.md
  */
 #include "bench.h"
 
@@ -230,6 +231,7 @@ static struct {
 	uint32_t *free, free_count;
 	uint32_t *notices;         /* by buffer: sends that the kernel has not let go of */
 	bool *finished;            /* by buffer: nothing of it is left to send */
+	bool send_fixed;
 	struct peer *first_waiting, **last_waiting;
 } pool = { .last_waiting = &pool.first_waiting };
 
@@ -296,7 +298,7 @@ static void request_send(struct peer *p, unsigned index, bool zerocopy)
 	sqe->len = (uint32_t)(s->until - s->from);
 	sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
 	if (zerocopy) {
-		sqe->ioprio = IORING_RECVSEND_FIXED_BUF | ZC_REPORT_USAGE;
+		sqe->ioprio = ZC_REPORT_USAGE | (pool.send_fixed ? IORING_RECVSEND_FIXED_BUF : 0);
 		sqe->buf_index = 0;
 	}
 }
@@ -452,7 +454,7 @@ static void make_pipe(struct connection *c)
 
 int serve_by_ring(const struct setup *the_setup, struct shared *the_shared)
 {
-	bool zerocopy = strcmp(the_setup->way->name, "uring_zc") == 0;
+	bool zerocopy = strncmp(the_setup->way->name, "uring_zc", 8) == 0;
 	unsigned total = the_setup->connections + the_setup->cold;
 	struct connection *all;
 	static uint64_t control;
@@ -461,6 +463,7 @@ int serve_by_ring(const struct setup *the_setup, struct shared *the_shared)
 	setup = the_setup;
 	shared = the_shared;
 	make_ring();
+	pool.send_fixed = strcmp(the_setup->way->name, "uring_zc") == 0;
 	if (zerocopy)
 		make_pool();
 	pipe_size = setup->size > 64 * KIB || setup->cold > 0 ? MIB : 64 * KIB;
