@@ -560,8 +560,13 @@ static int run(struct setup *setup, struct result *result)
 			 (unsigned)server_status, (unsigned)client_status);
 		status = EXIT_FAILURE;
 	}
-	if (status == 0)
+	if (status == 0) {
 		take_result(result);
+		if (!result->valid) {
+			snprintf(shared->message, sizeof(shared->message), "nothing has come in the time that counts");
+			status = EXIT_FAILURE;
+		}
+	}
 	return status;
 }
 

@@ -150,7 +150,9 @@ void run_far_end(const struct setup *setup, struct shared *shared);
 int new_client_socket(void);
 void count_received(uint64_t bytes);
 void count_checked(uint64_t words);
-void begin_measuring(uint64_t now);
+/* When the run is to end. */
+uint64_t begin_measuring(uint64_t now);
+bool is_over(uint64_t now, uint64_t limit);
 void end_measuring(uint64_t now);
 
 /* ---- help ---------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@
 #define BUFFER_SIZE (256u << 10)
 #define BATCH       256
 #define STALL_LIMIT_NS 20000000000u /* for thousands of peers to fill their buffers */
-#define FIRST_LIMIT_NS 5000000000u  /* for the first answer, beyond the time of the run */
+#define FIRST_LIMIT_NS 5000000000u  /* for what comes first, beyond the time of the run */
 
 struct peer {
 	int fd;
@@ -52,7 +52,7 @@ uint64_t machine_cpu(void)
 	return (user + nice + system + irq + softirq + steal) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
-void begin_measuring(uint64_t now)
+uint64_t begin_measuring(uint64_t now)
 {
 	begin_time = now;
 	begin_bytes = total_bytes;
@@ -61,6 +61,13 @@ void begin_measuring(uint64_t now)
 	begin_server = nanoseconds(server_clock);
 	begin_client = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
 	atomic_store(&shared->measuring, 1);
+	return now + (uint64_t)(setup->seconds * 1e9);
+}
+
+/* On a busy machine the first bytes may take longer than the whole run was to be. */
+bool is_over(uint64_t now, uint64_t limit)
+{
+	return now >= limit && (total_bytes > begin_bytes || now >= limit + FIRST_LIMIT_NS);
 }
 
 void end_measuring(uint64_t now)
@@ -170,24 +177,23 @@ static void check_stream(const unsigned char *data, size_t length, uint64_t posi
 
 static void read_bulk(void)
 {
-	uint64_t want = setup->operations * setup->size, warm, limit, now;
+	uint64_t want = setup->operations * setup->size, warm, limit = UINT64_MAX, now;
 	int fd = connect_to_server(0);
 	bool measuring = false;
 
 	while (!atomic_load(&shared->server_ready))
 		usleep(200);
 	warm = nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(setup->warm_up * 1e9);
-	limit = warm + (uint64_t)(setup->seconds * 1e9);
 	ask(fd, 0, setup->size);
 	for (;;) {
 		ssize_t n;
 
 		now = nanoseconds(CLOCK_MONOTONIC);
 		if (!measuring && (now >= warm || want != 0)) {
-			begin_measuring(now);
+			limit = begin_measuring(now);
 			measuring = true;
 		}
-		if (now >= limit || (want != 0 && total_bytes >= want))
+		if (is_over(now, limit) || (want != 0 && total_bytes >= want))
 			break;
 		n = recv(fd, buffer, BUFFER_SIZE, 0);
 		if (n <= 0)
@@ -308,7 +314,7 @@ static void ask_and_read(void)
 	struct peer *peers = calloc(count, sizeof(*peers));
 	struct epoll_event events[BATCH];
 	int epoll = epoll_create1(EPOLL_CLOEXEC), *stalled = stall();
-	uint64_t warm, limit, now;
+	uint64_t warm, limit = UINT64_MAX, now;
 	bool measuring = false;
 
 	if (peers == NULL || epoll < 0)
@@ -338,7 +344,6 @@ static void ask_and_read(void)
 	for (unsigned i = 0; i < count; i++)
 		ask_next(&peers[i]);
 	warm = nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(setup->warm_up * 1e9);
-	limit = warm + (uint64_t)(setup->seconds * 1e9);
 	for (;;) {
 		int n = epoll_wait(epoll, events, BATCH, 100);
 
@@ -346,11 +351,10 @@ static void ask_and_read(void)
 			fail(shared, "client: epoll_wait: %s", strerror(errno));
 		now = nanoseconds(CLOCK_MONOTONIC);
 		if (!measuring && now >= warm) {
-			begin_measuring(now);
+			limit = begin_measuring(now);
 			measuring = true;
 		}
-		/* On a busy machine the first answer may take longer than the whole run was to be. */
-		if ((now >= limit && (shared->times.count > 0 || now >= limit + FIRST_LIMIT_NS)) ||
+		if ((is_over(now, limit) && (shared->times.count > 0 || now >= limit + FIRST_LIMIT_NS)) ||
 		    (setup->cold > 0 && cold_left == 0))
 			break;
 		for (int i = 0; i < n; i++)

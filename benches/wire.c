@@ -458,7 +458,7 @@ void run_far_end(const struct setup *setup, struct shared *shared)
 {
 	struct far_connection *all = calloc(setup->connections, sizeof(*all));
 	struct timespec pause = { .tv_nsec = ACK_NS };
-	uint64_t warm, limit, now;
+	uint64_t warm, limit = UINT64_MAX, now;
 	int raw = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
 	bool measuring = false;
 
@@ -472,15 +472,14 @@ void run_far_end(const struct setup *setup, struct shared *shared)
 	for (unsigned i = 0; i < setup->connections; i++)
 		begin_far(setup, shared, &all[i], i);
 	warm = nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(setup->warm_up * 1e9);
-	limit = warm + (uint64_t)(setup->seconds * 1e9);
 	for (unsigned round = 1;; round++) {
 		nanosleep(&pause, NULL);
 		now = nanoseconds(CLOCK_MONOTONIC);
 		if (!measuring && now >= warm) {
-			begin_measuring(now);
+			limit = begin_measuring(now);
 			measuring = true;
 		}
-		if (now >= limit)
+		if (is_over(now, limit))
 			break;
 		count_received(acknowledge(shared, raw, setup, all, round % ACK_AGAIN == 0));
 	}
