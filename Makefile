@@ -86,8 +86,8 @@ bench: library
 	$(MAKE) -C benches
 	mkdir -p $(BENCH_OUT)
 	target/benches/bench $(if $(QUICK),--quick) --csv $(BENCH_OUT)/results.csv $(BENCH)
-	@if command -v python3 >/dev/null; then benches/plot.py $(BENCH_OUT)/results.csv $(BENCH_OUT) && \
-		benches/aims.py $(BENCH_OUT)/results.csv; \
+	@if command -v python3 >/dev/null; then \
+		benches/plot.py $(BENCH_OUT)/results.csv $(BENCH_OUT)$(if $(QUICK),, && benches/aims.py $(BENCH_OUT)/results.csv); \
 	else echo "no plots, and no list of the aims: they want python3"; fi
 
 torture: library
