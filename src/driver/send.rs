@@ -117,11 +117,9 @@ impl<E: Engine> Driver<E> {
             sent: 0,
         };
         self.pool.retain(lease);
-        let block = self.pool.block_of(lease);
         let send = ZeroCopySend {
             socket: sys::number(&self.socket(socket).fd),
             span,
-            buffer: self.registered[block].then_some(block as u16),
             flags: if portion.more || rest { libc::MSG_MORE } else { 0 },
         };
         let index = self.zero_copies.insert(zero_copy);

@@ -225,7 +225,6 @@ impl Engine for Uring {
     fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend) {
         let (address, length) = (send.span.address as *const u8, send.span.len() as u32);
         let entry = opcode::SendZc::new(types::Fd(send.socket), address, length)
-            .buf_index(send.buffer)
             .flags(send.flags | SEND_FLAGS)
             .zc_flags(IORING_SEND_ZC_REPORT_USAGE)
             .build();
