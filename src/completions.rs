@@ -3,10 +3,9 @@
 //! event descriptor readable.
 #![forbid(unsafe_code)]
 
+use crate::sync::{AtomicBool, AtomicU32, Condvar, Mutex, MutexGuard, Ordering};
 use crate::sys::{self, Errno, Result};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// What a completion reports.
@@ -115,8 +114,11 @@ impl Completions {
 
     /// No more completions will come: nobody waits for them any longer.
     pub fn close(&self) {
+        // Under the lock, or it could come between a poll's look at it and its announcement.
+        let state = self.lock();
         self.closed.store(true, Ordering::SeqCst);
         self.sequence.fetch_add(1, Ordering::SeqCst);
+        drop(state);
         self.wake(u32::MAX >> 1);
     }
 

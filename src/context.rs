@@ -138,9 +138,8 @@ impl Context {
     }
 
     fn wake(&self) {
-        if self.shared.sleeping.swap(0, Ordering::SeqCst) == 1 {
+        if self.shared.doorbell.ring() {
             Counters::add(&self.shared.counters.wakeups, 1);
-            sys::futex_wake(&self.shared.sleeping, 1);
         }
     }
 

@@ -66,6 +66,7 @@
 
 mod completions;
 mod context;
+mod doorbell;
 mod driver;
 #[allow(unsafe_code)]
 mod engine;
@@ -86,6 +87,7 @@ mod shared;
 mod staging;
 mod stats;
 mod submission;
+mod sync;
 #[allow(unsafe_code)]
 mod sys;
 mod thread;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::Completions;
+use crate::doorbell::Doorbell;
 use crate::options::Settings;
 use crate::schedule::NumberMap;
 use crate::staging::Staging;
@@ -50,8 +51,7 @@ pub(crate) struct Shared {
     pub in_transit: AtomicU32,
     /// Descriptors that the ring thread has or will get.
     pub descriptors: AtomicU32,
-    /// 1: the ring thread sleeps and must be woken.
-    pub sleeping: AtomicU32,
+    pub doorbell: Doorbell,
     pub shutting_down: AtomicBool,
     /// The errno that calls give because the context is beyond use; 0: it is well.
     pub dead: AtomicI32,
@@ -93,7 +93,7 @@ impl Shared {
             permits_taken: AtomicU32::new(0),
             in_transit: AtomicU32::new(0),
             descriptors: AtomicU32::new(0),
-            sleeping: AtomicU32::new(0),
+            doorbell: Doorbell::default(),
             shutting_down: AtomicBool::new(false),
             dead: AtomicI32::new(0),
             next_id: AtomicU64::new(1),

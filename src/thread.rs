@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::Reply;
+use crate::doorbell::Slept;
 use crate::driver::Driver;
 use crate::engine::portable::Portable;
 use crate::engine::uring::Uring;
@@ -233,32 +234,32 @@ impl<E: Engine> RingThread<E> {
         !self.messages_wait && !self.bell_owed && self.driver.is_idle()
     }
 
-    // Sleeps on a word of memory, which nobody can close.  The order matters: first the word
-    // says that we sleep, then we look for messages once more; who sends one sends it first and
-    // then looks at the word.
     fn sleep(&mut self) {
         let mut limit = Some(TRIM_AFTER);
         loop {
-            self.shared.sleeping.store(1, Ordering::SeqCst);
-            let woken = self.receive()
-                || self.messages_wait
-                || self.shared.has_withdrawn()
-                || self.shared.shutting_down.load(Ordering::SeqCst)
-                || self.shared.dead.load(Ordering::SeqCst) != 0;
-            if woken {
-                self.shared.sleeping.store(0, Ordering::SeqCst);
-                return;
-            }
-            let result = sys::futex_wait(&self.shared.sleeping, 1, limit);
-            if self.shared.sleeping.load(Ordering::SeqCst) == 0 {
-                self.messages_wait = true;
-                return;
-            }
-            if result == Err(Errno(libc::ETIMEDOUT)) && limit.take().is_some() {
-                self.driver.trim();
-                self.arrived.shrink_to(64);
+            let shared = self.shared.clone();
+            match shared.doorbell.sleep(limit, || self.has_work()) {
+                Slept::NotAtAll => return,
+                Slept::UntilRung => {
+                    self.messages_wait = true;
+                    return;
+                }
+                Slept::Otherwise { timed_out } => {
+                    if timed_out && limit.take().is_some() {
+                        self.driver.trim();
+                        self.arrived.shrink_to(64);
+                    }
+                }
             }
         }
+    }
+
+    fn has_work(&mut self) -> bool {
+        self.receive()
+            || self.messages_wait
+            || self.shared.has_withdrawn()
+            || self.shared.shutting_down.load(Ordering::SeqCst)
+            || self.shared.dead.load(Ordering::SeqCst) != 0
     }
 
     // Takes messages until none waits or it is time for other work; true: there were some.
