@@ -256,9 +256,16 @@ impl<E: Engine> Driver<E> {
                 if self.jobs.get(slot).is_none_or(|job| job.id != id) {
                     continue;
                 }
+                let socket = self.schedule.socket_of(slot);
+                let armed = self.socket(socket).armed;
                 let job = &mut self.jobs[slot];
                 *if kept { &mut job.waits_kept } else { &mut job.waits_passing } = false;
                 job.waits_for_pool = false;
+                if !job.is_held() && armed {
+                    // Its turn came meanwhile, and found the peer slow: nothing is read for it until
+                    // that one takes something.
+                    continue;
+                }
                 let passing = job.passing;
                 job.passing &= !kept || job.available() > 0 || job.operation.is_reading();
                 self.read_ahead(slot);
