@@ -444,7 +444,7 @@ static void show_pending(const struct stream *s)
                             " + %u bytes, flags 0x%x, timeout %u ms%s\n",
                     s->number, s->open ? "" : ", closed", s->broken ? ", broken" : "", s->reset ? ", reset" : "", i, s->count,
                     op->id, op->file, op->header, op->length, op->offset, op->trailer, op->flags, op->timeout_ms,
-                    op->cancel_asked || s->all_cancelled ? ", cancelled" : "");
+                    op->cancel_asked ? ", cancelled" : s->all_cancelled ? ", perhaps cancelled" : "");
     }
 }
 
