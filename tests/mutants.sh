@@ -18,8 +18,7 @@ only=${1:-}
 
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-cp -r Cargo.toml Cargo.lock build.rs cbindgen.toml src preload "$tree"
-mkdir "$tree/include"
+tar --exclude=./target --exclude=./.git -c . | tar -x -C "$tree"
 
 # What matters here is the time to compile.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutants
