@@ -560,7 +560,9 @@ impl<E: Engine> Driver<E> {
         let behind = if is_cut { self.queue_from(next) } else { Vec::new() };
         self.schedule.remove(slot);
         let mut job = self.jobs.remove(slot);
-        if let Some(next) = next.filter(|_| job.may_hold && !is_cut) {
+        // The first one always may, even where the one ahead never got as far.
+        let may_hold = job.may_hold || self.schedule.first(socket) == next;
+        if let Some(next) = next.filter(|_| may_hold && !is_cut) {
             self.jobs[next].may_hold = true;
             self.read_ahead(next);
             self.let_hold(next);
