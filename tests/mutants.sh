@@ -237,6 +237,11 @@ mutant schedule.rs 'a parked socket gets turns' \
 mutant schedule.rs 'a socket let go gets no turn' \
 	'/pub fn unpark/,/^    }/s/line\.push_back(socket);//'
 
+mutant schedule.rs 'a socket held back for another reason is let go' \
+	's/if parked_for == reason {/if true {/'
+mutant schedule.rs 'a socket let go is held back still' \
+	's/            parked_for != reason$/            true/'
+
 # ---- pool ------------------------------------------------------------------------------------
 
 mutant pool.rs 'leases overlap' \
@@ -364,13 +369,14 @@ breaks driver/mod.rs 'DONE once' \
 breaks driver/mod.rs 'DONE always' \
 	'/fn report_done/,/^    }/s/self\.outbox\.push(.*);/if job.id % 500 != 0 { self.outbox.push(Entry { completion, cut }); }/' many_threads_submit
 breaks driver/mod.rs 'DONE for those behind one that is cut off' \
-	's/let behind = if is_cut {/let behind = if false {/' data_queue_cut
+	's/let behind = if is_cut {/let behind = if false {/; s/if self\.shared\.is_behind_cut(job\.cookie, job\.id) {/if false {/' \
+	data_queue_cut
 breaks driver/mod.rs 'cancel_socket with one that is cut off' \
 	'/Question::CancelSocket/,/^    }/s/if self\.jobs\.contains(slot)/if true/' cancel_by_socket_cut
 breaks driver/mod.rs 'operations go out in the order submitted' \
 	's/self\.schedule\.enqueue(socket, slot, front);/self.schedule.enqueue(socket, slot, true);/' data_order
 breaks shared.rs 'a calling thread does not get ahead of what is queued' \
-	'/pub fn claim_bucket/,/^    }/s/compare_exchange(0, INLINE, .*is_ok()/fetch_or(INLINE, Ordering::SeqCst) < 99/' chaos
+	's/let is_free = free as u32 == 0;/let is_free = free \& INLINE == 0;/' order_try_send order_many_threads
 breaks driver/mod.rs 'nothing follows behind a cut' \
 	's/if self\.shared\.is_behind_cut(job\.cookie, job\.id) {/if false {/' data_queue_cut chaos
 breaks driver/job.rs 'wire_bytes is exact' \
