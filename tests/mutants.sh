@@ -380,9 +380,9 @@ breaks shared.rs 'a calling thread does not get ahead of what is queued' \
 breaks driver/mod.rs 'nothing follows behind a cut' \
 	's/if self\.shared\.is_behind_cut(job\.cookie, job\.id) {/if false {/' data_queue_cut chaos
 breaks driver/job.rs 'wire_bytes is exact' \
-	's/wire_bytes: self\.operation\.wire(),/wire_bytes: self.operation.wire().saturating_sub(u64::from(status < 0)),/' chaos
-breaks operation.rs 'EXACT sends nothing of a short file' \
-	's/return self\.held >= self\.file_length;/return self.held > 0 || self.file_length == 0;/' data_exact_short data_exact_first_byte
+	's/wire_bytes: self\.operation\.wire(),/wire_bytes: self.operation.wire() + u64::from(status < 0 \&\& self.operation.wire() > 0),/' chaos
+breaks operation.rs 'EXACT sends nothing before it has all' \
+	's/return self\.held >= self\.file_length;/return self.held > 0 || self.file_length == 0;/' data_exact_first_byte
 breaks driver/mod.rs 'a number that is a different socket by now gets no byte' \
 	'/fn is_other_socket/,/^    }/s/if sys::socket_cookie(fd) != Ok(cookie) {/if false {/' manners_reuse_socket
 breaks driver/job.rs 'a number that is a different file by now gives no byte' \
@@ -393,13 +393,14 @@ breaks sys.rs 'the file position stays as it is' \
 	'/pub fn file_state(/,/^}/s/^    Ok(/    unsafe { libc::lseek(fd, 1, libc::SEEK_CUR) };\n    Ok(/' data_file_position
 breaks sys.rs 'signal handlers do not run on the ring thread' \
 	'/pub fn spawn/,/^    }/s/let _blocked = .*;//' signals_blocked manners_signals
-breaks engine/uring.rs 'no SIGPIPE' 's/libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;/libc::MSG_DONTWAIT;/' no_sigpipe
+breaks sys.rs 'no SIGPIPE' \
+	's/let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;/let flags = flags | libc::MSG_DONTWAIT;/' no_sigpipe
 breaks sys.rs 'errno stays as it is' \
 	'/impl Drop for KeepErrno/,/^}/s/set_errno(self\.0);//' errno_untouched
 breaks sys.rs 'record locks stay' \
 	'/^fn unshare_table/,/^}/s/^    let close_range/    return Ok(());\n    #[allow(unreachable_code)]\n    let close_range/' data_lock_posix descriptors_cloexec
 breaks driver/mod.rs 'nothing of the file is kept after DONE' \
-	'/    fn release(/,/^    }/s/if job\.file\.take()/if job.file.take().map(|file| { std::mem::forget(file.fd.clone()); file })/' data_unmount chaos
+	'/    fn release(/,/^    }/s/self\.close_file(&file);/let _ = \&file;/' data_unmount
 breaks driver/send.rs 'a slow peer holds no file data' \
 	's/from_millis(50)/from_secs(3600)/' data_stalled_holds_nothing
 breaks driver/job.rs 'at most 512 bytes for each operation' \
@@ -423,7 +424,8 @@ breaks driver/mod.rs 'timeout_ms ends an operation' \
 breaks driver/mod.rs 'cancel says -ENOENT of what has ended' \
 	'/Question::Cancel(id) => match/,/},/s/None => 0,/None => 1,/' cancel_unknown
 breaks driver/job.rs 'a file that is cut while it is mapped does not pass zeros off' \
-	'/fn available_in_file/,/^    }/s/(Source::Window(_), Some(file)) =>/(Source::Window(_), Some(file)) if self.begun \&\& self.id == 0 =>/' data_truncate_race data_fs_ext4
+	'/fn available_in_file/,/^    }/s/let (Source::Window(_), Some(file)) = (\(.*\)) else {/let (Source::Window(_), Some(file), true) = (\1, self.id == 0) else {/' \
+	data_truncate_race
 breaks operation.rs 'TO_EOF ends early with 0 where the file shrinks' \
 	's/self\.set_end(available\.max(self\.range_sent()))/self.fail(-libc::ENODATA)/' data_truncate_to_eof
 breaks operation.rs 'ZERO_PAD fills up' \

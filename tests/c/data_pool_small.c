@@ -8,15 +8,24 @@
 static snapsend_t *ctx;
 static int file;
 
-/* With a full socket or an empty one. */
-static uint64_t submit_to(int sv[2], bool full, uint64_t length, uint32_t flags)
+static void open_pair(int sv[2], bool full)
 {
     unix_pair(sv);
     if (full)
         stuff_socket(sv[0]);
+}
+
+static uint64_t submit_on(int sv[2], uint64_t length, uint32_t flags)
+{
     struct snapsend_request request = make_request(sv[0], file, 0, length);
     request.flags = flags;
     return submit_ok(ctx, &request);
+}
+
+static uint64_t submit_to(int sv[2], bool full, uint64_t length, uint32_t flags)
+{
+    open_pair(sv, full);
+    return submit_on(sv, length, flags);
 }
 
 static void arrives(uint64_t id, int sv[2], uint64_t length)
@@ -67,9 +76,11 @@ int main(void)
     doing("EAGER, refused in the line for room to keep data and in that for data that passes");
     kept = submit_to(keeps, true, 24 * KIB, SNAPSEND_EXACT);
     sleep_ms(20);
-    passing = submit_to(passes, true, SNAPSEND_TO_EOF, 0);
-    uint64_t second = submit_to(too, true, SNAPSEND_TO_EOF, 0); /* takes what the first one gives up */
-    arrives(submit_to(last, false, 30000, SNAPSEND_EAGER), last, 30000); /* too short to be mapped */
+    open_pair(passes, true), open_pair(too, true), open_pair(last, false);
+    passing = submit_on(passes, SNAPSEND_TO_EOF, 0);
+    uint64_t second = submit_on(too, SNAPSEND_TO_EOF, 0);  /* takes what the first one gives up after 50 ms */
+    uint64_t eager = submit_on(last, 30000, SNAPSEND_EAGER); /* too short to be mapped */
+    arrives(eager, last, 30000);
     cancelled(second, too);
     cancelled(passing, passes);
     cancelled(kept, keeps);
