@@ -553,8 +553,16 @@ impl Context {
     }
 
     fn let_go(&self, cookie: u64) {
-        if let Some(claim) = self.shared.release_bucket(cookie) {
-            let _ = self.notify(Notice::LetGo, claim.number, claim.bucket.into(), &[]);
+        let Some(claim) = self.shared.release_bucket(cookie) else {
+            return;
+        };
+        // Others wait for it: where memory for the message is short, it is tried again.
+        for _ in 0..1000 {
+            let sent = self.notify(Notice::LetGo, claim.number, claim.bucket.into(), &[]);
+            if sent.is_ok() || self.shared.alive().is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
