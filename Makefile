@@ -10,6 +10,8 @@
 #   make test-mutants  mistakes put into the sources: the tests must notice each
 #   make bench      the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute,
 #                   for its sanity; BENCH="--rounds 3 ..." for its options; best as root, with nothing else running)
+#   make samba-module  target/samba/snapsend.so, a module for Debian's smbd (integrations/samba/README.md)
+#   make test-samba    its tests, with that smbd
 #   make install    libraries, header, snapsend.pc, shim, snapsend-run and manual pages (PREFIX, LIBDIR, DESTDIR)
 #   make uninstall  removes what install, with the same settings, has put there
 #   make debian     Debian packages, in target/debian
@@ -41,7 +43,7 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants install uninstall debian vendor abi clean
+.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants samba-module test-samba install uninstall debian vendor abi clean
 
 all: library shim shared examples
 
@@ -102,6 +104,12 @@ test-mutants:
 test: examples shim
 	$(MAKE) shared
 	tests/run
+
+samba-module: $(STAGED)/$(SHARED)
+	integrations/samba/build.sh $<
+
+test-samba: samba-module
+	tests/run-samba
 
 install: $(STAGED)/$(SHARED) $(BUILT)/libsnapsend_preload.so
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/snapsend $(DESTDIR)$(INCLUDEDIR) \

@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# Sourced by tests/run-samba and bench.sh: an smbd of one's own on loopback, with the module, as root. It sees the
+# module where it looks for modules, in a mount namespace of its own; everything else of it is in a directory that is
+# removed at the end.
+#
+# Sets work, log, reader, port and server, which is smbd's process group. The caller sets root.
+
+module=${SNAPSEND_SAMBA_MODULE:-$root/target/samba/snapsend.so}
+port=${SNAPSEND_SAMBA_PORT:-10445}
+PATH=$PATH:/usr/sbin:/sbin
+server=
+
+# Says what is missing, if anything is.
+server_lacks() {
+    [ "$(id -u)" = 0 ] || { echo "needs root"; return 0; }
+    unshare -m true 2>/dev/null || { echo "no mount namespace can be had"; return 0; }
+    command -v smbd >/dev/null || { echo "no smbd"; return 0; }
+    [ -f "$module" ] || { echo "no $module"; return 0; }
+    return 1
+}
+
+stop_server() {
+    [ -n "$server" ] || return 0
+    kill -TERM -- "-$server" 2>/dev/null
+    for _ in $(seq 50); do
+        kill -0 -- "-$server" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL -- "-$server" 2>/dev/null
+    wait "$server" 2>/dev/null
+    server=
+}
+
+clean_up() {
+    stop_server
+    rm -rf "$work"
+}
+
+# Makes the directories; the caller fills $work/data.
+prepare_server() {
+    work=$(mktemp -d /tmp/snapsend-samba.XXXXXX)
+    trap clean_up EXIT
+    trap 'exit 130' INT TERM
+    # Guests are nobody.
+    chmod 755 "$work"
+    mkdir "$work"/{data,lock,private,state,cache,pid,ncalrpc,modules,lib}
+    chmod 777 "$work/data"
+    log=$work/log.smbd
+    reader=$work/smb2_reader
+    cc -O2 -o "$reader" "$root/integrations/samba/smb2_reader.c"
+}
+
+# Starts smbd with the shares that come in as text; one of them is [stock], with a file called "file". Its locks
+# are process locks, which the kernel drops when any descriptor of the file is closed.
+start_server() { # log level
+    local modules
+    modules=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)/samba/vfs
+    cp -a "$modules/." "$work/modules/"
+    cp "$module" "$work/modules/snapsend.so"
+    # smbd would share the port with another, if it let it.
+    while [ -n "$(ss -Htln "sport = :$port")" ]; do
+        port=$((port + 1))
+    done
+    # As it is when installed.
+    ln -s "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
+    cat - >"$work/shares"
+    cat - "$work/shares" >"$work/smb.conf" <<CONF
+[global]
+	server role = standalone server
+	interfaces = 127.0.0.1
+	bind interfaces only = yes
+	smb ports = $port
+	disable netbios = yes
+	load printers = no
+	printing = bsd
+	disable spoolss = yes
+	server min protocol = NT1
+	client min protocol = NT1
+	map to guest = Bad User
+	guest account = nobody
+	private dir = $work/private
+	lock directory = $work/lock
+	state directory = $work/state
+	cache directory = $work/cache
+	pid directory = $work/pid
+	ncalrpc dir = $work/ncalrpc
+	log file = $log
+	max log size = 0
+	log level = $1
+	path = $work/data
+	guest ok = yes
+	smbd force process locks = yes
+	read only = no
+
+CONF
+    export SMB_CONF_PATH=$work/smb.conf
+    LD_LIBRARY_PATH=$work/lib setsid unshare -m sh -c \
+        'mount --bind "$1" "$2" && exec smbd -F --no-process-group -s "$3"' \
+        sh "$work/modules" "$modules" "$work/smb.conf" >"$work/out" 2>&1 &
+    server=$!
+    for _ in $(seq 100); do
+        "$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && return 0
+        sleep 0.1
+    done
+    cat "$work/out" "$log" >&2
+    return 1
+}

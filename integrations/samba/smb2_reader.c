@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0
+ *
+ * A small SMB 2.1 client for the tests and the benchmark: it reads files anonymously, with several
+ * reads in flight, and does what library clients hide: it looks at the reply to one read, changes
+ * the file between two packets, stops reading.
+ *
+ *   smb2_reader PORT SHARE get NAME OFFSET LENGTH READ_BYTES        the range to stdout
+ *   smb2_reader PORT SHARE bench CLIENTS DEPTH READ_BYTES REPEAT FIRST LAST FORMAT
+ *       each client reads the files FORMAT (a printf format) names, from FIRST to LAST, REPEAT times;
+ *       prints the bytes and the seconds from the first read to the last
+ *   smb2_reader PORT SHARE overwrite NAME LOCAL LENGTH
+ *       reads LENGTH bytes; when the reply has begun to arrive, overwrites the file at LOCAL with
+ *       'N'; prints how many bytes of the reply are not what the file held before ('O')
+ *   smb2_reader PORT SHARE cut NAME LOCAL LENGTH
+ *       the same, but truncates the file to nothing
+ *   smb2_reader PORT SHARE truncate NAME LOCAL LENGTH REMAINING
+ *       opens, truncates the file at LOCAL to REMAINING bytes, reads LENGTH bytes from 0; prints
+ *       status, length of the data, how many of its bytes are zero, and whether one more request
+ *       on the connection works
+ *   smb2_reader PORT SHARE lock NAME LOCAL LENGTH
+ *       locks the first ten bytes, reads LENGTH bytes; prints whether somebody holds a lock on the file at
+ *       LOCAL before the lock, before the read and after it (1 or 0 each)
+ *   smb2_reader PORT SHARE stall NAME READ_BYTES SECONDS
+ *       asks for reads and does not take the replies
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HEADER 64
+#define STATUS_PENDING 0x00000103u
+#define STATUS_MORE_PROCESSING 0xC0000016u
+#define MAX_DEPTH 64
+
+enum { NEGOTIATE, SESSION_SETUP, LOGOFF, TREE_CONNECT, TREE_DISCONNECT, CREATE, CLOSE, FLUSH, READ,
+       WRITE, LOCK };
+
+struct client {
+	int fd;
+	uint64_t message_id;
+	uint32_t credits;
+	uint32_t tree_id;
+	uint64_t session_id;
+	uint8_t *out;           /* the request that is being made */
+	uint8_t in[4096];       /* the reply, without file data */
+	uint32_t in_length;
+	uint32_t data_length;   /* bytes of file data that follow on the socket */
+};
+
+struct file {
+	uint8_t id[16];
+	uint64_t size;
+};
+
+static void die(const char *what)
+{
+	fprintf(stderr, "smb2_reader: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static void complain(const char *what, uint32_t status)
+{
+	fprintf(stderr, "smb2_reader: %s: status 0x%08x\n", what, status);
+	exit(1);
+}
+
+static void put16(uint8_t *p, unsigned value)
+{
+	p[0] = value;
+	p[1] = value >> 8;
+}
+
+static void put32(uint8_t *p, uint32_t value)
+{
+	put16(p, value);
+	put16(p + 2, value >> 16);
+}
+
+static void put64(uint8_t *p, uint64_t value)
+{
+	put32(p, value);
+	put32(p + 4, value >> 32);
+}
+
+static unsigned get16(const uint8_t *p)
+{
+	return p[0] | p[1] << 8;
+}
+
+static uint32_t get32(const uint8_t *p)
+{
+	return get16(p) | (uint32_t)get16(p + 2) << 16;
+}
+
+static uint64_t get64(const uint8_t *p)
+{
+	return get32(p) | (uint64_t)get32(p + 4) << 32;
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static void receive(struct client *client, void *to, size_t length)
+{
+	uint8_t *at = to;
+
+	while (length > 0) {
+		ssize_t count = recv(client->fd, at, length, MSG_WAITALL);
+
+		if (count <= 0) {
+			if (count == 0)
+				errno = ECONNRESET;
+			die("recv");
+		}
+		at += count;
+		length -= count;
+	}
+}
+
+/* Starts a request; the body is put at the address returned. */
+static uint8_t *request(struct client *client, int command, uint32_t charge)
+{
+	static uint8_t buffer[4 + HEADER + 1024];
+	uint8_t *header = buffer + 4;
+
+	memset(buffer, 0, sizeof buffer);
+	client->out = buffer;
+	memcpy(header, "\xfeSMB", 4);
+	put16(header + 4, HEADER);
+	put16(header + 6, charge);
+	put16(header + 12, command);
+	put16(header + 14, 512);
+	put64(header + 24, client->message_id);
+	put32(header + 36, client->tree_id);
+	put64(header + 40, client->session_id);
+	client->message_id += charge;
+	client->credits -= charge;
+	return header + HEADER;
+}
+
+static void send_request(struct client *client, size_t body)
+{
+	uint8_t *at = client->out;
+	size_t length = 4 + HEADER + body;
+
+	put32(at, htonl(HEADER + body));
+	while (length > 0) {
+		ssize_t count = send(client->fd, at, length, MSG_NOSIGNAL);
+
+		if (count < 0)
+			die("send");
+		at += count;
+		length -= count;
+	}
+}
+
+/* Takes the next reply that is not an interim one, but for the data of a read; returns its status. */
+static uint32_t reply(struct client *client)
+{
+	uint32_t status;
+
+	do {
+		uint8_t length[4];
+		uint32_t want;
+
+		receive(client, length, 4);
+		client->in_length = ntohl(get32(length)) & 0xffffff;
+		receive(client, client->in, HEADER);
+		status = get32(client->in + 8);
+		want = client->in_length - HEADER;
+		client->data_length = 0;
+		if (get16(client->in + 12) == READ && status == 0) {
+			receive(client, client->in + HEADER, 16);
+			client->data_length = get32(client->in + HEADER + 4);
+			want = client->in_length - HEADER - 16;
+			if (client->in[HEADER + 2] != HEADER + 16 || client->data_length != want) {
+				fprintf(stderr, "smb2_reader: a read's reply of %u bytes holds %u\n",
+					client->in_length, client->data_length);
+				exit(1);
+			}
+		} else {
+			if (client->in_length > sizeof client->in)
+				complain("a reply too long", status);
+			receive(client, client->in + HEADER, want);
+		}
+		client->credits += get16(client->in + 14);
+	} while (status == STATUS_PENDING);
+	return status;
+}
+
+static void negotiate(struct client *client)
+{
+	uint8_t *body = request(client, NEGOTIATE, 1);
+
+	put16(body, 36);
+	put16(body + 2, 1);
+	put16(body + 4, 1);
+	/* Connections with the same client's id would be served by the same smbd. */
+	if (getrandom(body + 12, 16, 0) != 16)
+		die("getrandom");
+	put16(body + 36, 0x0210);
+	send_request(client, 38);
+	if (reply(client) != 0)
+		complain("negotiate", get32(client->in + 8));
+}
+
+static uint32_t session_setup(struct client *client, const uint8_t *blob, size_t length)
+{
+	uint8_t *body = request(client, SESSION_SETUP, 1);
+	uint32_t status;
+
+	put16(body, 25);
+	body[3] = 1;
+	put16(body + 12, HEADER + 24);
+	put16(body + 14, length);
+	memcpy(body + 24, blob, length);
+	send_request(client, 24 + length);
+	status = reply(client);
+	client->session_id = get64(client->in + 40);
+	return status;
+}
+
+static void log_on_anonymously(struct client *client)
+{
+	uint8_t blob[72] = "NTLMSSP";
+	uint32_t status;
+	int field;
+
+	blob[8] = 1;
+	put32(blob + 12, 0x20080205);   /* Unicode, target, NTLM, extended session security, 128 */
+	status = session_setup(client, blob, 32);
+	if (status != STATUS_MORE_PROCESSING)
+		complain("session setup", status);
+	blob[8] = 3;
+	put32(blob + 12, 0);
+	for (field = 0; field < 6; field++) {
+		put64(blob + 12 + 8 * field, 0);
+		put32(blob + 16 + 8 * field, 64);
+	}
+	put16(blob + 12, 1);            /* an LM response of one zero byte: nobody */
+	put16(blob + 14, 1);
+	put32(blob + 60, 0x20080a05);
+	status = session_setup(client, blob, 65);
+	if (status != 0)
+		complain("anonymous session", status);
+}
+
+static size_t put_utf16(uint8_t *to, const char *text)
+{
+	size_t length = 0;
+
+	for (; *text; text++, length += 2)
+		put16(to + length, (uint8_t)*text);
+	return length;
+}
+
+static void tree_connect(struct client *client, const char *share)
+{
+	uint8_t *body = request(client, TREE_CONNECT, 1);
+	char path[128];
+	size_t length;
+
+	snprintf(path, sizeof path, "\\\\127.0.0.1\\%s", share);
+	length = put_utf16(body + 8, path);
+	put16(body, 9);
+	put16(body + 4, HEADER + 8);
+	put16(body + 6, length);
+	send_request(client, 8 + length);
+	if (reply(client) != 0)
+		complain("tree connect", get32(client->in + 8));
+	client->tree_id = get32(client->in + 36);
+}
+
+static void open_file(struct client *client, const char *name, struct file *file)
+{
+	uint8_t *body = request(client, CREATE, 1);
+	size_t length = put_utf16(body + 56, name);
+	const uint8_t *answer = client->in + HEADER;
+
+	put16(body, 57);
+	put32(body + 4, 2);
+	put32(body + 24, 0x00120089);
+	put32(body + 32, 7);
+	put32(body + 36, 1);
+	put32(body + 40, 0x40);
+	put16(body + 44, HEADER + 56);
+	put16(body + 46, length);
+	send_request(client, 56 + length);
+	if (reply(client) != 0)
+		complain(name, get32(client->in + 8));
+	file->size = get64(answer + 48);
+	memcpy(file->id, answer + 64, 16);
+}
+
+static void close_file(struct client *client, const struct file *file)
+{
+	uint8_t *body = request(client, CLOSE, 1);
+
+	put16(body, 24);
+	memcpy(body + 8, file->id, 16);
+	send_request(client, 24);
+	if (reply(client) != 0)
+		complain("close", get32(client->in + 8));
+}
+
+static uint32_t charge_for(uint32_t length)
+{
+	return length == 0 ? 1 : (length - 1) / 65536 + 1;
+}
+
+static void ask_read(struct client *client, const struct file *file, uint64_t offset, uint32_t length)
+{
+	uint8_t *body = request(client, READ, charge_for(length));
+
+	put16(body, 49);
+	body[2] = HEADER + 16;
+	put32(body + 4, length);
+	put64(body + 8, offset);
+	memcpy(body + 16, file->id, 16);
+	send_request(client, 49);
+}
+
+static void connect_to(struct client *client, int port, const char *share, int receive_bytes)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int yes = 1;
+
+	memset(client, 0, sizeof *client);
+	client->credits = 1;
+	client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+	if (receive_bytes > 0)
+		setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
+	if (connect(client->fd, (struct sockaddr *)&address, sizeof address) < 0)
+		die("connect");
+	negotiate(client);
+	log_on_anonymously(client);
+	tree_connect(client, share);
+}
+
+/* Reads length bytes from offset on, with depth reads in flight.  Replies may come in any order:
+ * their data goes where the message's id says. */
+static uint64_t read_range(struct client *client, const struct file *file, uint64_t offset,
+			   uint64_t length, uint32_t read_bytes, int depth, uint8_t *to,
+			   size_t to_bytes)
+{
+	struct { uint64_t message_id, offset; uint32_t length; } asked[MAX_DEPTH];
+	uint64_t end = offset + length, next = offset, total = 0;
+	int in_flight = 0, i;
+
+	while (next < end || in_flight > 0) {
+		while (next < end && in_flight < depth) {
+			uint32_t want = end - next < read_bytes ? end - next : read_bytes;
+
+			if (client->credits < charge_for(want) + 1)
+				break;
+			asked[in_flight].message_id = client->message_id;
+			asked[in_flight].offset = next;
+			asked[in_flight].length = want;
+			in_flight++;
+			ask_read(client, file, next, want);
+			next += want;
+		}
+		if (in_flight == 0) {
+			fprintf(stderr, "smb2_reader: no credits\n");
+			exit(1);
+		}
+		if (reply(client) != 0)
+			complain("read", get32(client->in + 8));
+		for (i = 0; asked[i].message_id != get64(client->in + 24); i++)
+			if (i == in_flight - 1)
+				complain("a reply to nothing", 0);
+		if (client->data_length != asked[i].length) {
+			fprintf(stderr, "smb2_reader: %u bytes for a read of %u\n",
+				client->data_length, asked[i].length);
+			exit(1);
+		}
+		if (to_bytes >= length)
+			receive(client, to + (asked[i].offset - offset), client->data_length);
+		else
+			receive(client, to, client->data_length);
+		total += client->data_length;
+		asked[i] = asked[--in_flight];
+	}
+	return total;
+}
+
+static int get(struct client *client, char **arguments)
+{
+	uint64_t offset = strtoull(arguments[1], NULL, 10);
+	uint64_t length = strtoull(arguments[2], NULL, 10);
+	uint32_t read_bytes = strtoul(arguments[3], NULL, 10);
+	uint8_t *data = malloc(length + 1);
+	struct file file;
+
+	open_file(client, arguments[0], &file);
+	read_range(client, &file, offset, length, read_bytes, 4, data, length);
+	close_file(client, &file);
+	return fwrite(data, 1, length, stdout) == length ? 0 : 1;
+}
+
+/* One client of the benchmark: says over the pipe that it is there, waits until all are, reads. */
+static void bench_client(int port, const char *share, char **arguments, int number, int ready, int go)
+{
+	int depth = atoi(arguments[1]);
+	uint32_t read_bytes = strtoul(arguments[2], NULL, 10);
+	long repeat = atol(arguments[3]), first = atol(arguments[4]), last = atol(arguments[5]), i;
+	uint8_t *data = malloc(read_bytes);
+	struct client client;
+	uint64_t total = 0;
+	char byte = 0;
+
+	connect_to(&client, port, share, 0);
+	if (write(ready, &byte, 1) != 1 || read(go, &byte, 1) != 0)
+		_exit(1);
+	while (repeat-- > 0)
+		for (i = first; i <= last; i++) {
+			long count = last - first + 1;
+			char name[128];
+			struct file file;
+
+			/* Clients start apart, so that they are not at the same file. */
+			snprintf(name, sizeof name, arguments[6], first + (i - first + number * 7) % count);
+			open_file(&client, name, &file);
+			total += read_range(&client, &file, 0, file.size, read_bytes, depth, data, read_bytes);
+			close_file(&client, &file);
+		}
+	_exit(write(ready, &total, sizeof total) == sizeof total ? 0 : 1);
+}
+
+static int bench(int port, const char *share, char **arguments)
+{
+	int clients = atoi(arguments[0]), ready[2], go[2], i, status, failed = 0;
+	uint64_t total = 0, bytes;
+	double start;
+	char byte;
+
+	if (pipe(ready) < 0 || pipe(go) < 0)
+		die("pipe");
+	for (i = 0; i < clients; i++)
+		if (fork() == 0) {
+			close(go[1]);
+			bench_client(port, share, arguments, i, ready[1], go[0]);
+		}
+	close(ready[1]);
+	for (i = 0; i < clients; i++)
+		if (read(ready[0], &byte, 1) != 1)
+			die("a client did not start");
+	start = now();
+	close(go[1]);
+	while (read(ready[0], &bytes, sizeof bytes) == sizeof bytes)
+		total += bytes;
+	start = now() - start;
+	while (wait(&status) > 0)
+		failed |= status != 0;
+	printf("%llu %.6f\n", (unsigned long long)total, start);
+	return failed;
+}
+
+static void wait_for_reply(struct client *client)
+{
+	struct pollfd readable = { .fd = client->fd, .events = POLLIN };
+
+	if (poll(&readable, 1, 20000) != 1)
+		die("no reply");
+	/* Until as much is under way as the sender can put into its socket. */
+	usleep(300000);
+}
+
+static int overwrite(int port, const char *share, char **arguments, int cut)
+{
+	uint32_t length = strtoul(arguments[2], NULL, 10), i, changed = 0;
+	uint8_t *data = malloc(length), *new = malloc(length);
+	int local = open(arguments[1], O_WRONLY | O_CLOEXEC);
+	struct client client;
+	struct file file;
+
+	/* A small receive buffer keeps most of the reply in the sender's socket. */
+	connect_to(&client, port, share, 4096);
+	open_file(&client, arguments[0], &file);
+	memset(new, 'N', length);
+	while (client.credits < charge_for(length) + 1) {
+		read_range(&client, &file, 0, 1, 1, 1, data, 1);
+	}
+	ask_read(&client, &file, 0, length);
+	wait_for_reply(&client);
+	if (cut ? ftruncate(local, 0) < 0 : pwrite(local, new, length, 0) != (ssize_t)length)
+		die("changing the file");
+	if (reply(&client) != 0 || client.data_length != length)
+		complain("read", get32(client.in + 8));
+	receive(&client, data, length);
+	for (i = 0; i < length; i++)
+		changed += data[i] != 'O';
+	printf("%u\n", changed);
+	return 0;
+}
+
+static int truncate_between(struct client *client, char **arguments)
+{
+	uint32_t length = strtoul(arguments[2], NULL, 10), i, zeros = 0, status;
+	uint8_t *data = malloc(length);
+	uint32_t got;
+	struct file file;
+
+	open_file(client, arguments[0], &file);
+	while (client->credits < charge_for(length) + 1)
+		read_range(client, &file, 0, 1, 1, 1, data, 1);
+	if (truncate(arguments[1], strtoull(arguments[3], NULL, 10)) < 0)
+		die("truncate");
+	ask_read(client, &file, 0, length);
+	status = reply(client);
+	got = client->data_length;
+	receive(client, data, got);
+	for (i = 0; i < got; i++)
+		zeros += data[i] == 0;
+	close_file(client, &file);
+	printf("0x%08x %u %u\n", status, got, zeros);
+	return 0;
+}
+
+static int is_locked(int local)
+{
+	struct flock range = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 10 };
+
+	if (fcntl(local, F_GETLK, &range) < 0)
+		die("F_GETLK");
+	return range.l_type != F_UNLCK;
+}
+
+static int lock(struct client *client, char **arguments)
+{
+	uint32_t length = strtoul(arguments[2], NULL, 10);
+	uint8_t *data = malloc(length), *body;
+	int local = open(arguments[1], O_RDONLY | O_CLOEXEC);
+	int at_first = is_locked(local), before;
+	struct file file;
+
+	open_file(client, arguments[0], &file);
+	body = request(client, LOCK, 1);
+	put16(body, 48);
+	put16(body + 2, 1);
+	memcpy(body + 8, file.id, 16);
+	put64(body + 32, 10);
+	put32(body + 40, 0x11);         /* shared, fail at once */
+	send_request(client, 48);
+	if (reply(client) != 0)
+		complain("lock", get32(client->in + 8));
+	before = is_locked(local);
+	read_range(client, &file, 0, length, length, 1, data, length);
+	printf("%d %d %d\n", at_first, before, is_locked(local));
+	return 0;
+}
+
+static int stall(struct client *client, char **arguments)
+{
+	uint32_t length = strtoul(arguments[1], NULL, 10);
+	struct file file;
+	int i;
+
+	open_file(client, arguments[0], &file);
+	for (i = 0; i < 8 && client->credits > charge_for(length); i++)
+		ask_read(client, &file, (uint64_t)i * length, length);
+	sleep(atoi(arguments[2]));
+	return 0;
+}
+
+int main(int count, char **arguments)
+{
+	struct client client;
+	const char *share, *what;
+	int port;
+
+	if (count < 5) {
+		fprintf(stderr, "usage: see the head of smb2_reader.c\n");
+		return 2;
+	}
+	port = atoi(arguments[1]);
+	share = arguments[2];
+	what = arguments[3];
+	arguments += 4;
+	count -= 4;
+	if (strcmp(what, "bench") == 0 && count == 7)
+		return bench(port, share, arguments);
+	if ((strcmp(what, "overwrite") == 0 || strcmp(what, "cut") == 0) && count == 3)
+		return overwrite(port, share, arguments, *what == 'c');
+	connect_to(&client, port, share, strcmp(what, "stall") == 0 ? 4096 : 0);
+	if (strcmp(what, "get") == 0 && count == 4)
+		return get(&client, arguments);
+	if (strcmp(what, "truncate") == 0 && count == 4)
+		return truncate_between(&client, arguments);
+	if (strcmp(what, "lock") == 0 && count == 3)
+		return lock(&client, arguments);
+	if (strcmp(what, "stall") == 0 && count == 3)
+		return stall(&client, arguments);
+	fprintf(stderr, "usage: see the head of smb2_reader.c\n");
+	return 2;
+}

@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * vfs_snapsend: reads of SMB clients are sent by snapsend instead of sendfile(2).
+ *
+ * GPL, as every module that is built with Samba's headers and loaded into smbd has to be; the library that it calls
+ * is MIT OR Apache-2.0.
+ *
+ * smbd hands the sendfile hook a reply's header, a file and a range, and waits until it returns. What it has
+ * announced in the header must follow: when the file has become shorter since smbd looked at its size, stock smbd
+ * fills up with zeros, whatever the hook returns. So here nothing is sent before the whole range is in private
+ * memory (SNAPSEND_EXACT); where there is less of it, the header is put right first: it then says how much there is,
+ * or STATUS_END_OF_FILE, as smbd's ordinary read does.
+ */
+
+#include "includes.h"
+#include "system/filesys.h"
+#include "system/network.h"
+#include "system/select.h"
+#include "smbd/smbd.h"
+#include "smbd/globals.h"
+#include "libcli/smb/smb2_constants.h"
+#include "smbprofile.h"
+#include <snapsend.h>
+
+#undef DBGC_CLASS
+#define DBGC_CLASS DBGC_VFS
+
+#define MODULE "snapsend"
+
+/*
+ * What the library's ring thread can do better than this thread, which has to wait for it, is to send without a copy:
+ * long ranges, to other machines. Unless the administrator says from which length on the library is to be used, it is
+ * tried with some long reads of each client, and kept to as long as it sends without a copy.
+ */
+#define ZERO_COPY_MIN (256 * 1024)
+#define FRUITLESS_MAX 8
+#define TRY_AGAIN_AFTER 1024
+
+/* At most this often are the counters logged while a client reads. */
+#define REPORT_SECONDS 10
+
+/* What an SMB2 READ reply consists of, MS-SMB2 2.2.20; the data follows the body. */
+#define REPLY_BODY (NBT_HDR_SIZE + SMB2_HDR_BODY)
+#define REPLY_READ_LENGTH (REPLY_BODY + 16)
+/* An SMB2 ERROR reply, MS-SMB2 2.2.2. */
+#define REPLY_ERROR_LENGTH (REPLY_BODY + 9)
+
+/* One tree connection. */
+struct snapsend_share {
+	/* Reads from this length on go through the library, if the administrator has set it. */
+	uint64_t min_size;
+	bool is_min_size_set;
+	/* Reads through the library since it last sent without a copy, and long ones that were not tried since. */
+	unsigned int fruitless, untried;
+	uint64_t bytes_zerocopy;
+	time_t reported;
+	/* Reads answered by the library, by a copy on this thread, and with less than was asked for. */
+	uint64_t sent, copied, shortened;
+	uint64_t bytes;
+};
+
+/*
+ * One context for each smbd process. It is made at the first read: smbd forks for each client, and a context does not
+ * survive that.
+ */
+static snapsend_t *context;
+static bool context_failed;
+static unsigned int shares;
+
+static const struct enum_list engines[] = {
+	{ SNAPSEND_ENGINE_AUTO, "auto" },
+	{ SNAPSEND_ENGINE_URING, "uring" },
+	{ SNAPSEND_ENGINE_PORTABLE, "portable" },
+	{ -1, NULL },
+};
+
+static uint64_t parameter_bytes(int snum, const char *name, uint64_t otherwise)
+{
+	const char *text = lp_parm_const_string(snum, MODULE, name, NULL);
+	uint64_t bytes;
+
+	if (text == NULL) {
+		return otherwise;
+	}
+	if (!conv_str_size_error(text, &bytes)) {
+		DBG_ERR(MODULE ":%s = %s is no number of bytes\n", name, text);
+		return otherwise;
+	}
+	return bytes;
+}
+
+static void make_context(int snum)
+{
+	struct snapsend_options options = {
+		.engine = lp_parm_enum(snum, MODULE, "engine", engines, SNAPSEND_ENGINE_AUTO),
+		/* smbd waits for each: there is never more than one. */
+		.max_ops = 16,
+		.pool_bytes = parameter_bytes(snum, "pool", 0),
+	};
+	struct snapsend_info info = { .version = 0 };
+	int ret;
+
+	ret = snapsend_create(&options, sizeof(options), &context);
+	if (ret < 0) {
+		context = NULL;
+		context_failed = true;
+		DBG_ERR("no context: %s; reads are copied\n", strerror(-ret));
+		return;
+	}
+	snapsend_get_info(context, &info, sizeof(info));
+	DBG_INFO("snapsend %s, %s engine%s%s, pool of %" PRIu64 " bytes, ranges up to %" PRIu64 "\n",
+		 snapsend_version_string(),
+		 info.engine == SNAPSEND_ENGINE_URING ? "io_uring" : "portable",
+		 info.engine_errno < 0 ? ", as io_uring is refused: " : "",
+		 info.engine_errno < 0 ? strerror(-info.engine_errno) : "",
+		 info.pool_bytes,
+		 info.exact_max);
+}
+
+static void drop_context(void)
+{
+	if (context != NULL) {
+		snapsend_destroy(context);
+		context = NULL;
+	}
+}
+
+static void report(vfs_handle_struct *handle, const struct snapsend_share *share)
+{
+	struct snapsend_stats stats = { .submitted = 0 };
+
+	if (!CHECK_DEBUGLVL(DBGLVL_INFO)) {
+		return;
+	}
+	if (context != NULL) {
+		snapsend_get_stats(context, &stats, sizeof(stats));
+	}
+	DBG_INFO("%s: %" PRIu64 " reads sent, %" PRIu64 " copied, %" PRIu64 " shortened, %" PRIu64 " bytes; "
+		 "this process: %" PRIu64 " bytes copied and %" PRIu64 " zero-copy by the library, "
+		 "%" PRIu64 " failed, pool %" PRIu64 " bytes\n",
+		 lp_const_servicename(SNUM(handle->conn)),
+		 share->sent,
+		 share->copied,
+		 share->shortened,
+		 share->bytes,
+		 stats.bytes_copied,
+		 stats.bytes_zerocopy,
+		 stats.done_error,
+		 stats.pool_resident);
+}
+
+static void report_now_and_then(vfs_handle_struct *handle, struct snapsend_share *share)
+{
+	time_t now;
+
+	if (!CHECK_DEBUGLVL(DBGLVL_INFO)) {
+		return;
+	}
+	now = time_mono(NULL);
+	if (now - share->reported >= REPORT_SECONDS) {
+		share->reported = now;
+		report(handle, share);
+	}
+}
+
+static void share_free(void **data)
+{
+	TALLOC_FREE(*data);
+	shares -= 1;
+	if (shares == 0) {
+		drop_context();
+		context_failed = false;
+	}
+}
+
+static int snapsend_vfs_connect(vfs_handle_struct *handle, const char *service, const char *user)
+{
+	int snum = SNUM(handle->conn);
+	struct snapsend_share *share = NULL;
+	int ret;
+
+	ret = SMB_VFS_NEXT_CONNECT(handle, service, user);
+	if (ret < 0) {
+		return ret;
+	}
+	/* Printers and IPC$ have no files to send. */
+	if (IS_IPC(handle->conn) || IS_PRINT(handle->conn)) {
+		return 0;
+	}
+	share = talloc_zero(handle->conn, struct snapsend_share);
+	if (share == NULL) {
+		SMB_VFS_NEXT_DISCONNECT(handle);
+		errno = ENOMEM;
+		return -1;
+	}
+	share->min_size = parameter_bytes(snum, "min size", UINT64_MAX);
+	share->is_min_size_set = share->min_size != UINT64_MAX;
+	share->reported = time_mono(NULL);
+	shares += 1;
+	SMB_VFS_HANDLE_SET_DATA(handle, share, share_free, struct snapsend_share, return -1);
+	/*
+	 * smbd prefers asynchronous reads, and uses the sendfile hook only where it is told to. Like others that need
+	 * settings (vfs_acl_xattr, for one) the module makes them itself. They outlast a reload of the configuration, unless
+	 * the share's own section has them.
+	 */
+	lp_do_parameter(snum, "use sendfile", "yes");
+	lp_do_parameter(snum, "aio read size", "0");
+	return 0;
+}
+
+static void snapsend_vfs_disconnect(vfs_handle_struct *handle)
+{
+	if (handle->data != NULL) {
+		report(handle, handle->data);
+	}
+	SMB_VFS_NEXT_DISCONNECT(handle);
+}
+
+/*
+ * What is to be signed or encrypted has to be in smbd's own memory: smbd then does not use sendfile. Asynchronous
+ * reads are the best it has.
+ */
+static bool snapsend_vfs_aio_force(vfs_handle_struct *handle, files_struct *fsp)
+{
+	struct smbXsrv_tcon *tcon = handle->conn->tcon;
+
+	/* The same question is asked for writes; who has switched their asynchronous way off is heeded. */
+	if (tcon != NULL && lp_aio_write_size(SNUM(handle->conn)) != 0 &&
+	    (smbXsrv_is_signed(tcon->global->signing_flags) ||
+	     smbXsrv_is_encrypted(tcon->global->encryption_flags))) {
+		return true;
+	}
+	return SMB_VFS_NEXT_AIO_FORCE(handle, fsp);
+}
+
+/* The errno for a stream that is cut off: smbd takes ENOSYS, ENOTSUP and EINTR to mean that it may go on. */
+static int cut_off(int error)
+{
+	switch (error) {
+	case ENOSYS:
+	case ENOTSUP:
+	case EINTR:
+		return EIO;
+	default:
+		return error;
+	}
+}
+
+/* Sends all of two pieces, however long the client takes, as sendfile would; the socket's mode stays what it is. */
+static ssize_t send_all(int sock, const uint8_t *header, size_t header_length, const uint8_t *data, size_t length)
+{
+	struct iovec iov[2] = {
+		{ .iov_base = discard_const_p(uint8_t, header), .iov_len = header_length },
+		{ .iov_base = discard_const_p(uint8_t, data), .iov_len = length },
+	};
+	struct msghdr message = { .msg_iov = iov, .msg_iovlen = 2 };
+	size_t total = header_length + length;
+
+	while (iov[0].iov_len + iov[1].iov_len > 0) {
+		ssize_t count = sendmsg(sock, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		size_t of_header;
+
+		if (count == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			struct pollfd room = { .fd = sock, .events = POLLOUT };
+
+			poll(&room, 1, -1);
+			continue;
+		}
+		if (count == -1 && errno == EINTR) {
+			continue;
+		}
+		if (count == -1) {
+			errno = cut_off(errno);
+			return -1;
+		}
+		of_header = MIN((size_t)count, iov[0].iov_len);
+		iov[0].iov_base = (uint8_t *)iov[0].iov_base + of_header;
+		iov[0].iov_len -= of_header;
+		count -= of_header;
+		iov[1].iov_base = (uint8_t *)iov[1].iov_base + count;
+		iov[1].iov_len -= count;
+	}
+	return total;
+}
+
+/* Whether the header is that of an SMB2 READ reply that announces count bytes. */
+static bool is_smb2_read_reply(const DATA_BLOB *header, size_t count)
+{
+	const uint8_t *reply = header->data;
+
+	return header->length == REPLY_READ_LENGTH &&
+	       RIVAL(reply, 0) == header->length - NBT_HDR_SIZE + count &&
+	       IVAL(reply, NBT_HDR_SIZE + SMB2_HDR_PROTOCOL_ID) == SMB2_MAGIC &&
+	       SVAL(reply, NBT_HDR_SIZE + SMB2_HDR_OPCODE) == SMB2_OP_READ &&
+	       SVAL(reply, REPLY_BODY) == 16 + 1 &&
+	       CVAL(reply, REPLY_BODY + 2) == SMB2_HDR_BODY + 16 &&
+	       IVAL(reply, REPLY_BODY + 4) == count;
+}
+
+/* Turns the reply into one that announces length bytes. */
+static void announce(uint8_t *reply, size_t length)
+{
+	RSIVAL(reply, 0, REPLY_READ_LENGTH - NBT_HDR_SIZE + length);
+	SIVAL(reply, REPLY_BODY + 4, length);
+}
+
+/* Turns the reply into an error; its credits and flags stay as they are. */
+static void announce_error(uint8_t *reply, NTSTATUS status)
+{
+	RSIVAL(reply, 0, REPLY_ERROR_LENGTH - NBT_HDR_SIZE);
+	SIVAL(reply, NBT_HDR_SIZE + SMB2_HDR_STATUS, NT_STATUS_V(status));
+	memset(reply + REPLY_BODY, 0, 16);
+	SSVAL(reply, REPLY_BODY, 8 + 1);
+}
+
+/* Reads until the range is complete or the file ends. */
+static ssize_t read_range(int fd, uint8_t *data, size_t count, off_t offset)
+{
+	size_t total = 0;
+
+	while (total < count) {
+		ssize_t ret = pread(fd, data + total, count - total, offset + total);
+
+		if (ret == -1 && errno == EINTR) {
+			continue;
+		}
+		if (ret == -1) {
+			return -1;
+		}
+		if (ret == 0) {
+			break;
+		}
+		total += ret;
+	}
+	return total;
+}
+
+/*
+ * Sends a range of which there is less than announced, or that cannot be read (length -1 and errno). The result says
+ * that all is well: otherwise smbd would add what it thinks is missing. What it then counts too much is of use to it
+ * only to guess when the client has acknowledged an oplock break, on connections with several channels.
+ */
+static ssize_t send_short(int sock,
+			  struct snapsend_share *share,
+			  const DATA_BLOB *header,
+			  const uint8_t *data,
+			  ssize_t length,
+			  size_t count)
+{
+	uint8_t reply[REPLY_READ_LENGTH];
+	ssize_t ret;
+
+	if (!is_smb2_read_reply(header, count)) {
+		/* SMB1, where smbd reads again and then makes a header that is right. */
+		errno = ENOSYS;
+		return length == -1 ? -1 : 0;
+	}
+	memcpy(reply, header->data, sizeof(reply));
+	if (length > 0) {
+		announce(reply, length);
+		ret = send_all(sock, reply, sizeof(reply), data, length);
+	} else {
+		announce_error(reply, length == 0 ? NT_STATUS_END_OF_FILE : map_nt_error_from_unix(errno));
+		ret = send_all(sock, reply, REPLY_ERROR_LENGTH, NULL, 0);
+	}
+	if (ret == -1) {
+		return -1;
+	}
+	share->shortened += 1;
+	share->bytes += MAX(length, 0);
+	return header->length + count;
+}
+
+/* Reads the whole range and then sends it, on this thread. */
+static ssize_t send_copy(int sock,
+			 struct snapsend_share *share,
+			 int fd,
+			 const DATA_BLOB *header,
+			 off_t offset,
+			 size_t count)
+{
+	uint8_t *data = NULL;
+	ssize_t length, ret;
+	int saved_errno;
+
+	data = SMB_MALLOC_ARRAY(uint8_t, MAX(count, 1));
+	if (data == NULL) {
+		errno = ENOSYS;
+		return -1;
+	}
+	length = read_range(fd, data, count, offset);
+	if (length == (ssize_t)count) {
+		ret = send_all(sock, header->data, header->length, data, count);
+		if (ret != -1) {
+			share->copied += 1;
+			share->bytes += count;
+		}
+	} else {
+		ret = send_short(sock, share, header, data, length, count);
+	}
+	saved_errno = errno;
+	SAFE_FREE(data);
+	errno = saved_errno;
+	return ret;
+}
+
+/* Sends by the library; 0: not a byte went out, and a copy may do. */
+static ssize_t send_snapshot(int sock,
+			     struct snapsend_share *share,
+			     int fd,
+			     const DATA_BLOB *header,
+			     off_t offset,
+			     size_t count)
+{
+	struct iovec iov = { .iov_base = header->data, .iov_len = header->length };
+	struct snapsend_request request = {
+		.socket_fd = sock,
+		.file_fd = fd,
+		.offset = offset,
+		.length = count,
+		.header = &iov,
+		.header_count = 1,
+		.flags = SNAPSEND_EXACT,
+	};
+	struct snapsend_completion completion = { .status = 0 };
+	int ret;
+
+	ret = snapsend_send(context, &request, sizeof(request), &completion);
+	if (ret < 0) {
+		DBG_NOTICE("a read of %zu bytes is refused: %s; it is copied\n", count, strerror(-ret));
+		if (ret == -ECHILD || ret == -EBADF || ret == -EIO) {
+			/* After a fork, or beyond use: the next read makes another. */
+			drop_context();
+		}
+		return 0;
+	}
+	if (completion.status == 0) {
+		share->sent += 1;
+		share->bytes += completion.file_bytes;
+		return completion.wire_bytes;
+	}
+	DBG_NOTICE("a read of %zu bytes ended after %" PRIu64 " with %s\n",
+		   count,
+		   completion.wire_bytes,
+		   strerror(-completion.status));
+	if (completion.wire_bytes == 0) {
+		return 0;
+	}
+	errno = cut_off(-completion.status);
+	return -1;
+}
+
+/* Whether a read goes through the library. */
+static bool is_for_library(struct snapsend_share *share, size_t count)
+{
+	struct snapsend_stats stats = { .submitted = 0 };
+
+	if (share->is_min_size_set) {
+		return count >= share->min_size;
+	}
+	if (count < ZERO_COPY_MIN) {
+		return false;
+	}
+	/* That a send was without a copy is known only when the client has acknowledged it. */
+	if (context != NULL && snapsend_get_stats(context, &stats, sizeof(stats)) == 0 &&
+	    stats.bytes_zerocopy > share->bytes_zerocopy) {
+		share->bytes_zerocopy = stats.bytes_zerocopy;
+		share->fruitless = 0;
+	}
+	if (share->fruitless >= FRUITLESS_MAX) {
+		share->untried += 1;
+		if (share->untried < TRY_AGAIN_AFTER) {
+			return false;
+		}
+		share->untried = 0;
+		share->fruitless = 0;
+	}
+	share->fruitless += 1;
+	return true;
+}
+
+static ssize_t snapsend_vfs_sendfile(vfs_handle_struct *handle,
+				     int sock,
+				     files_struct *fsp,
+				     const DATA_BLOB *header,
+				     off_t offset,
+				     size_t count)
+{
+	struct snapsend_share *share = NULL;
+	int fd = fsp_get_io_fd(fsp);
+	ssize_t ret = 0;
+
+	SMB_VFS_HANDLE_GET_DATA(handle, share, struct snapsend_share, errno = ENOSYS; return -1);
+	if (header == NULL) {
+		/* Nobody asks for that. */
+		errno = ENOSYS;
+		return -1;
+	}
+	START_PROFILE_BYTES(syscall_sendfile, count);
+	if (is_for_library(share, count)) {
+		if (context == NULL && !context_failed) {
+			make_context(SNUM(handle->conn));
+		}
+		if (context != NULL) {
+			ret = send_snapshot(sock, share, fd, header, offset, count);
+		}
+	}
+	if (ret == 0) {
+		ret = send_copy(sock, share, fd, header, offset, count);
+	}
+	END_PROFILE_BYTES(syscall_sendfile);
+	report_now_and_then(handle, share);
+	return ret;
+}
+
+static struct vfs_fn_pointers snapsend_functions = {
+	.connect_fn = snapsend_vfs_connect,
+	.disconnect_fn = snapsend_vfs_disconnect,
+	.aio_force_fn = snapsend_vfs_aio_force,
+	.sendfile_fn = snapsend_vfs_sendfile,
+};
+
+static_decl_vfs;
+NTSTATUS vfs_snapsend_init(TALLOC_CTX *ctx)
+{
+	return smb_register_vfs(SMB_VFS_INTERFACE_VERSION, MODULE, &snapsend_functions);
+}
