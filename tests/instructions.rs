@@ -27,6 +27,9 @@ mod request;
 #[path = "../src/schedule.rs"]
 mod schedule;
 #[allow(dead_code, unused_imports)]
+#[path = "../src/sync.rs"]
+mod sync;
+#[allow(dead_code, unused_imports)]
 #[path = "../src/sys.rs"]
 mod sys;
 #[allow(dead_code, unused_imports)]
