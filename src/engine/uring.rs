@@ -50,7 +50,12 @@ impl Uring {
     /// be made by the thread that uses it.  ENOSYS: the kernel's io_uring lacks what is needed.
     pub fn new(intake: RawFd, buffers: u32) -> Result<Uring> {
         let (ring, mut features) = set_up().map_err(errno_of)?;
-        if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
+        let params = ring.params();
+        // The last stands for Linux 5.13, which has multishot polls.
+        let has_features = params.is_feature_ext_arg()
+            && params.is_feature_nodrop()
+            && params.is_feature_resource_tagging();
+        if !has_features {
             return Err(Errno(libc::ENOSYS));
         }
         let mut probe = Probe::new();
@@ -66,12 +71,6 @@ impl Uring {
             return Err(Errno(libc::ENOSYS));
         }
         features |= feature::IO_URING;
-        if probe.is_supported(opcode::SendZc::CODE) {
-            // REPORT_USAGE came one version before SEND_ZC was probed together with SENDMSG_ZC;
-            // asking for it where it is unknown gives EINVAL, which the sender takes as
-            // "no zero-copy here".
-            features |= feature::SEND_ZC | feature::ZC_REPORT_USAGE;
-        }
         if ring.submitter().register_buffers_sparse(buffers).is_ok() {
             features |= feature::REGISTERED_BUFFERS;
         }
@@ -91,7 +90,29 @@ impl Uring {
         engine.watch(engine.helpers.descriptor(), Kind::Helpers);
         // A seccomp filter may allow the set-up and refuse this.
         engine.enter(0, None)?;
+        if probe.is_supported(opcode::SendZc::CODE) && engine.reports_usage()? {
+            engine.features |= feature::SEND_ZC | feature::ZC_REPORT_USAGE;
+        }
         Ok(engine)
+    }
+
+    // Whether SEND_ZC says what became of the data (Linux 6.2).  There is no socket: who knows the
+    // flag stumbles over that, who does not over the flag.
+    fn reports_usage(&mut self) -> Result<bool> {
+        let entry = opcode::SendZc::new(types::Fd(-1), std::ptr::null(), 0)
+            .zc_flags(IORING_SEND_ZC_REPORT_USAGE)
+            .build();
+        self.push(entry, Token::new(Kind::Disarm, 0, 0));
+        self.enter(1, Some(Duration::from_secs(1)))?;
+        let mut known = false;
+        self.ready.retain(|event| match *event {
+            Event::Completed { token, result, .. } if token.kind() == Kind::Disarm => {
+                known = result == -libc::EBADF;
+                false
+            }
+            _ => true,
+        });
+        Ok(known)
     }
 
     /// Bits of [`feature`] that this ring has.
