@@ -7,6 +7,9 @@
 #   make load       1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
 #   make torture    snapshots under torture (HOURS=n; make test has a short form)
 #   make chaos      every call at random (OPERATIONS=n; make test has a short form)
+#   make test-sanitizers  all tests under AddressSanitizer and LeakSanitizer, many under valgrind
+#   make test-fuzz  the C calls with arbitrary arguments (FUZZ_SECONDS=n; make test has a short form)
+#   make test-kernel  the C tests on Debian 12's kernel, in qemu: half an hour and more
 #   make test-mutants  mistakes put into the sources: the tests must notice each
 #   make bench      the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute,
 #                   for its sanity; BENCH="--rounds 3 ..." for its options; best as root, with nothing else running)
@@ -26,6 +29,7 @@ BENCH ?=
 BENCH_OUT = target/bench$(if $(QUICK),/quick)
 HOURS ?= 1
 OPERATIONS ?= 10000000
+FUZZ_SECONDS ?= 3600
 
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
@@ -43,7 +47,7 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants samba-module test-samba install uninstall debian vendor abi clean
+.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install uninstall debian vendor abi clean
 
 all: library shim shared examples
 
@@ -100,6 +104,15 @@ chaos: library
 
 test-mutants:
 	tests/mutants.sh
+
+test-sanitizers: library
+	tests/run-sanitizers
+
+test-fuzz:
+	tests/run-fuzzer $(FUZZ_SECONDS)
+
+test-kernel: library
+	tests/run-old-kernel
 
 test: examples shim
 	$(MAKE) shared
