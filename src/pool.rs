@@ -216,7 +216,9 @@ impl Pool {
 
     /// Leaves all memory mapped for ever: for when it is not known what the kernel still uses.
     pub fn leak(self) {
-        std::mem::forget(self.blocks);
+        for block in self.blocks.into_iter().flatten() {
+            std::mem::forget(block.memory);
+        }
     }
 }
 

@@ -369,7 +369,9 @@ impl<E: Engine> Driver<E> {
         for mut job in self.jobs.drain().collect::<Vec<_>>() {
             job.operation.fail(status);
             // Windows may still be read by the kernel.
-            std::mem::forget(std::mem::replace(&mut job.source, Source::None));
+            if let Source::Window(window) = std::mem::replace(&mut job.source, Source::None) {
+                std::mem::forget(window);
+            }
             self.report_done(job);
         }
     }
