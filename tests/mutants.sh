@@ -452,7 +452,7 @@ breaks context.rs 'a file not open for reading gives -EBADF' \
 breaks inline.rs 'EXACT does not go by the calling thread, which would read twice' \
 	's/range <= INLINE_MAX && request\.flags & EXACT == 0/range <= INLINE_MAX/' data_exact_try_send
 breaks driver/mod.rs 'the library lets go of sockets' \
-	'/fn close_socket/,/^    }/s/if let Some(state) = self\.sockets\[socket\]\.take() {/if let Some(state) = self.sockets[socket].take() { let state = std::mem::ManuallyDrop::new(state);/' chaos
+	'/fn close_socket/,/^    }/s/if let Some(state) = self\.sockets\[socket\]\.take() {/if let Some(state) = self.sockets[socket].take() { let state = std::mem::ManuallyDrop::new(state);/' data_fin
 breaks driver/mod.rs 'destroy leaves no memory, descriptor or thread' \
 	's/let mut job = self\.jobs\.remove(slot);/let mut job = self.jobs.remove(slot); if job.id % 50 == 0 { std::mem::forget(vec![1u8; 9000]); }/' chaos
 }
