@@ -13,7 +13,8 @@
 
 #define ACTORS 4
 #define POLLERS 2
-#define ROUND_OPERATIONS 20000
+#define ROUND_OPERATIONS 20000 /* at most */
+#define ROUNDS_LEAST 16
 #define FORK_EVERY 4000
 #define WARM_UP 8 /* rounds after which nothing grows any more */
 
@@ -578,7 +579,7 @@ int main(int argc, char **argv)
     set_up();
     for (int round = 0; tally.accepted < operations; round++) {
         time_limit(300);
-        round_of(ROUND_OPERATIONS);
+        round_of(operations / ROUNDS_LEAST < ROUND_OPERATIONS ? (int64_t)(operations / ROUNDS_LEAST) : ROUND_OPERATIONS);
         now = footprint();
         if (round < WARM_UP)
             first = now;
