@@ -449,8 +449,6 @@ breaks context.rs 'a listening socket gives -ENOTCONN' \
 	'/fn check_socket/,/^    }/s/if sys::is_listening(socket)? {/if false {/' documented_errors
 breaks context.rs 'a file not open for reading gives -EBADF' \
 	'/fn check_file/,/^    }/s/if flags & libc::O_ACCMODE == libc::O_WRONLY || .* {/if false {/' wrong_descriptors
-breaks inline.rs 'EXACT does not go by the calling thread, which would read twice' \
-	's/range <= INLINE_MAX && request\.flags & EXACT == 0/range <= INLINE_MAX/' data_exact_try_send
 breaks driver/mod.rs 'the library lets go of sockets' \
 	'/fn close_socket/,/^    }/s/if let Some(state) = self\.sockets\[socket\]\.take() {/if let Some(state) = self.sockets[socket].take() { let state = std::mem::ManuallyDrop::new(state);/' data_fin
 breaks driver/mod.rs 'destroy leaves no memory, descriptor or thread' \

@@ -34,7 +34,7 @@ static atomic_bool polling, forking;
 static _Atomic uint64_t next_fork;
 static _Thread_local bool was_refused;
 
-/* ---- completions ---------------------------------------------------------------------------------------------- */
+/* ---- completions ------------------------------------------------------------------------------------- */
 
 static uint64_t pack(const struct stream *s, int op)
 {
@@ -98,7 +98,7 @@ static void *poller_main(void *argument)
     return NULL;
 }
 
-/* ---- operations ------------------------------------------------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------------------------------------- */
 
 static uint64_t random_length(void)
 {
@@ -235,7 +235,7 @@ static void send_waiting(struct stream *s)
     op_done(s, op, &completion, atomic_load(&tickets));
 }
 
-/* ---- disturbances --------------------------------------------------------------------------------------------------- */
+/* ---- disturbances ------------------------------------------------------------------------------------ */
 
 static void cancel_one(struct stream *s)
 {
@@ -322,7 +322,7 @@ static void renew(struct stream *s)
     stream_open(s);
 }
 
-/* ---- threads that act --------------------------------------------------------------------------------------------------- */
+/* ---- threads that act -------------------------------------------------------------------------------- */
 
 static void disturb(struct stream *s)
 {
@@ -393,7 +393,7 @@ static void *actor_main(void *argument)
     return NULL;
 }
 
-/* ---- a round: one context --------------------------------------------------------------------------------------------------- */
+/* ---- a round: one context ---------------------------------------------------------------------------- */
 
 static void create_context(void)
 {
@@ -509,7 +509,7 @@ static void round_of(int64_t operations)
         destroy_ctx(ctx);
 }
 
-/* ---- what stays behind --------------------------------------------------------------------------------------------------- */
+/* ---- what stays behind ------------------------------------------------------------------------------- */
 
 struct footprint {
     int fds, threads, mappings;
@@ -579,7 +579,8 @@ int main(int argc, char **argv)
     set_up();
     for (int round = 0; tally.accepted < operations; round++) {
         time_limit(300);
-        round_of(operations / ROUNDS_LEAST < ROUND_OPERATIONS ? (int64_t)(operations / ROUNDS_LEAST) : ROUND_OPERATIONS);
+        uint64_t share = operations / ROUNDS_LEAST;
+        round_of((int64_t)(share < ROUND_OPERATIONS ? share : ROUND_OPERATIONS));
         now = footprint();
         if (round < WARM_UP)
             first = now;
