@@ -623,6 +623,8 @@ impl<E: Engine> Driver<E> {
         self.shared.counters.count_done(status);
         let completion = job.completion(status, Report::Done);
         if let Some(reply) = job.reply.take() {
+            // Who waits for it may look at once, before the next flush.
+            self.shared.pool_in_use.store(self.pool.in_use(), Ordering::Relaxed);
             reply.give(Ok(completion));
             return;
         }
