@@ -88,14 +88,19 @@ static inline void expect_silence(int fd)
 static inline uint64_t stuff_socket(int fd)
 {
     static const unsigned char zeros[65536];
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
     uint64_t total = 0;
-    do {
-        ssize_t n;
-        while ((n = send(fd, zeros, sizeof zeros, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+    /* TCP moves some of it to the peer yet; and there may be room for a little that poll(2) does not speak of. */
+    for (int refused = 0; refused < 4;) {
+        ssize_t n = send(fd, zeros, sizeof zeros, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n > 0) {
             total += (uint64_t)n;
-        CHECK_EQ(errno, EAGAIN);
-    } while (poll(&p, 1, 10) > 0); /* TCP moves some of it to the peer yet */
+            refused = 0;
+        } else {
+            CHECK_EQ(errno, EAGAIN);
+            refused++;
+            sleep_ms(10);
+        }
+    }
     return total;
 }
 

@@ -14,8 +14,9 @@ int main(void)
     request.header = &header, request.header_count = 1;
     for (int i = 0; i < 4; i++)
         submit_ok(ctx, &request);
-    /* The DONE of a fifth, taken by the ring thread behind them: all four wait. */
+    /* The DONE of a fifth, taken by the ring thread behind them: soon all four wait. */
     CHECK_EQ(snapsend_send(ctx, &request, sizeof request, &last), 0);
+    sleep_ms(500);
     printf("%d completions\n", snapsend_poll(ctx, room, 4, 0));
     return 0;
 }
