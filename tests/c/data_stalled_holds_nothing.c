@@ -18,9 +18,11 @@ int main(void)
             drop_cache(file);
         count = 0;
         for (int i = 0; i < EACH * KINDS; i++) {
-            if (!pair_of_kind((enum kind)(i % KINDS), sv[count], 0))
+            bool is_short = lengths[i / KINDS] == 20000;
+            /* A full TCP connection takes so little yet, when the peer packs its buffers on a window probe. */
+            if ((is_short && i % KINDS != UNIX) || !pair_of_kind((enum kind)(i % KINDS), sv[count], 0))
                 continue;
-            if (lengths[i / KINDS] == 20000)
+            if (is_short)
                 stuff_socket(sv[count][0]);
             submit_range(ctx, sv[count][0], file, 0, lengths[i / KINDS]);
             count++;
