@@ -383,7 +383,7 @@ static struct snapsend_stats check_stats(void)
     CHECK_UEQ(stats.wire_bytes, atomic_load(&run.started));
     if (run.way == INLINE && stats.bytes_inline < stats.file_bytes / 10)
         fail("only %" PRIu64 " of %" PRIu64 " bytes went inline", stats.bytes_inline, stats.file_bytes);
-    if (run.way == ZERO_COPY && stats.bytes_zerocopy < stats.file_bytes / 2)
+    if (run.way == ZERO_COPY && stats.bytes_zerocopy < stats.file_bytes / 10) /* what retransmits fills the pool for long */
         fail("only %" PRIu64 " of %" PRIu64 " bytes went without a copy", stats.bytes_zerocopy, stats.file_bytes);
     if (run.way == MAPPED) /* only what is left over at the end of a range is read into the pool */
         CHECK_ULE(run.pool_peak, 8 * MIB);
