@@ -12,6 +12,7 @@ use std::os::fd::RawFd;
 
 /// The longest range done like this: beyond it the copy takes the caller too long.
 pub const INLINE_MAX: u64 = 128 << 10;
+
 /// Whether it is worth trying.
 pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> bool {
     let available = match submission.file {

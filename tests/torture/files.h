@@ -7,6 +7,7 @@
 #define SNAPSEND_TORTURE_FILES_H
 
 #include "data_common.h"
+#include "random.h"
 
 enum fs { FS_EXT4, FS_XFS, FS_BTRFS, FS_TMPFS, FSES };
 static const char *const fs_name[FSES] = {"ext4", "xfs", "btrfs", "tmpfs"};
@@ -29,28 +30,6 @@ struct file {
     size_t size;
     int unlinked_fd; /* to be kept open until DONE, -1: none */
 };
-
-/* A generator for each thread. */
-static _Thread_local uint64_t random_state;
-
-static inline uint64_t random_number(void)
-{
-    random_state += 0x9e3779b97f4a7c15ULL;
-    uint64_t x = random_state;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
-    return x ^ x >> 31;
-}
-
-static inline uint64_t random_below(uint64_t limit)
-{
-    return random_number() % limit;
-}
-
-static inline bool one_in(uint64_t n)
-{
-    return random_below(n) == 0;
-}
 
 /* Between two lengths, small ones as likely as large ones. */
 static inline size_t random_length(size_t least, size_t most)
