@@ -56,8 +56,8 @@ pub fn sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> 
     Moved { result, way }
 }
 
-// What servers mostly ask for, with the fewest system calls: one warm piece, all of it there, to
-// a stream socket.  None, with nothing done: it is something else.
+// What servers mostly ask for, with the fewest system calls: one warm piece, all of it there.
+// None, with nothing done: it is something else.
 fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Option<Result<usize>> {
     if count == 0 || count > PIECE || !offset.is_valid() {
         return None;
@@ -66,8 +66,13 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
         Some(start) => u64::try_from(start).ok()?,
         None => sys::seek_by(file, 0).ok()?,
     };
-    let is_stream = sys::socket_type(out) == Ok(libc::SOCK_STREAM);
-    if !is_stream || kind(file) != Some(FileKind::Regular) {
+    // The kernel hands a socket of any type up to 16 pages as one message, as one send does.
+    let is_one_message = start % PAGE + count as u64 <= 16 * PAGE;
+    if !is_one_message && sys::socket_type(out) != Ok(libc::SOCK_STREAM) {
+        return None;
+    }
+    // Reading anything else might take something away.
+    if kind(file) != Some(FileKind::Regular) {
         return None;
     }
     let body = |buffer: &mut [u8]| {
@@ -79,6 +84,7 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
     };
     let sent = match BUFFERS.with(body).ok()?? {
         Ok(sent) => sent,
+        Err(Errno(libc::ENOTSOCK)) => return None,
         Err(error) => return Some(Err(error)),
     };
     Some(advance(file, offset, start, sent as u64).map(|()| sent))
