@@ -715,10 +715,14 @@ pub(crate) fn read_span(file: RawFd, offset: u64, into: Span) -> Result<usize> {
 
 const SYS_CACHESTAT: libc::c_long = 451;
 
-/// Whether every page of the range is in the page cache.  Asks cachestat(2) (Linux 6.5), and
-/// where the kernel refuses that (it does for files the caller could not write), tries to read a
-/// byte here and there without waiting.
+/// Whether the range can be read, or a mapping of it, without waiting for the disk.
 pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
+    is_cached(file, offset, length) && can_be_read(file, offset, length)
+}
+
+// Whether there is a page for every byte, be it one that is only being read from the disk yet.
+// cachestat(2) came with Linux 6.5, and is refused for files that the caller could not write.
+fn is_cached(file: RawFd, offset: u64, length: u64) -> bool {
     #[repr(C)]
     struct Range {
         offset: u64,
@@ -728,27 +732,17 @@ pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
     let mut stat = [0u64; 5];
     // SAFETY: both structs are as the kernel's cachestat_range and cachestat.
     let done = unsafe { libc::syscall(SYS_CACHESTAT, file, &range, stat.as_mut_ptr(), 0u32) };
-    if done == 0 {
-        let pages = (offset + length).div_ceil(PAGE) - offset / PAGE;
-        return stat[0] >= pages;
-    }
-    probe_resident(file, offset, length)
+    let pages = (offset + length).div_ceil(PAGE) - offset / PAGE;
+    done != 0 || stat[0] >= pages
 }
 
-fn probe_resident(file: RawFd, offset: u64, length: u64) -> bool {
-    const STRIDE: u64 = 128 << 10;
-    let mut at = offset;
+// Reads a byte here and there without waiting: what readahead asks the disk for, 128 KiB as a
+// rule, comes whole or not at all.
+fn can_be_read(file: RawFd, offset: u64, length: u64) -> bool {
+    const STRIDE: u64 = 64 << 10;
     let last = offset + length - 1;
-    loop {
-        let mut byte = [0u8; 1];
-        if read_at_without_waiting(file, at, &mut byte) != Ok(1) {
-            return false;
-        }
-        if at == last {
-            return true;
-        }
-        at = (at + STRIDE).min(last);
-    }
+    let mut places = (offset..last).step_by(STRIDE as usize).chain([last]);
+    places.all(|at| read_at_without_waiting(file, at, &mut [0]) == Ok(1))
 }
 
 /// sendfile(2) itself, for what is passed on.
