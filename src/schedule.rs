@@ -33,6 +33,9 @@ pub type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
 const NONE: u32 = u32::MAX;
 
+/// While others wait, this many turns go to sockets with little to send before one goes to them.
+pub const LIGHT_TURNS: u32 = 16;
+
 /// Where a socket stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
@@ -67,7 +70,11 @@ pub struct Schedule<Reason> {
     sockets: Slab<Queue>,
     by_cookie: NumberMap<u32>,
     links: Vec<Link>, // by operation
+    /// Who waits for a turn: those that have little to send, and the others.
+    light: VecDeque<u32>,
     line: VecDeque<u32>,
+    /// Turns in a row that went to the former while the latter waited.
+    light_turns: u32,
     parked: Vec<(u32, Reason)>,
 }
 
@@ -77,7 +84,9 @@ impl<Reason> Default for Schedule<Reason> {
             sockets: Slab::new(),
             by_cookie: NumberMap::default(),
             links: Vec::new(),
+            light: VecDeque::new(),
             line: VecDeque::new(),
+            light_turns: 0,
             parked: Vec::new(),
         }
     }
@@ -107,7 +116,7 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
         self.by_cookie.remove(&queue.cookie);
         match queue.standing {
             Standing::Idle => {}
-            Standing::InLine => self.line.retain(|&waiting| waiting != socket as u32),
+            Standing::InLine => self.leave_line(socket),
             Standing::Parked => self.parked.retain(|&(parked, _)| parked != socket as u32),
         }
     }
@@ -174,23 +183,30 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
         self.links[operation].socket as usize
     }
 
-    /// Gives the socket a place in the line for a turn, unless it has one or is held back.
-    pub fn ready(&mut self, socket: usize) {
+    /// Gives the socket a place in the line for a turn, unless it has one or is held back.  One
+    /// that `is_light`, with little to send, does not wait behind those that have much.
+    pub fn ready(&mut self, socket: usize, is_light: bool) {
         let queue = &mut self.sockets[socket];
         if queue.standing == Standing::Idle {
             queue.standing = Standing::InLine;
-            self.line.push_back(socket as u32);
+            let line = if is_light { &mut self.light } else { &mut self.line };
+            line.push_back(socket as u32);
+        }
+    }
+
+    fn leave_line(&mut self, socket: usize) {
+        for line in [&mut self.light, &mut self.line] {
+            line.retain(|&waiting| waiting != socket as u32);
         }
     }
 
     /// Holds the socket back until [`Schedule::unpark`] for the same reason.
     pub fn park(&mut self, socket: usize, reason: Reason) {
-        let queue = &mut self.sockets[socket];
-        if queue.standing == Standing::InLine {
-            self.line.retain(|&waiting| waiting != socket as u32);
+        let standing = std::mem::replace(&mut self.sockets[socket].standing, Standing::Parked);
+        if standing == Standing::InLine {
+            self.leave_line(socket);
         }
-        if queue.standing != Standing::Parked {
-            queue.standing = Standing::Parked;
+        if standing != Standing::Parked {
             self.parked.push((socket as u32, reason));
         }
     }
@@ -209,14 +225,18 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
 
     /// The socket whose turn it is.
     pub fn next_turn(&mut self) -> Option<usize> {
-        let socket = self.line.pop_front()? as usize;
+        let others_wait = !self.line.is_empty();
+        let may_be_light = !others_wait || self.light_turns < LIGHT_TURNS;
+        let light = if may_be_light { self.light.pop_front() } else { None };
+        self.light_turns = if light.is_some() && others_wait { self.light_turns + 1 } else { 0 };
+        let socket = light.or_else(|| self.line.pop_front())? as usize;
         self.sockets[socket].standing = Standing::Idle;
         Some(socket)
     }
 
     /// How many sockets stand in the line.
     pub fn line_length(&self) -> usize {
-        self.line.len()
+        self.light.len() + self.line.len()
     }
 
     /// Whether no socket has operations.

@@ -132,7 +132,7 @@ fn turns(round: u64) {
         for slot in 0..SOCKETS {
             let socket = schedule.open(black_box(round << 20 | slot as u64));
             schedule.enqueue(socket, slot, false);
-            schedule.ready(socket);
+            schedule.ready(socket, slot % 2 == 0);
         }
         while let Some(socket) = schedule.next_turn() {
             let slot = schedule.first(socket).expect("an operation");

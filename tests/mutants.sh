@@ -216,6 +216,12 @@ mutant schedule.rs 'a socket stands in the line twice' \
 	'/pub fn ready/,/^    }/s/queue\.standing == Standing::Idle/queue.standing != Standing::Parked/'
 mutant schedule.rs 'the last in the line has its turn first' \
 	's/self\.line\.pop_front()/self.line.pop_back()/'
+mutant schedule.rs 'the last of those with little to send has its turn first' \
+	's/self\.light\.pop_front()/self.light.pop_back()/'
+mutant schedule.rs 'those with little to send have all turns' \
+	's/let may_be_light = .*;/let may_be_light = true;/'
+mutant schedule.rs 'those with little to send wait behind the others' \
+	's/let may_be_light = .*;/let may_be_light = !others_wait;/'
 mutant schedule.rs 'a socket keeps its place after its turn' \
 	'/pub fn next_turn/,/^    }/s/self\.sockets\[socket\]\.standing = .*;//'
 mutant schedule.rs 'what is to go ahead goes behind' \
@@ -228,12 +234,14 @@ mutant schedule.rs 'removing one from the middle cuts off those behind' \
 	's/before => self\.links\[before as usize\]\.behind = link\.behind,/before => self.links[before as usize].behind = NONE,/'
 mutant schedule.rs 'a closed socket stays in the line' \
 	'/pub fn close/,/^    }/s/Standing::InLine => .*/Standing::InLine => {}/'
+mutant schedule.rs 'a closed socket with little to send stays in the line' \
+	's/for line in \[&mut self\.light, &mut self\.line\]/for line in [\&mut self.line]/'
 mutant schedule.rs 'a closed socket stays parked' \
 	'/pub fn close/,/^    }/s/Standing::Parked => .*/Standing::Parked => {}/'
 mutant schedule.rs 'a closed socket is still found' \
 	's/self\.by_cookie\.remove(&queue\.cookie);//'
 mutant schedule.rs 'a parked socket gets turns' \
-	'/pub fn park/,/^    }/s/if queue\.standing == Standing::InLine {/if false {/'
+	'/pub fn park/,/^    }/s/if standing == Standing::InLine {/if false {/'
 mutant schedule.rs 'a socket let go gets no turn' \
 	'/pub fn unpark/,/^    }/s/line\.push_back(socket);//'
 

@@ -162,6 +162,20 @@ impl Job {
             && self.file.as_ref().is_none_or(reads_at_will)
     }
 
+    /// How much of the range is left, as far as that is known without asking; 0: it is over.
+    pub(super) fn remaining_at_most(&self) -> u64 {
+        let task = self.operation.task();
+        let available = match (self.operation.phase(), &self.file) {
+            (Phase::Ending(_), _) => 0,
+            (_, None) => 0,
+            (_, Some(file)) if file.facts.kind == FileKind::Regular && file.facts.size > 0 => {
+                file.facts.size.saturating_sub(task.offset)
+            }
+            _ => u64::MAX,
+        };
+        task.length.min(available).saturating_sub(self.operation.range_sent())
+    }
+
     /// Whether it will take no more room in the pool than it has.
     pub(super) fn has_its_room(&self) -> bool {
         !self.is_held() || self.operation.is_all_held()

@@ -99,6 +99,9 @@ pub(crate) struct Driver<E: Engine> {
 // a wake-up of who polls is shared by many, little enough that it does not come late.
 const ROUND_SENDS: usize = 32;
 const ROUND_BYTES: u64 = 1 << 20;
+// What this or less is left of goes ahead of what takes long: an answer of a few pages need not
+// wait until each of many long transfers has had its turn.
+const LIGHT_MAX: u64 = 64 << 10;
 const SOCKETS_CHECKED: usize = 256;
 // From this many descriptors on it is worth a call to find out whether a file is there already.
 const SHARE_FILES_FROM: u32 = 128;
@@ -226,7 +229,7 @@ impl<E: Engine> Driver<E> {
         if let Some(claim) = held_back {
             self.schedule.park(socket, claim);
         }
-        self.schedule.ready(socket);
+        self.ready(socket);
         if self.jobs[slot].is_held() && held_back.is_none() {
             self.begin(slot);
             self.read_ahead(slot);
@@ -518,10 +521,15 @@ impl<E: Engine> Driver<E> {
     // Something has happened: the next step, or the end.
     fn proceed(&mut self, slot: usize) {
         if self.jobs[slot].operation.ended().is_none() {
-            let socket = self.schedule.socket_of(slot);
-            self.schedule.ready(socket);
+            self.ready(self.schedule.socket_of(slot));
         }
         self.settle(slot);
+    }
+
+    fn ready(&mut self, socket: usize) {
+        let first = self.schedule.first(socket);
+        let is_light = first.is_none_or(|slot| self.jobs[slot].remaining_at_most() <= LIGHT_MAX);
+        self.schedule.ready(socket, is_light);
     }
 
     fn end(&mut self, slot: usize, status: i32) {
@@ -577,7 +585,7 @@ impl<E: Engine> Driver<E> {
         if self.schedule.first(socket).is_none() {
             self.close_socket(socket);
         } else {
-            self.schedule.ready(socket);
+            self.ready(socket);
         }
         self.shared.leave_bucket(job.cookie);
         self.report_done(job);

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
-use crate::schedule::Schedule;
+use crate::schedule::{LIGHT_TURNS, Schedule};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,8 @@ struct Socket {
     operations: Vec<usize>,
     /// When it got its place in the line.
     in_line_since: Option<u64>,
+    /// It has little to send.
+    is_light: bool,
     /// Why it is held back.
     parked: Option<u64>,
 }
@@ -28,6 +30,8 @@ struct World {
     sockets: BTreeMap<u64, Socket>,
     operations: BTreeSet<usize>,
     clock: u64,
+    /// How many turns in a row sockets with little to send have had while others waited.
+    light_turns: u32,
 }
 
 impl World {
@@ -39,7 +43,7 @@ impl World {
             6..=8 => self.remove(script),
             9..=11 => {
                 if let Some(cookie) = self.some_socket(script) {
-                    self.ready(cookie);
+                    self.ready(cookie, script.pick(2) == 0);
                 }
             }
             12 => self.park(script),
@@ -98,11 +102,12 @@ impl World {
         }
     }
 
-    fn ready(&mut self, cookie: u64) {
+    fn ready(&mut self, cookie: u64, is_light: bool) {
         let socket = self.sockets.get_mut(&cookie).expect("it is there");
-        self.schedule.ready(socket.number);
-        if socket.parked.is_none() {
-            socket.in_line_since.get_or_insert(self.clock);
+        self.schedule.ready(socket.number, is_light);
+        if socket.parked.is_none() && socket.in_line_since.is_none() {
+            socket.in_line_since = Some(self.clock);
+            socket.is_light = is_light;
         }
     }
 
@@ -122,19 +127,33 @@ impl World {
         for socket in self.sockets.values_mut().filter(|socket| socket.parked == Some(reason)) {
             socket.parked = None;
             socket.in_line_since = Some(self.clock);
+            socket.is_light = false;
         }
     }
 
+    // Those with little to send first, but not for ever; in each line who has waited longest.
     fn turn(&mut self) {
-        let first_since = self.sockets.values().filter_map(|socket| socket.in_line_since).min();
+        let longest = |is_light| {
+            let line = self.sockets.values().filter(|socket| socket.is_light == is_light);
+            line.filter_map(|socket| socket.in_line_since).min()
+        };
+        let (light, others) = (longest(true), longest(false));
         let given = self.schedule.next_turn();
-        assert_eq!(given.is_some(), first_since.is_some(), "a turn is lost, or given in vain");
-        if let Some(number) = given {
-            let mut all = self.sockets.values_mut();
-            let socket = all.find(|socket| socket.number == number).expect("an open socket");
-            assert_eq!(socket.parked, None);
-            assert_eq!(socket.in_line_since, first_since, "not the one that waited longest");
-            socket.in_line_since = None;
+        assert_eq!(given.is_some(), light.or(others).is_some(), "a turn is lost, or given in vain");
+        let Some(number) = given else { return };
+        let mut all = self.sockets.values_mut();
+        let socket = all.find(|socket| socket.number == number).expect("an open socket");
+        assert_eq!(socket.parked, None);
+        let due = if socket.is_light { light } else { others };
+        assert_eq!(socket.in_line_since, due, "not the one that waited longest");
+        socket.in_line_since = None;
+        if socket.is_light && others.is_some() {
+            self.light_turns += 1;
+            assert!(self.light_turns <= LIGHT_TURNS, "those with much to send wait for ever");
+        } else {
+            let is_due = socket.is_light || light.is_none() || self.light_turns == LIGHT_TURNS;
+            assert!(is_due, "ahead of one with little to send");
+            self.light_turns = 0;
         }
     }
 
@@ -175,5 +194,25 @@ proptest! {
         }
         world.check();
         assert_eq!(world.schedule.next_turn(), None);
+    }
+
+    #[test]
+    fn model_schedule_leaves_turns_to_those_with_much_to_send(count in 1u64..5, heavy in 1u64..5) {
+        let mut world = World::default();
+        for cookie in 0..count + heavy {
+            let number = world.schedule.open(cookie);
+            let operations = vec![cookie as usize];
+            world.sockets.insert(cookie, Socket { number, operations, ..Socket::default() });
+            world.schedule.enqueue(number, cookie as usize, false);
+            world.ready(cookie, cookie < count);
+        }
+        // Those with little to send are back in the line at once.
+        for _ in 0..3 * (LIGHT_TURNS + 1) {
+            world.clock += 1;
+            world.turn();
+            (0..count).for_each(|cookie| world.ready(cookie, true));
+        }
+        let waiting = (count..count + heavy).filter(|c| world.sockets[c].in_line_since.is_some());
+        assert_eq!(waiting.count() as u64, heavy.saturating_sub(3));
     }
 }
