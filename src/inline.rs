@@ -10,8 +10,9 @@ use crate::submission::Submission;
 use crate::sys::{self, Errno, FileKind, Result, Span};
 use std::os::fd::RawFd;
 
-/// The longest range done like this: beyond it the copy takes the caller too long.
-pub const INLINE_MAX: u64 = 128 << 10;
+/// The longest range done like this: beyond it the data has left the second level cache by the
+/// time it is sent, and one copy from a mapping costs less.
+pub const INLINE_MAX: u64 = 256 << 10;
 
 /// Whether it is worth trying.
 pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> bool {

@@ -9,6 +9,7 @@ mod send;
 
 use crate::completions::{Entry, Event as Report};
 use crate::engine::{Engine, Event};
+use crate::inline::INLINE_MAX;
 use crate::operation::{Phase, Size, WAS_ZEROCOPY};
 use crate::plan::ZeroCopy;
 use crate::pool::{Lease, Pool};
@@ -127,7 +128,7 @@ impl<E: Engine> Driver<E> {
             pool_freed: false,
             timers: Timers::default(),
             outbox: Vec::new(),
-            scratch: Buffers::new(send::AT_ONCE_MAX as usize),
+            scratch: Buffers::new(INLINE_MAX as usize),
             generation: 0,
             zero_copy_useless: 0,
             zero_copy_was_real: false,

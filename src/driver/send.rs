@@ -5,7 +5,7 @@
 use super::job::{Buffer, Source};
 use super::{Driver, ZeroCopyUse};
 use crate::engine::{Engine, ZeroCopySend};
-use crate::inline::{self, Passed};
+use crate::inline::{self, INLINE_MAX, Passed};
 use crate::operation::{Portion, WAS_COPIED, WAS_ZEROCOPY};
 use crate::plan::ZeroCopy;
 use crate::staging::ZEROS;
@@ -18,10 +18,6 @@ use std::time::{Duration, Instant};
 // How long data read for a peer that has become slow is kept before it is given up.
 const LINGER: Duration = Duration::from_millis(50);
 
-// The longest range that passes at once: beyond it the data has left the second level cache by
-// the time it is sent, and one copy from a mapping costs less.
-pub(super) const AT_ONCE_MAX: u64 = 256 << 10;
-
 const RETRY: Duration = Duration::from_millis(10);
 
 const TRY_AGAIN: Duration = Duration::from_millis(250);
@@ -33,7 +29,7 @@ impl<E: Engine> Driver<E> {
     // room: that costs less than finding out which way would be best.  True: it was tried.
     pub(super) fn pass_at_once(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
         let job = &mut self.jobs[slot];
-        if std::mem::replace(&mut job.tried_at_once, true) || !job.is_short(AT_ONCE_MAX) {
+        if std::mem::replace(&mut job.tried_at_once, true) || !job.is_short(INLINE_MAX) {
             return false;
         }
         if self.zero_copy_state(socket, slot) != ZeroCopy::Useless {

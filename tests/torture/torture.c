@@ -84,7 +84,7 @@ static size_t choose_length(const struct connection *c)
         return random_length(run.way == MAPPED ? 33000 : run.way == ZERO_COPY ? 256 * KIB : 1, 64 * KIB);
     switch (run.way) {
     case INLINE:
-        return random_length(1, 128 * KIB);
+        return random_length(1, 256 * KIB);
     case MAPPED: /* from 256 KiB on zero-copy is tried where the peer is elsewhere */
         return random_length(33000, c->path == PATH_VETH ? 250 * KIB : 2 * MIB);
     case ZERO_COPY:
