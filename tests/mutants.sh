@@ -3,8 +3,9 @@
 #
 # Shows that the tests notice what they should: puts one small mistake at a time into a copy of the
 # sources and demands that the tests named for it fail.  First those of the pure parts, which the
-# model tests (src/model/) must catch; then those that break a promise of the header, which C tests,
-# torture or chaos must catch (docs/GUARANTEES.md).  Run by hand (make test-mutants), half an hour:
+# model tests (src/model/) must catch, and those of the doorbell and the completion queue, which loom
+# must catch (tests/loom); then those that break a promise of the header, which C tests, torture or
+# chaos must catch (docs/GUARANTEES.md).  Run by hand (make test-mutants), half an hour:
 #
 #   tests/mutants.sh [pattern of file or description]
 #
@@ -66,6 +67,44 @@ mutant() {
 		bad=$((bad + 1))
 	else
 		say killed "$file" "$what" "$(grep -m1 -A1 ' panicked at ' "$log" | tail -1 | cut -c1-70)"
+		killed=$((killed + 1))
+	fi
+	cat "$root/src/$file" >"$tree/src/$file"
+}
+
+# loom's tests, which are a package of their own.
+loom_tests() {
+	(cd "$tree" && CARGO_TARGET_DIR=$CARGO_TARGET_DIR/loom \
+		timeout 300 cargo test --release --quiet --manifest-path tests/loom/Cargo.toml "$@") >"$log" 2>&1
+}
+
+loom_is_well=no
+
+# races FILE DESCRIPTION SED-SCRIPT: as mutant, for loom.
+races() {
+	local file=$1 what=$2 script=$3
+	[[ "$file $what" == *"$only"* ]] || return 0
+	if [ $loom_is_well = no ] && ! loom_tests; then
+		tail -40 "$log"
+		echo "loom's tests fail without any mutation"
+		exit 1
+	fi
+	loom_is_well=yes
+	sed -e "$script" "$root/src/$file" >"$tree/mutated"
+	if cmp -s "$root/src/$file" "$tree/mutated"; then
+		say 'NO PLACE' "$file" "$what" ''
+		bad=$((bad + 1))
+		return
+	fi
+	cat "$tree/mutated" >"$tree/src/$file"
+	if ! loom_tests --no-run; then
+		say 'NO BUILD' "$file" "$what" "$(grep -m1 '^error' "$log")"
+		bad=$((bad + 1))
+	elif loom_tests; then
+		say SURVIVED "$file" "$what" loom
+		bad=$((bad + 1))
+	else
+		say killed "$file" "$what" "loom: $(grep -m1 -A1 ' panicked at ' "$log" | tail -1 | cut -c1-70)"
 		killed=$((killed + 1))
 	fi
 	cat "$root/src/$file" >"$tree/src/$file"
@@ -325,6 +364,27 @@ mutant completions.rs 'a debt is paid twice' \
 	's/state\.bell\.debt = 0;//'
 mutant completions.rs 'the last of a batch is lost' \
 	's/state\.queue\.drain(\.\.count)\.for_each(each);/state.queue.drain(..count).take(2).for_each(each);/'
+
+# ---- the doorbell and the completion queue under loom -------------------------------------------
+
+races doorbell.rs 'looks for work before it says that it sleeps' \
+	's/^        self\.sleeping\.swap(1, Ordering::SeqCst);/        let found = has_work();\n&/; s/if has_work() {/if found {/'
+races doorbell.rs 'what came before the bell is not in order when it is rung' \
+	'/pub fn ring/,/^    }/s/Ordering::SeqCst/Ordering::Relaxed/'
+races doorbell.rs 'what came before the bell is not in order when it sleeps' \
+	's/self\.sleeping\.swap(1, Ordering::SeqCst);/self.sleeping.swap(1, Ordering::Relaxed);/'
+races doorbell.rs 'it is called rung, and not woken' \
+	's/        if slept {/        if false {/'
+races doorbell.rs 'it is woken, and not called rung' \
+	's/self\.sleeping\.swap(0, Ordering::SeqCst) == 1;/self.sleeping.load(Ordering::SeqCst) == 1;/'
+races completions.rs 'a poll says too late that it waits' \
+	'/pub fn take(/,/^    }/{s/^            self\.waiting\.fetch_add.*//; s/^            let left/            self.waiting.fetch_add(1, Ordering::SeqCst);\n&/; s/^            let sequence = .*//; s/futex_wait(&self\.sequence, sequence, left)/futex_wait(\&self.sequence, self.sequence.load(Ordering::SeqCst), left)/}'
+races completions.rs 'a batch of two wakes one' \
+	's/self\.wake(count);/self.wake(1.min(count));/'
+races completions.rs 'the end wakes nobody' \
+	's/self\.wake(u32::MAX >> 1);//'
+races completions.rs 'the end comes between a look at it and the sleep' \
+	'/pub fn close/,/^    }/{s/let state = self\.lock();//; s/drop(state);//; s/^        self\.sequence\.fetch_add.*//}'
 
 # ---- requests, copies, tokens ----------------------------------------------------------------
 

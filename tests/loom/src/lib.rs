@@ -3,8 +3,8 @@
 //! threads can meet, and reports a deadlock where one waits for what will never come.
 //!
 //! The modules are the library's files; what they stand on, its locks, atomics and futexes, is
-//! loom's.  loom takes SeqCst for AcqRel, so that flags which are only stored and then looked at
-//! by the other side are left out here: everything goes by messages.
+//! loom's.  loom takes SeqCst for AcqRel, so that what stands on more than that is left out here.
+//! `tests/mutants.sh` shows that mistakes in both are noticed.
 #![cfg(test)]
 #![allow(dead_code)]
 
@@ -29,7 +29,7 @@ mod sys {
     pub type Result<T> = std::result::Result<T, Errno>;
 
     loom::lazy_static! {
-        // All words share one: who is woken for nothing looks again, as after any futex(2).
+        // All words share one: no test sleeps on two.
         static ref LOCK: Mutex<()> = Mutex::new(());
         static ref CONDITION: Condvar = Condvar::new();
     }
@@ -42,14 +42,19 @@ mod sys {
         Ok(())
     }
 
-    pub fn futex_wake(_word: &AtomicU32, _count: u32) {
+    pub fn futex_wake(_word: &AtomicU32, count: u32) {
         let _guard = LOCK.lock().expect("the lock");
-        CONDITION.notify_all();
+        if count == 1 {
+            CONDITION.notify_one();
+        } else {
+            CONDITION.notify_all();
+        }
     }
 }
 
 use completions::{Completion, Completions, Entry};
 use doorbell::{Doorbell, Slept};
+use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
@@ -91,6 +96,26 @@ fn no_message_is_slept_through() {
             }
         }
         senders.into_iter().for_each(|sender| sender.join().unwrap());
+    });
+}
+
+/// A flag, as that of the end, is set and the bell rung: nothing but the bell puts the flag in order.
+#[test]
+fn no_flag_is_slept_through() {
+    model(|| {
+        let doorbell = Arc::new(Doorbell::default());
+        let flag = Arc::new(AtomicBool::new(false));
+        let sender = {
+            let (doorbell, flag) = (doorbell.clone(), flag.clone());
+            thread::spawn(move || {
+                flag.store(true, Ordering::Relaxed);
+                doorbell.ring();
+            })
+        };
+        let is_set = || flag.load(Ordering::Relaxed);
+        while let Slept::Otherwise { .. } = doorbell.sleep(None, is_set) {}
+        assert!(is_set(), "woken, and what for cannot be seen");
+        sender.join().unwrap();
     });
 }
 
