@@ -3,6 +3,7 @@
  * a peer that does not read, others go on, whatever else waits for room. */
 #include "data_common.h"
 
+#define FILE_LENGTH (400 * KIB) /* long enough to go by the pool, to the end of the file so that it is not mapped */
 #define WAITING 40 /* more than are looked at each time that room becomes free */
 
 static snapsend_t *ctx;
@@ -15,17 +16,12 @@ static void open_pair(int sv[2], bool full)
         stuff_socket(sv[0]);
 }
 
-static uint64_t submit_on(int sv[2], uint64_t length, uint32_t flags)
-{
-    struct snapsend_request request = make_request(sv[0], file, 0, length);
-    request.flags = flags;
-    return submit_ok(ctx, &request);
-}
-
 static uint64_t submit_to(int sv[2], bool full, uint64_t length, uint32_t flags)
 {
     open_pair(sv, full);
-    return submit_on(sv, length, flags);
+    struct snapsend_request request = make_request(sv[0], file, 0, length);
+    request.flags = flags;
+    return submit_ok(ctx, &request);
 }
 
 static void arrives(uint64_t id, int sv[2], uint64_t length)
@@ -53,12 +49,12 @@ int main(void)
     int keeps[2], waits[WAITING][2], passes[2], too[2], last[2];
     uint64_t waiting[WAITING];
     ctx = create_ctx_with(0, 64 * KIB, 0);
-    file = temp_file(100 * KIB, 8);
+    file = temp_file(FILE_LENGTH, 8);
 
     doing("what is read and passed on, in the quarter that is left");
     uint64_t kept = submit_to(keeps, true, 24 * KIB, SNAPSEND_EXACT);
     sleep_ms(20);
-    arrives(submit_to(passes, false, SNAPSEND_TO_EOF, 0), passes, 100 * KIB);
+    arrives(submit_to(passes, false, SNAPSEND_TO_EOF, 0), passes, FILE_LENGTH);
     cancelled(kept, keeps);
 
     doing("EXACT whose room is set aside, behind many for whom there is none");
@@ -77,12 +73,17 @@ int main(void)
     kept = submit_to(keeps, true, 24 * KIB, SNAPSEND_EXACT);
     sleep_ms(20);
     open_pair(passes, true), open_pair(too, true), open_pair(last, false);
-    passing = submit_on(passes, SNAPSEND_TO_EOF, 0);
-    uint64_t second = submit_on(too, SNAPSEND_TO_EOF, 0);  /* takes what the first one gives up after 50 ms */
-    uint64_t eager = submit_on(last, 30000, SNAPSEND_EAGER); /* too short to be mapped */
-    arrives(eager, last, 30000);
-    cancelled(second, too);
-    cancelled(passing, passes);
+    struct snapsend_request requests[] = {
+        make_request(passes[0], file, 0, SNAPSEND_TO_EOF),
+        make_request(too[0], file, 0, SNAPSEND_TO_EOF), /* takes what the first one gives up after 50 ms */
+        make_request(last[0], file, 0, 30000),          /* too short to be mapped */
+    };
+    requests[2].flags = SNAPSEND_EAGER;
+    uint64_t ids[3]; /* all at once: the last one must be in both lines before those 50 ms are over */
+    CHECK_EQ(snapsend_submit_many(ctx, requests, sizeof requests[0], 3, ids), 3);
+    arrives(ids[2], last, 30000);
+    cancelled(ids[1], too);
+    cancelled(ids[0], passes);
     cancelled(kept, keeps);
     destroy_ctx(ctx);
     return 0;
