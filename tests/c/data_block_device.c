@@ -55,5 +55,6 @@ int main(void)
     overwritten(ctx, device, image);
     destroy_ctx(ctx);
     close(device);
+    free(image);
     return 0;
 }

@@ -32,5 +32,6 @@ int main(void)
         }
         destroy_ctx(ctx);
     }
+    free(image);
     return 0;
 }

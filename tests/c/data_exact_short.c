@@ -37,6 +37,7 @@ int main(void)
         transfer_ok(ctx, sv, whole, image, FILE_LENGTH);
         close_pair(sv);
     }
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

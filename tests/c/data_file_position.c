@@ -48,6 +48,7 @@ int main(void)
     CHECK_EQ(snapsend_cancel(ctx, id), 0);
     wait_done(ctx, id, NULL);
     check(&s);
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

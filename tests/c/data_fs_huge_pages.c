@@ -24,6 +24,7 @@ static int exercise(void)
     every_way(ctx, sv, file, image, LENGTH, NULL, NULL, NULL);
     transfer_ok(ctx, sv, make_request(-1, file, 4097, 3 * MIB + 1), image + 4097, 3 * MIB + 1);
     transfer_ok(ctx, sv, make_request(-1, file, MIB + 1, SNAPSEND_TO_EOF), image + MIB + 1, 3 * MIB - 1);
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

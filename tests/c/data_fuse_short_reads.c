@@ -28,6 +28,7 @@ int main(void)
         }
         close(file);
     }
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

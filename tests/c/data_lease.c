@@ -38,5 +38,6 @@ int main(void)
     CHECK(open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC) < 0 && errno == EWOULDBLOCK);
     CHECK_EQ(atomic_load(&signals), 1);
     SYS(fcntl(file, F_SETLEASE, F_UNLCK));
+    free(image);
     return 0;
 }

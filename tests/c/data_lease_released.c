@@ -26,6 +26,7 @@ int main(void)
     int other = (int)SYS(open(path, O_RDONLY | O_CLOEXEC)); /* the check can fail */
     CHECK(fcntl(file, F_SETLEASE, F_WRLCK) != 0);
     close(other);
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

@@ -61,5 +61,6 @@ int main(void)
         _exit(held_by_parent(&s));
     SYS(waitpid(pid, &status, 0));
     CHECK_EQ(WEXITSTATUS(status), 1);
+    free(image);
     return 0;
 }

@@ -37,6 +37,7 @@ int main(void)
         close_pair(sv);
     }
     CHECK(fcntl(file, F_GETFL) & O_DIRECT);
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

@@ -76,6 +76,7 @@ int main(void)
         CHECK_EQ(unread(sv[1]), 0);
         close_pair(sv);
     }
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

@@ -53,6 +53,8 @@ int main(void)
         wait_done(ctx, ids[i], &done);
         CHECK_EQ(done.status, 0);
     }
+    free(image);
+    free(got);
     destroy_ctx(ctx);
     return 0;
 }

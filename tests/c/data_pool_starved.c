@@ -29,6 +29,7 @@ int main(void)
     }
     for (int i = 0; i < OPS; i++)
         CHECK_EQ(snapsend_cancel_socket(ctx, sv[i][0]), 1);
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

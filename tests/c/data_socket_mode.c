@@ -70,6 +70,7 @@ int main(void)
         while_it_waits(ctx, &s, file);
         close_pair(s.sv);
     }
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

@@ -39,6 +39,7 @@ int main(void)
     }
     SYS(fstat(file, &after));
     CHECK_EQ(after.st_blocks, before.st_blocks);
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

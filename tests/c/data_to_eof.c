@@ -28,6 +28,8 @@ int main(void)
         CHECK_UEQ(transfer_ok(ctx, sv, request, wrapped, length + 6).file_bytes, length);
     }
     CHECK_UEQ(transfer_ok(ctx, sv, make_request(-1, empty, 0, SNAPSEND_TO_EOF), NULL, 0).file_bytes, 0);
+    free(image);
+    free(wrapped);
     destroy_ctx(ctx);
     return 0;
 }

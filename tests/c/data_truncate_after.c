@@ -28,6 +28,8 @@ int main(void)
         CHECK(memcmp(got, image, length) == 0);
         close_pair(sv);
     }
+    free(image);
+    free(got);
     destroy_ctx(ctx);
     return 0;
 }

@@ -35,6 +35,7 @@ int main(void)
         }
         close_pair(sv);
     }
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }

@@ -66,6 +66,8 @@ int main(void)
     printf("%d whole, %d cut\n", whole, cut);
     atomic_store(&turn, -1);
     PTHREAD(pthread_join(thread, NULL));
+    free(image);
+    free(got);
     destroy_ctx(ctx);
     return 0;
 }

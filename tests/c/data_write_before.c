@@ -32,6 +32,7 @@ int main(void)
             transfer_ok(ctx, sv, make_request(-1, file, 0, LENGTH), image, LENGTH);
         }
     }
+    free(image);
     destroy_ctx(ctx);
     return 0;
 }
