@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* engine: one */
-/* Engines that do not exist, and extreme values of the other options: refused, or a context that works. */
+/* Engines that do not exist, and the other options at the ends of their ranges and beyond: refused, or a context
+ * that works. */
 #include "common.h"
 
 static int sv[2];
@@ -44,19 +45,28 @@ int main(void)
     CHECK_ERR(create(&options), EINVAL);
     options.reserved0 = 0;
 
-    static const uint64_t sizes[] = {1, 4095, 65536, 1ULL << 40, UINT64_MAX};
-    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
-        memset(&options, 0, sizeof options);
-        options.pool_bytes = sizes[i];
-        int pool = create(&options);
-        memset(&options, 0, sizeof options);
-        options.chunk_bytes = sizes[i];
-        int chunk = create(&options);
-        printf("%" PRIu64 ": as pool_bytes %d, as chunk_bytes %d\n", sizes[i], pool, chunk);
-    }
+    static const struct { uint64_t value; int result; } pools[] = {
+        {1, -EINVAL}, {65535, -EINVAL}, {65536, 0}, {1ULL << 40, 0}, {UINT64_MAX, -EINVAL}};
+    static const struct { uint64_t value; int result; } chunks[] = {
+        {1, -EINVAL}, {4095, -EINVAL}, {4096, 0}, {1ULL << 40, 0}, {UINT64_MAX, 0}};
+    static const struct { uint32_t value; int result; } ops[] = {
+        {1, 0}, {1048576, 0}, {1048577, -EINVAL}, {UINT32_MAX, -EINVAL}};
     memset(&options, 0, sizeof options);
-    options.max_ops = UINT32_MAX;
-    printf("max_ops %u: %d\n", options.max_ops, create(&options));
+    for (size_t i = 0; i < COUNT_OF(pools); i++) {
+        options.pool_bytes = pools[i].value;
+        CHECK_EQ(create(&options), pools[i].result);
+    }
+    options.pool_bytes = 0;
+    for (size_t i = 0; i < COUNT_OF(chunks); i++) {
+        options.chunk_bytes = chunks[i].value;
+        CHECK_EQ(create(&options), chunks[i].result);
+    }
+    options.chunk_bytes = 0;
+    for (size_t i = 0; i < COUNT_OF(ops); i++) {
+        options.max_ops = ops[i].value;
+        CHECK_EQ(create(&options), ops[i].result);
+    }
+    options.max_ops = 0;
     CHECK_EQ(count_fds(), fds);
     CHECK_EQ(wait_threads(threads, 2000), threads);
     return 0;
