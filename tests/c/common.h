@@ -13,7 +13,7 @@
  *   reader     struct reader, reader_start* reader_join, or reader_init, change fields, reader_go
  *   library    create_ctx  create_ctx_with  destroy_ctx  make_request  submit_ok  rejected
  *              wait_event  wait_done  wait_done_ms  expect_nothing  engine_name
- *   process    closed_fd  count_fds  count_threads  wait_threads  count_mappings  rss_kib  now_ms  sleep_ms
+ *   process    closed_fd  count_fds  count_threads  wait_threads  count_mappings  rss_kib  now_ms  sleep_ms  slowness
  */
 #ifndef SNAPSEND_TESTS_COMMON_H
 #define SNAPSEND_TESTS_COMMON_H
@@ -91,15 +91,20 @@ static inline void test_alarm(int sig)
     _exit(124);
 }
 
-/* TEST_SLOWNESS: so many times longer, where the processor is emulated. */
+/* TEST_SLOWNESS in the environment: so many times longer may everything take, where the processor is emulated. */
+static inline int slowness(void)
+{
+    const char *times = getenv("TEST_SLOWNESS");
+    return times != NULL && atoi(times) > 0 ? atoi(times) : 1;
+}
+
 static inline void time_limit(unsigned seconds)
 {
-    const char *slowness = getenv("TEST_SLOWNESS");
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = test_alarm;
     sigaction(SIGALRM, &sa, NULL);
-    alarm(slowness != NULL && atoi(slowness) > 0 ? seconds * (unsigned)atoi(slowness) : seconds);
+    alarm(seconds * (unsigned)slowness());
 }
 
 __attribute__((constructor)) static inline void test_begin(void)
@@ -795,6 +800,7 @@ static inline void test_wait_done(snapsend_t *ctx, uint64_t id, struct snapsend_
                                   const char *file, int line)
 {
     struct snapsend_completion unused;
+    ms *= slowness();
     if (!wait_event(ctx, id, SNAPSEND_EVENT_DONE, out != NULL ? out : &unused, ms))
         test_fail_at(file, line, "no DONE for operation %" PRIu64 " within %d ms", id, ms);
 }

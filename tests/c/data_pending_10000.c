@@ -120,6 +120,7 @@ static void take_cancelled(snapsend_t *ctx, int count)
 
 int main(void)
 {
+    SYS(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)); /* or tables that are reserved in advance are filled, too */
     make_sockets();
     snapsend_t *ctx = create_ctx();
     int file = temp_file(LENGTH, 40), pair[2];
