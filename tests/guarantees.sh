@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # docs/GUARANTEES.md against what there is: the tests that it names exist, so do the mistakes, and no mistake
-# that breaks a promise is missing there.
+# that breaks a promise, or that loom catches, is missing there.
 
 set -u
 cd "$(dirname "$0")/.."
@@ -20,16 +20,16 @@ while read -r name; do
 done < <(awk -F'|' '/^\|/ && NF == 5 { print $3 }' "$page" | grep -oE '\b[a-z]+(_[a-z0-9]+)+\b' | sort -u)
 
 mistakes() {
-	grep -oE "^(breaks|mutant) [a-z/]+\.rs '[^']*'" tests/mutants.sh | grep "^$1" | sed "s/^[^']*'//; s/'$//"
+	grep -oE "^(breaks|mutant|races) [a-z/]+\.rs '[^']*'" tests/mutants.sh | grep "^$1" | sed "s/^[^']*'//; s/'$//"
 }
 
 while read -r name; do
 	case $name in code | src/* | tests/* | make* | snapsend.h) continue ;; esac
-	{ mistakes breaks; mistakes mutant; } | grep -qxF "$name" || complain "there is no mistake '$name'"
+	{ mistakes breaks; mistakes mutant; mistakes races; } | grep -qxF "$name" || complain "there is no mistake '$name'"
 done < <(grep -oE '`[^`]+`' "$page" | tr -d '`')
 
 while read -r name; do
 	grep -qF "\`$name\`" "$page" || complain "'$name' is missing"
-done < <(mistakes breaks)
+done < <(mistakes breaks; mistakes races)
 
 exit $bad

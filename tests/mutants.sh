@@ -117,6 +117,7 @@ one_test() {
 	case $1 in
 	torture) tests/run-stress torture --megabytes 2000 --seed 1 ;;
 	chaos) tests/run-stress chaos --operations 60000 --seed 1 ;;
+	faults_*) TEST_TIMEOUT=150 tests/run-c-tests --lib "$LIB" "$1" ;;
 	*) TEST_TIMEOUT=40 tests/run-c-tests --lib "$LIB" "$1" ;;
 	esac >"$log" 2>&1
 }
@@ -521,6 +522,56 @@ breaks driver/mod.rs 'the library lets go of sockets' \
 	'/fn close_socket/,/^    }/s/if let Some(state) = self\.sockets\[socket\]\.take() {/if let Some(state) = self.sockets[socket].take() { let state = std::mem::ManuallyDrop::new(state);/' data_fin
 breaks driver/mod.rs 'destroy leaves no memory, descriptor or thread' \
 	's/let mut job = self\.jobs\.remove(slot);/let mut job = self.jobs.remove(slot); if job.id % 50 == 0 { std::hint::black_box(vec![1u8; 9000]).leak(); }/' chaos
+breaks operation.rs 'SNAPSHOT comes once' \
+	's/self\.snapshot_told |= due;//' data_notify
+breaks operation.rs 'SNAPSHOT comes only where asked for' \
+	's/let due = self\.task\.flags & NOTIFY_SNAPSHOT != 0$/let due = true/' data_notify
+breaks driver/send.rs 'errors of the socket are passed on' \
+	's/job\.operation\.send_failed(result);/job.operation.send_failed(-libc::EIO);/' data_peer_reset data_half_close
+breaks driver/data.rs 'errors of the file are passed on' \
+	's/=> job\.operation\.read_failed(result),/=> job.operation.read_failed(-libc::EINVAL),/' data_io_error data_fuse_error
+breaks driver/send.rs 'an interrupted send goes on' \
+	'/libc::EINTR => {/,/}/s/self\.proceed(slot);/self.settle(slot);/' faults_one_at_a_time
+breaks context.rs 'a number that is not the own descriptor any more gives -EBADF' \
+	's/if sys::socket_cookie(number) == Ok(self\.own_cookie) {/if number >= 0 {/' close_all_descriptors manners_closefrom_in_flight
+breaks operation.rs 'flags say what was copied' \
+	'/range_sent() > before/,/}/s/self\.was |= was;//' completion_fields
+breaks operation.rs 'flags say what was padded' \
+	's/self\.was |= WAS_PADDED;//' data_zero_pad
+breaks sys.rs 'header and trailer are copied as they are' \
+	's/into\[at\.\.at + bytes\.len()\]\.copy_from_slice(bytes);/into[..bytes.len()].copy_from_slice(bytes);/' data_header
+breaks request.rs 'header and trailer have their limit' \
+	's/if sum <= STAGED_MAX/if sum <= 2 * STAGED_MAX/' data_header_limits
+breaks driver/data.rs 'offsets beyond 4 GiB' \
+	's/            offset: offset - align,/            offset: (offset - align) \& 0xffff_ffff,/' data_over_4gib
+breaks sys.rs 'no call waits for the peer' \
+	's/let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;/let flags = flags | libc::MSG_NOSIGNAL;/' try_send
+breaks driver/mod.rs 'the completion of send goes to its caller alone' \
+	'/reply\.give(Ok(completion));/,/}/s/            return;//' send_blocking
+breaks context.rs 'submit_many says how many were queued' \
+	's/Some(error) if queued == 0 => return Err(error),/Some(error) => return Err(error),/' submit_many
+breaks schedule.rs 'sockets take turns' \
+	'/pub fn ready/,/^    }/s/self\.line\.push_back(/self.line.push_front(/' data_fair_big data_fair_many
+breaks ffi/copy.rs 'NULL gives -EFAULT' \
+	's/if from\.is_null() {/if false {/' null_pointers
+breaks request.rs 'a range that no file can have is refused' \
+	's/if self\.length > OFFSET_MAX - self\.offset/if self.length > OFFSET_MAX/' range_overflow
+breaks ffi/mod.rs 'structs are laid out as the header says' \
+	'/pub struct snapsend_completion/,/^}/{s/pub file_bytes: u64/pub other: u64/; s/pub wire_bytes: u64/pub file_bytes: u64/; s/pub other: u64/pub wire_bytes: u64/}' \
+	completion_fields
+breaks ffi/mod.rs 'events have the values of the header' \
+	's/pub const SNAPSEND_EVENT_SNAPSHOT: u32 = 1;/pub const SNAPSEND_EVENT_SNAPSHOT: u32 = 2;/' data_notify
+breaks thread.rs 'where io_uring is refused it goes without' \
+	's/Err(error) => engine_errno = error\.negative(),/Err(error) => return report.give(Err(error)),/' \
+	manners_seccomp_uring manners_uring_disabled
+breaks options.rs 'options out of range give -EINVAL' \
+	's/if max_ops > MAX_OPS_MAX/if max_ops > 2 * MAX_OPS_MAX/' bad_engine_option max_ops_defaults_info
+breaks options.rs 'SNAPSEND_ENGINE is for AUTO alone' \
+	's/            chosen => chosen,/            _ => engine_from_environment()?,/' default_engine_env
+breaks driver/send.rs 'no request moves more than chunk_bytes' \
+	's/AT_ONCE_MAX\.min(self\.shared\.settings\.chunk_bytes)/AT_ONCE_MAX/' chunk_bytes
+breaks shared.rs 'as many descriptors as RLIMIT_NOFILE allows, then -EMFILE' \
+	'/pub fn take_descriptors/,/^    }/s/if used <= /if used > 0 || used <= /' descriptors_full
 }
 
 promises
