@@ -500,7 +500,10 @@ impl Context {
         submission: &mut Submission,
     ) -> Option<Completion> {
         let shared = &self.shared;
-        if !inline::is_suitable(request, submission) || !shared.claim_bucket(submission.cookie) {
+        let chunk = shared.settings.chunk_bytes;
+        if !inline::is_suitable(request, submission, chunk)
+            || !shared.claim_bucket(submission.cookie)
+        {
             return None;
         }
         let cookie = submission.cookie;

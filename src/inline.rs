@@ -14,8 +14,8 @@ use std::os::fd::RawFd;
 /// time it is sent, and one copy from a mapping costs less.
 pub const INLINE_MAX: u64 = 256 << 10;
 
-/// Whether it is worth trying.
-pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> bool {
+/// Whether it is worth trying; `chunk`: the most that one request to the kernel may move.
+pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission, chunk: u64) -> bool {
     let available = match submission.file {
         None => return true,
         // Size 0 may be a file of /proc.
@@ -24,7 +24,7 @@ pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission) -> boo
     };
     // An EXACT range must not be read again for the part that did not fit into the socket.
     let range = request.length.min(available.saturating_sub(request.offset));
-    range <= INLINE_MAX && request.flags & EXACT == 0
+    range <= INLINE_MAX.min(chunk) && request.flags & EXACT == 0
 }
 
 /// Does what one read and one send can do without waiting; whether that was all, the operation

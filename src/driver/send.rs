@@ -28,8 +28,9 @@ impl<E: Engine> Driver<E> {
     // A short range goes at once, the first time, if all of it is in memory and the socket has
     // room: that costs less than finding out which way would be best.  True: it was tried.
     pub(super) fn pass_at_once(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
+        let most = INLINE_MAX.min(self.shared.settings.chunk_bytes);
         let job = &mut self.jobs[slot];
-        if std::mem::replace(&mut job.tried_at_once, true) || !job.is_short(INLINE_MAX) {
+        if std::mem::replace(&mut job.tried_at_once, true) || !job.is_short(most) {
             return false;
         }
         if self.zero_copy_state(socket, slot) != ZeroCopy::Useless {

@@ -121,6 +121,18 @@ static atomic_bool fault_far_peers;
 static unsigned fault_ring_entries;
 static unsigned fault_overflows; /* io_uring_enter came back with completions in the kernel's backlog */
 
+static _Atomic uint64_t fault_largest; /* bytes of data in one request to the kernel so far */
+
+static inline void fault_note_size(const struct iovec *iov, size_t count)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += iov[i].iov_len;
+    uint64_t largest = atomic_load(&fault_largest);
+    while (sum > largest && !atomic_compare_exchange_weak(&fault_largest, &largest, sum))
+        ;
+}
+
 static inline void faults_set(struct fault_plan plan)
 {
     atomic_store(&fault_armed, false);
@@ -272,6 +284,12 @@ static inline void fault_request(struct io_uring_sqe *request)
 {
     enum fault_kind kind = fault_kind_of(request);
     int fault = fault_of(kind);
+    if (request->opcode == IORING_OP_SENDMSG) {
+        const struct msghdr *message = (struct msghdr *)(uintptr_t)request->addr;
+        fault_note_size(message->msg_iov, message->msg_iovlen);
+    } else if (kind == K_CQE_SEND || kind == K_CQE_ZEROCOPY || kind == K_CQE_READ) {
+        fault_note_size(&(struct iovec){.iov_len = request->len}, 1);
+    }
     if (fault == 0)
         return;
     if (fault == SHORT) {
@@ -608,6 +626,8 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
         errno = fault;
         return -1;
     }
+    if (ours)
+        fault_note_size(message->msg_iov, message->msg_iovlen);
     if (fault == SHORT && message->msg_iovlen > 0)
         return fault_send_short(real, fd, message, flags);
     return real(fd, message, flags);
@@ -655,7 +675,10 @@ ssize_t recv(int fd, void *data, size_t length, int flags)
 ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
     KEEP_REAL(preadv2);
-    int fault = FROM_LIBRARY ? fault_of(K_PREADV2) : 0;
+    bool ours = FROM_LIBRARY;
+    int fault = ours ? fault_of(K_PREADV2) : 0;
+    if (ours)
+        fault_note_size(iov, (size_t)count);
     if (fault > 0) {
         errno = fault;
         return -1;
@@ -687,7 +710,10 @@ ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int f
 ssize_t pread(int fd, void *data, size_t length, off_t offset)
 {
     KEEP_REAL(pread);
-    int fault = FROM_LIBRARY ? fault_of(K_PREAD) : 0;
+    bool ours = FROM_LIBRARY;
+    int fault = ours ? fault_of(K_PREAD) : 0;
+    if (ours)
+        fault_note_size(&(struct iovec){.iov_len = length}, 1);
     if (fault > 0) {
         errno = fault;
         return -1;
