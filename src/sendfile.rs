@@ -48,12 +48,13 @@ pub fn sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> 
     if let Some(result) = at_once(out, file, offset, count) {
         return Moved { result, way: Way::Socket };
     }
-    let way = way(out, file, count);
-    let result = match way {
-        Way::PassedOn => sys::kernel_sendfile(out, file, offset, count),
-        Way::Socket | Way::Pipe => copy(way, out, file, offset, count),
-    };
-    Moved { result, way }
+    match way(out, file, count) {
+        Ok(way @ Way::PassedOn) => {
+            Moved { result: sys::kernel_sendfile(out, file, offset, count), way }
+        }
+        Ok(way) => Moved { result: copy(way, out, file, offset, count), way },
+        Err(error) => Moved { result: Err(error), way: Way::PassedOn },
+    }
 }
 
 // What servers mostly ask for, with the fewest system calls: one warm piece, all of it there.
@@ -72,7 +73,7 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
         return None;
     }
     // Reading anything else might take something away.
-    if kind(file) != Some(FileKind::Regular) {
+    if kind(file) != Ok(FileKind::Regular) {
         return None;
     }
     let body = |buffer: &mut [u8]| {
@@ -90,24 +91,31 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
     Some(advance(file, offset, start, sent as u64).map(|()| sent))
 }
 
-fn way(out: RawFd, file: RawFd, count: usize) -> Way {
+// An error: what they are cannot be found out, so the kernel might send what changes later.
+fn way(out: RawFd, file: RawFd, count: usize) -> Result<Way> {
     // Also what is no ssize_t is the kernel's to refuse.
     if count == 0 || count > isize::MAX as usize {
-        return Way::PassedOn;
+        return Ok(Way::PassedOn);
     }
     let way = match sys::socket_type(out) {
         Ok(libc::SOCK_STREAM) => Way::Socket,
-        Err(Errno(libc::ENOTSOCK)) if kind(out) == Some(FileKind::Pipe) => Way::Pipe,
-        _ => return Way::PassedOn,
+        Err(Errno(libc::ENOTSOCK)) if kind(out)? == FileKind::Pipe => Way::Pipe,
+        Ok(_) | Err(Errno(libc::ENOTSOCK | libc::EBADF)) => return Ok(Way::PassedOn),
+        Err(error) => return Err(error),
     };
-    match kind(file) {
-        Some(FileKind::Regular | FileKind::Block) => way,
-        _ => Way::PassedOn,
+    match kind(file)? {
+        FileKind::Regular | FileKind::Block => Ok(way),
+        _ => Ok(Way::PassedOn),
     }
 }
 
-fn kind(fd: RawFd) -> Option<FileKind> {
-    sys::file_state(fd).ok().map(|state| state.kind)
+// Other: also what is closed, which is the kernel's to refuse.
+fn kind(fd: RawFd) -> Result<FileKind> {
+    match sys::file_state(fd) {
+        Ok(state) => Ok(state.kind),
+        Err(Errno(libc::EBADF)) => Ok(FileKind::Other),
+        Err(error) => Err(error),
+    }
 }
 
 fn copy(way: Way, out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Result<usize> {
@@ -334,18 +342,23 @@ pub fn splice(
 ) -> Moved {
     const KNOWN: u32 =
         libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
-    let is_ours = out_offset.is_none()
-        && flags & !KNOWN == 0
-        && count > 0
-        && count <= isize::MAX as usize
-        && kind(out) == Some(FileKind::Pipe)
-        && matches!(kind(file), Some(FileKind::Regular | FileKind::Block));
-    if !is_ours {
-        let result = sys::kernel_splice(file, offset, out, out_offset, count, flags);
-        return Moved { result, way: Way::PassedOn };
+    let may_be_ours =
+        out_offset.is_none() && flags & !KNOWN == 0 && count > 0 && count <= isize::MAX as usize;
+    let is_ours = if may_be_ours { is_file_to_pipe(file, out) } else { Ok(false) };
+    match is_ours {
+        Ok(true) => {}
+        Ok(false) => {
+            let result = sys::kernel_splice(file, offset, out, out_offset, count, flags);
+            return Moved { result, way: Way::PassedOn };
+        }
+        Err(error) => return Moved { result: Err(error), way: Way::PassedOn },
     }
     let dont_wait = flags & libc::SPLICE_F_NONBLOCK != 0;
     Moved { result: splice_copy(file, offset, out, count as u64, dont_wait), way: Way::Pipe }
+}
+
+fn is_file_to_pipe(file: RawFd, out: RawFd) -> Result<bool> {
+    Ok(kind(out)? == FileKind::Pipe && matches!(kind(file)?, FileKind::Regular | FileKind::Block))
 }
 
 fn splice_copy(
