@@ -24,6 +24,9 @@ pub(crate) struct FileFacts {
     pub direct: bool,
 }
 
+/// Where a caller waits for the completion of its operation alone.
+pub(crate) type Answer = Reply<Result<Completion>>;
+
 /// One operation on its way to the ring thread; its descriptors travel beside it.
 #[derive(Debug)]
 pub(crate) struct Submission {
@@ -35,7 +38,7 @@ pub(crate) struct Submission {
     pub staged: Staged,
     pub file: Option<FileFacts>,
     pub deadline: Option<Instant>,
-    pub reply: Option<Arc<Reply<Result<Completion>>>>,
+    pub reply: Option<Arc<Answer>>,
     /// It goes ahead of those that were held back for it.
     pub front: bool,
     /// A calling thread was sending on the socket: wait until it lets go.

@@ -2,12 +2,12 @@
 //! One operation in flight and all it holds.
 #![forbid(unsafe_code)]
 
-use crate::completions::{Completion, Event as Report, Reply};
+use crate::completions::{Completion, Event as Report};
 use crate::operation::{Operation, Phase, Size};
 use crate::pool::{Lease, Pool};
 use crate::request::{EAGER, EXACT};
 use crate::staging::Staged;
-use crate::submission::{FileFacts, Submission};
+use crate::submission::{Answer, FileFacts, Submission};
 use crate::sys::{self, Errno, FileKind, Mapping, PAGE, Result, Span};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -114,7 +114,7 @@ pub(super) struct Job {
     /// All operations ahead on the socket have the room in the pool that they want.  Until then
     /// this one takes none, or it could keep from them what they need to get out of its way.
     pub(super) may_hold: bool,
-    pub(super) reply: Option<Arc<Reply<Result<Completion>>>>,
+    pub(super) reply: Option<Arc<Answer>>,
 }
 
 impl Job {

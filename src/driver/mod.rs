@@ -7,7 +7,7 @@ mod data;
 mod job;
 mod send;
 
-use crate::completions::{Entry, Event as Report};
+use crate::completions::{Completion, Entry, Event as Report};
 use crate::engine::{Engine, Event};
 use crate::inline::INLINE_MAX;
 use crate::operation::{Phase, Size, WAS_ZEROCOPY};
@@ -17,7 +17,7 @@ use crate::request::{EXACT, TO_EOF};
 use crate::schedule::{NumberMap, Schedule};
 use crate::shared::{BUCKETS, Claim, Shared};
 use crate::stats::Counters;
-use crate::submission::{FileFacts, Question, Submission};
+use crate::submission::{Answer, FileFacts, Question, Submission};
 use crate::sys::{self, Buffers};
 use crate::timers::{Alarm, Timers};
 use crate::token::{Kind, Token};
@@ -86,6 +86,8 @@ pub(crate) struct Driver<E: Engine> {
     pool_freed: bool,
     timers: Timers,
     outbox: Vec<Entry>,
+    /// Completions for callers that wait for theirs alone.
+    answers: Vec<(Arc<Answer>, Completion)>,
     /// Where short ranges pass through.
     scratch: Buffers<1>,
     generation: u64,
@@ -128,6 +130,7 @@ impl<E: Engine> Driver<E> {
             pool_freed: false,
             timers: Timers::default(),
             outbox: Vec::new(),
+            answers: Vec::new(),
             scratch: Buffers::new(INLINE_MAX as usize),
             generation: 0,
             zero_copy_useless: 0,
@@ -314,7 +317,12 @@ impl<E: Engine> Driver<E> {
         Counters::add(&counters.kernel_enters, self.engine.take_enters());
         self.shared.pool_in_use.store(self.pool.in_use(), Ordering::Relaxed);
         self.shared.pool_resident.store(self.pool.resident(), Ordering::Relaxed);
-        !self.outbox.is_empty() && self.shared.completions.push(&mut self.outbox)
+        let ring = !self.outbox.is_empty() && self.shared.completions.push(&mut self.outbox);
+        // Who has waited for one sees those of the operations ahead of it, too.
+        for (answer, completion) in self.answers.drain(..) {
+            answer.give(Ok(completion));
+        }
+        ring
     }
 
     /// Answers a question of a caller's: how many operations it concerned.
@@ -403,6 +411,7 @@ impl<E: Engine> Driver<E> {
         self.files_by_inode = NumberMap::default();
         self.timers = Timers::default();
         self.outbox.shrink_to(64);
+        self.answers.shrink_to(64);
         self.scratch.trim();
     }
 
@@ -632,9 +641,7 @@ impl<E: Engine> Driver<E> {
         self.shared.counters.count_done(status);
         let completion = job.completion(status, Report::Done);
         if let Some(reply) = job.reply.take() {
-            // Who waits for it may look at once, before the next flush.
-            self.shared.pool_in_use.store(self.pool.in_use(), Ordering::Relaxed);
-            reply.give(Ok(completion));
+            self.answers.push((reply, completion));
             return;
         }
         let cut = job.operation.is_cut().then_some(job.cookie);
