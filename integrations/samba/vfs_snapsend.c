@@ -16,6 +16,7 @@
 #include "system/filesys.h"
 #include "system/network.h"
 #include "system/select.h"
+#include "system/shmem.h"
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
 #include "libcli/smb/smb2_constants.h"
@@ -35,6 +36,10 @@
 #define ZERO_COPY_MIN (256 * 1024)
 #define FRUITLESS_MAX 8
 #define TRY_AGAIN_AFTER 1024
+
+/* What a read is copied into is mapped in steps of the longest read that smbd allows unless it is told otherwise. */
+#define BUFFER_STEP (8 * 1024 * 1024)
+#define BUFFER_IDLE_SECONDS 1
 
 /* At most this often are the counters logged while a client reads. */
 #define REPORT_SECONDS 10
@@ -66,6 +71,18 @@ struct snapsend_share {
 static snapsend_t *context;
 static bool context_failed;
 static unsigned int shares;
+
+/*
+ * What reads are copied into, one for each smbd process. It begins with a page: at a few bytes past one, where malloc
+ * puts what is long, x86 processors take up to twice as long for the copy. Only pages that were written to take memory;
+ * they are given back when the process has not read for a while.
+ */
+static struct {
+	uint8_t *data;
+	size_t size;
+	struct tevent_timer *timer;
+	bool is_used;
+} buffer;
 
 static const struct enum_list engines[] = {
 	{ SNAPSEND_ENGINE_AUTO, "auto" },
@@ -125,6 +142,54 @@ static void drop_context(void)
 	}
 }
 
+static void buffer_drop(void)
+{
+	TALLOC_FREE(buffer.timer);
+	if (buffer.data != NULL) {
+		munmap(buffer.data, buffer.size);
+		buffer.data = NULL;
+		buffer.size = 0;
+	}
+}
+
+static void buffer_watch(struct tevent_context *ev);
+
+static void buffer_look(struct tevent_context *ev, struct tevent_timer *timer, struct timeval now, void *unused)
+{
+	TALLOC_FREE(buffer.timer);
+	if (buffer.is_used) {
+		buffer_watch(ev);
+	} else {
+		buffer_drop();
+	}
+}
+
+/* Drops the buffer when it has not been used for a while; or else, with no memory for that, the last share does. */
+static void buffer_watch(struct tevent_context *ev)
+{
+	buffer.is_used = false;
+	buffer.timer = tevent_add_timer(ev, ev, timeval_current_ofs(BUFFER_IDLE_SECONDS, 0), buffer_look, NULL);
+}
+
+/* At least length bytes, until the next call; NULL and errno. */
+static uint8_t *buffer_get(struct tevent_context *ev, size_t length)
+{
+	if (length > buffer.size) {
+		size_t size = (length + BUFFER_STEP - 1) / BUFFER_STEP * BUFFER_STEP;
+		void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		if (data == MAP_FAILED) {
+			return NULL;
+		}
+		buffer_drop();
+		buffer.data = data;
+		buffer.size = size;
+		buffer_watch(ev);
+	}
+	buffer.is_used = true;
+	return buffer.data;
+}
+
 static void report(vfs_handle_struct *handle, const struct snapsend_share *share)
 {
 	struct snapsend_stats stats = { .submitted = 0 };
@@ -170,6 +235,7 @@ static void share_free(void **data)
 	if (shares == 0) {
 		drop_context();
 		context_failed = false;
+		buffer_drop();
 	}
 }
 
@@ -372,35 +438,27 @@ static ssize_t send_short(int sock,
 }
 
 /* Reads the whole range and then sends it, on this thread. */
-static ssize_t send_copy(int sock,
+static ssize_t send_copy(vfs_handle_struct *handle,
+			 int sock,
 			 struct snapsend_share *share,
 			 int fd,
 			 const DATA_BLOB *header,
 			 off_t offset,
 			 size_t count)
 {
-	uint8_t *data = NULL;
-	ssize_t length, ret;
-	int saved_errno;
+	uint8_t *data = buffer_get(handle->conn->sconn->ev_ctx, count);
+	/* Without memory it is a read that fails: smbd's own way would be to send piece by piece what it then finds. */
+	ssize_t length = data == NULL ? -1 : read_range(fd, data, count, offset);
+	ssize_t ret;
 
-	data = SMB_MALLOC_ARRAY(uint8_t, MAX(count, 1));
-	if (data == NULL) {
-		errno = ENOSYS;
-		return -1;
+	if (length != (ssize_t)count) {
+		return send_short(sock, share, header, data, length, count);
 	}
-	length = read_range(fd, data, count, offset);
-	if (length == (ssize_t)count) {
-		ret = send_all(sock, header->data, header->length, data, count);
-		if (ret != -1) {
-			share->copied += 1;
-			share->bytes += count;
-		}
-	} else {
-		ret = send_short(sock, share, header, data, length, count);
+	ret = send_all(sock, header->data, header->length, data, count);
+	if (ret != -1) {
+		share->copied += 1;
+		share->bytes += count;
 	}
-	saved_errno = errno;
-	SAFE_FREE(data);
-	errno = saved_errno;
 	return ret;
 }
 
@@ -506,7 +564,7 @@ static ssize_t snapsend_vfs_sendfile(vfs_handle_struct *handle,
 		}
 	}
 	if (ret == 0) {
-		ret = send_copy(sock, share, fd, header, offset, count);
+		ret = send_copy(handle, sock, share, fd, header, offset, count);
 	}
 	END_PROFILE_BYTES(syscall_sendfile);
 	report_now_and_then(handle, share);
