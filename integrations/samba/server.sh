@@ -59,7 +59,9 @@ start_server() { # log level
     modules=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)/samba/vfs
     cp -a "$modules/." "$work/modules/"
     cp "$module" "$work/modules/snapsend.so"
-    # smbd would share the port with another, if it let it.
+    # smbd would share the port with another, if it let it, also with one that is just starting.
+    exec {starting}<"$(command -v smbd)"
+    flock "$starting"
     while [ -n "$(ss -Htln "sport = :$port")" ]; do
         port=$((port + 1))
     done
@@ -98,12 +100,13 @@ CONF
     export SMB_CONF_PATH=$work/smb.conf
     LD_LIBRARY_PATH=$work/lib setsid unshare -m sh -c \
         'mount --bind "$1" "$2" && exec smbd -F --no-process-group -s "$3"' \
-        sh "$work/modules" "$modules" "$work/smb.conf" >"$work/out" 2>&1 &
+        sh "$work/modules" "$modules" "$work/smb.conf" >"$work/out" 2>&1 {starting}<&- &
     server=$!
-    for _ in $(seq 100); do
-        "$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && return 0
+    for _ in $(seq 300); do
+        "$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && exec {starting}<&- && return 0
         sleep 0.1
     done
+    exec {starting}<&-
     cat "$work/out" "$log" >&2
     return 1
 }
