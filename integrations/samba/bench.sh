@@ -1,17 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# smbd with the module beside smbd without, in alternation: MB/s and smbd's CPU seconds per GB on loopback, page cache
-# warm, SMB 2.1 without signing, 4 reads in flight by smb2_reader, which copies what it gets to memory.
+# smbd with the module beside smbd without, in alternation: MB/s and CPU seconds per GB, smbd's and those of smbd and its
+# clients together, on loopback, page cache warm, SMB 2.1 without signing, 4 reads in flight by smb2_reader, which
+# copies what it gets to memory.
 #
-#   integrations/samba/bench.sh [ROUNDS [PART...]]      5 rounds; as root, about 10 minutes
+#   integrations/samba/bench.sh [ROUNDS [PART...]]      5 rounds; as root
 #
 #   large1, large16    1 and 16 clients read a file of 1 GiB each, 1 MiB at a time
 #   long1              1 client, 8 MiB at a time, as smbclient does
 #   small              1 client reads 10,000 files of 64 KiB
 #
-# Prints minimum, median and maximum, and the median of ours beside the best median of the others.
-set -eu
+# Prints minimum, median and maximum, and the medians of ours beside the best of the others. A run that fails, or takes
+# longer than five minutes, ends it, with status 1.
+set -euo pipefail
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/../.." && pwd)
 . "$root/integrations/samba/server.sh"
@@ -47,20 +49,33 @@ start_server 0 <<'CONF'
 	vfs objects = snapsend
 CONF
 
+fail() {
+    echo "bench.sh: $*" >&2
+    tail -n 5 "$log" >&2
+    exit 1
+}
 # What smbd's children that have ended used, in clock ticks.
 ended_ticks() { awk '{ print $16 + $17 }' "/proc/$server/stat"; }
-# Bytes, seconds and smbd's ticks of one run.
+connections() { ss -Htn state established "sport = :$port" | wc -l; }
+# Bytes, seconds, the clients' CPU seconds and smbd's ticks of one run.
 run() { # share clients read_bytes first last format
     local before result
     before=$(ended_ticks)
-    result=$("$reader" "$port" "$1" bench "$2" 4 "$3" 1 "$4" "$5" "$6")
+    result=$(timeout 300 "$reader" "$port" "$1" bench "$2" 4 "$3" 1 "$4" "$5" "$6") || return
     # Its smbds end when they notice that the clients have gone.
-    for _ in $(seq 100); do
-        [ "$(ss -Htn state established "sport = :$port" | wc -l)" = 0 ] && break
+    for _ in $(seq 200); do
+        [ "$(connections)" = 0 ] && break
         sleep 0.05
     done
+    [ "$(connections)" = 0 ] || return
     sleep 0.5
     echo "$result $(($(ended_ticks) - before))"
+}
+bytes_of() { # clients read_bytes first last format
+    case $5 in
+    file) echo $(($1 << 30)) ;;
+    *) echo $(($1 * ($4 - $3 + 1) * 65536)) ;;
+    esac
 }
 arguments() { # part
     case $1 in
@@ -75,11 +90,14 @@ ticks=$(getconf CLK_TCK)
 for part in "${parts[@]}"; do
     read -r -a what <<<"$(arguments "$part")"
     : >"$work/results"
-    run stock "${what[@]}" >/dev/null
+    bytes=$(bytes_of "${what[@]}")
+    run stock "${what[@]}" >/dev/null || fail "$part: stock failed"
     for round in $(seq "$rounds"); do
         for i in 0 1 2 3; do
             share=${shares[$(((i + round) % 4))]}
-            echo "$share $(run "$share" "${what[@]}")" >>"$work/results"
+            result=$(run "$share" "${what[@]}") || fail "$part: $share failed"
+            [ "${result%% *}" = "$bytes" ] || fail "$part: $share: '$result', not $bytes bytes"
+            echo "$share $result" >>"$work/results"
         done
     done
     echo
@@ -89,19 +107,34 @@ for part in "${parts[@]}"; do
             for (i = 2; i <= n; i++)
                 for (j = i; j > 1 && list[j - 1] > list[j]; j--) { x = list[j]; list[j] = list[j - 1]; list[j - 1] = x }
         }
-        { n[$1]++; rate[$1, n[$1]] = $2 / $3 / 1e6; cpu[$1, n[$1]] = $4 / ticks / ($2 / 1e9) }
+        function show(value, n, format) {
+            sort(value, n)
+            printf format format format "  ", value[1], value[int((n + 1) / 2)], value[n]
+            return value[int((n + 1) / 2)]
+        }
+        {
+            n[$1]++
+            rate[$1, n[$1]] = $2 / $3 / 1e6
+            cpu[$1, n[$1]] = $5 / ticks / ($2 / 1e9)
+            both[$1, n[$1]] = ($5 / ticks + $4) / ($2 / 1e9)
+        }
         END {
-            printf "%-10s %26s   %26s\n", "", "MB/s min/median/max", "CPU s/GB min/median/max"
+            printf "%-9s %-21s  %-21s  %-21s\n", "", "MB/s", "smbd, CPU s/GB", "and clients, CPU s/GB"
             split("stock sendfile io_uring snapsend", order, " ")
             for (k = 1; k <= 4; k++) {
-                s = order[k]; m = n[s]
-                for (i = 1; i <= m; i++) { a[i] = rate[s, i]; b[i] = cpu[s, i] }
-                sort(a, m); sort(b, m)
-                middle = a[int((m + 1) / 2)]
-                printf "%-10s %8.0f %8.0f %8.0f   ", s, a[1], middle, a[m]
-                printf "%8.3f %8.3f %8.3f\n", b[1], b[int((m + 1) / 2)], b[m]
-                if (s != "snapsend" && middle > best) best = middle
-                if (s == "snapsend") printf "snapsend / best of the others: %.2f\n", middle / best
+                s = order[k]
+                for (i = 1; i <= n[s]; i++) { a[i] = rate[s, i]; b[i] = cpu[s, i]; c[i] = both[s, i] }
+                printf "%-9s ", s
+                middle = show(a, n[s], "%7.0f"); of_smbd = show(b, n[s], "%7.3f"); of_both = show(c, n[s], "%7.3f")
+                printf "\n"
+                if (s == "snapsend") {
+                    printf "snapsend / best of the others: MB/s %.2f", middle / best
+                    printf ", CPU %.2f of smbd, %.2f with the clients\n", of_smbd / least, of_both / least_both
+                } else {
+                    if (middle > best) best = middle
+                    if (least == 0 || of_smbd < least) least = of_smbd
+                    if (least_both == 0 || of_both < least_both) least_both = of_both
+                }
             }
         }' "$work/results"
 done

@@ -7,7 +7,7 @@
  *   smb2_reader PORT SHARE get NAME OFFSET LENGTH READ_BYTES        the range to stdout
  *   smb2_reader PORT SHARE bench CLIENTS DEPTH READ_BYTES REPEAT FIRST LAST FORMAT
  *       each client reads the files FORMAT (a printf format) names, from FIRST to LAST, REPEAT times;
- *       prints the bytes and the seconds from the first read to the last
+ *       prints the bytes, the seconds from the first read to the last, and the clients' CPU seconds
  *   smb2_reader PORT SHARE overwrite NAME LOCAL LENGTH
  *       reads LENGTH bytes; when the reply has begun to arrive, overwrites the file at LOCAL with
  *       'N'; prints how many bytes of the reply are not what the file held before ('O')
@@ -29,11 +29,14 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -449,21 +452,27 @@ static void bench_client(int port, const char *share, char **arguments, int numb
 static int bench(int port, const char *share, char **arguments)
 {
 	int clients = atoi(arguments[0]), ready[2], go[2], i, status, failed = 0;
+	struct pollfd started = { .events = POLLIN };
 	uint64_t total = 0, bytes;
+	struct rusage used;
 	double start;
 	char byte;
 
 	if (pipe(ready) < 0 || pipe(go) < 0)
 		die("pipe");
+	started.fd = ready[0];
 	for (i = 0; i < clients; i++)
 		if (fork() == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
 			close(go[1]);
 			bench_client(port, share, arguments, i, ready[1], go[0]);
 		}
 	close(ready[1]);
 	for (i = 0; i < clients; i++)
-		if (read(ready[0], &byte, 1) != 1)
-			die("a client did not start");
+		if (poll(&started, 1, 30000) != 1 || read(ready[0], &byte, 1) != 1) {
+			fprintf(stderr, "smb2_reader: a client did not start\n");
+			return 1;
+		}
 	start = now();
 	close(go[1]);
 	while (read(ready[0], &bytes, sizeof bytes) == sizeof bytes)
@@ -471,7 +480,10 @@ static int bench(int port, const char *share, char **arguments)
 	start = now() - start;
 	while (wait(&status) > 0)
 		failed |= status != 0;
-	printf("%llu %.6f\n", (unsigned long long)total, start);
+	getrusage(RUSAGE_CHILDREN, &used);
+	printf("%llu %.6f %.3f\n", (unsigned long long)total, start,
+	       used.ru_utime.tv_sec + used.ru_stime.tv_sec +
+		       (used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6);
 	return failed;
 }
 
