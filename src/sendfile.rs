@@ -57,7 +57,7 @@ pub fn sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> 
     }
 }
 
-// What servers mostly ask for, with the fewest system calls: one warm piece, all of it there.
+// What servers mostly ask for, with the fewest system calls: one short or warm piece, all there.
 // None, with nothing done: it is something else.
 fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Option<Result<usize>> {
     if count == 0 || count > PIECE || !offset.is_valid() {
@@ -76,9 +76,11 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
     if kind(file) != Ok(FileKind::Regular) {
         return None;
     }
+    // Of so little nothing can be sent while the rest is read, so it may wait for the disk here.
+    let read = if is_one_message { sys::read_at } else { sys::read_at_without_waiting };
     let body = |buffer: &mut [u8]| {
         let piece = &mut buffer[..count];
-        if sys::read_at_without_waiting(file, start, piece) != Ok(count) {
+        if read(file, start, piece) != Ok(count) {
             return None;
         }
         Some(sys::send_span(out, Span::of(piece), 0))
