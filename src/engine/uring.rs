@@ -6,6 +6,7 @@ use super::{Engine, Event, Read, ZeroCopySend, feature};
 use crate::sys::{self, Errno, PARTS_MAX, Result, Span, timespec};
 use crate::token::{Kind, Token};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
+use once_cell::race::OnceBool;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -21,6 +22,10 @@ const REFUSALS_MAX: u32 = 5_000;
 const REFUSAL_PAUSE: Duration = Duration::from_millis(1);
 
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+// What this kernel can do, found out by the first ring of the process.  Not a OnceLock: a child forked
+// while another thread asks would wait for that thread for ever.
+static REPORTS_USAGE: OnceBool = OnceBool::new();
 
 /// A message header that stays where it is until the kernel has read it, which it has when it has
 /// taken the entry from the queue (IORING_FEAT_SUBMIT_STABLE, Linux 5.5).
@@ -90,24 +95,39 @@ impl Uring {
         engine.watch(engine.helpers.descriptor(), Kind::Helpers);
         // A seccomp filter may allow the set-up and refuse this.
         engine.enter(0, None)?;
-        if probe.is_supported(opcode::SendZc::CODE) && engine.reports_usage()? {
+        if probe.is_supported(opcode::SendZc::CODE) && engine.knows_usage()? {
             engine.features |= feature::SEND_ZC | feature::ZC_REPORT_USAGE;
         }
         Ok(engine)
     }
 
+    fn knows_usage(&mut self) -> Result<bool> {
+        if let Some(known) = REPORTS_USAGE.get() {
+            return Ok(known);
+        }
+        let known = self.ask_for_usage()?;
+        if let Some(known) = known {
+            let _ = REPORTS_USAGE.set(known); // another thread may have been first
+        }
+        Ok(known.unwrap_or(false))
+    }
+
     // Whether SEND_ZC says what became of the data (Linux 6.2).  There is no socket: who knows the
-    // flag stumbles over that, who does not over the flag.
-    fn reports_usage(&mut self) -> Result<bool> {
+    // flag stumbles over that, who does not over the flag.  None: over something else.
+    fn ask_for_usage(&mut self) -> Result<Option<bool>> {
         let entry = opcode::SendZc::new(types::Fd(-1), std::ptr::null(), 0)
             .zc_flags(IORING_SEND_ZC_REPORT_USAGE)
             .build();
         self.push(entry, Token::new(Kind::Disarm, 0, 0));
         self.enter(1, Some(Duration::from_secs(1)))?;
-        let mut known = false;
+        let mut known = None;
         self.ready.retain(|event| match *event {
             Event::Completed { token, result, .. } if token.kind() == Kind::Disarm => {
-                known = result == -libc::EBADF;
+                known = match -result {
+                    libc::EBADF => Some(true),
+                    libc::EINVAL => Some(false),
+                    _ => None,
+                };
                 false
             }
             _ => true,
