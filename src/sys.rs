@@ -717,12 +717,20 @@ const SYS_CACHESTAT: libc::c_long = 451;
 
 /// Whether the range can be read, or a mapping of it, without waiting for the disk.
 pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
-    is_cached(file, offset, length) && can_be_read(file, offset, length)
+    let cached = is_cached(file, offset, length);
+    if cached == Some(false) {
+        return false;
+    }
+    match can_be_read(file, offset, length) {
+        // tmpfs reads without waiting all the time and says that it never does.
+        Err(Errno(libc::EOPNOTSUPP)) => cached == Some(true) && is_on_tmpfs(file),
+        readable => readable == Ok(true),
+    }
 }
 
 // Whether there is a page for every byte, be it one that is only being read from the disk yet.
-// cachestat(2) came with Linux 6.5, and is refused for files that the caller could not write.
-fn is_cached(file: RawFd, offset: u64, length: u64) -> bool {
+// None: cachestat(2) came with Linux 6.5, and is refused for files that the caller could not write.
+fn is_cached(file: RawFd, offset: u64, length: u64) -> Option<bool> {
     #[repr(C)]
     struct Range {
         offset: u64,
@@ -733,16 +741,29 @@ fn is_cached(file: RawFd, offset: u64, length: u64) -> bool {
     // SAFETY: both structs are as the kernel's cachestat_range and cachestat.
     let done = unsafe { libc::syscall(SYS_CACHESTAT, file, &range, stat.as_mut_ptr(), 0u32) };
     let pages = (offset + length).div_ceil(PAGE) - offset / PAGE;
-    done != 0 || stat[0] >= pages
+    (done == 0).then_some(stat[0] >= pages)
 }
 
 // Reads a byte here and there without waiting: what readahead asks the disk for, 128 KiB as a
 // rule, comes whole or not at all.
-fn can_be_read(file: RawFd, offset: u64, length: u64) -> bool {
+fn can_be_read(file: RawFd, offset: u64, length: u64) -> Result<bool> {
     const STRIDE: u64 = 64 << 10;
     let last = offset + length - 1;
-    let mut places = (offset..last).step_by(STRIDE as usize).chain([last]);
-    places.all(|at| read_at_without_waiting(file, at, &mut [0]) == Ok(1))
+    for at in (offset..last).step_by(STRIDE as usize).chain([last]) {
+        if read_at_without_waiting(file, at, &mut [0])? != 1 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_on_tmpfs(file: RawFd) -> bool {
+    let mut state = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: there is room for what the kernel fills in, and it is read only then.
+    unsafe {
+        libc::fstatfs(file, state.as_mut_ptr()) == 0
+            && state.assume_init().f_type == libc::TMPFS_MAGIC
+    }
 }
 
 /// sendfile(2) itself, for what is passed on.
