@@ -569,7 +569,7 @@ breaks options.rs 'options out of range give -EINVAL' \
 breaks options.rs 'SNAPSEND_ENGINE is for AUTO alone' \
 	's/            chosen => chosen,/            _ => engine_from_environment()?,/' default_engine_env
 breaks driver/send.rs 'no request moves more than chunk_bytes' \
-	's/AT_ONCE_MAX\.min(self\.shared\.settings\.chunk_bytes)/AT_ONCE_MAX/' chunk_bytes
+	's/INLINE_MAX\.min(self\.shared\.settings\.chunk_bytes)/INLINE_MAX/' chunk_bytes
 breaks shared.rs 'as many descriptors as RLIMIT_NOFILE allows, then -EMFILE' \
 	'/pub fn take_descriptors/,/^    }/s/if used <= /if used > 0 || used <= /' descriptors_full
 }
