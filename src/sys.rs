@@ -722,8 +722,8 @@ pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
         return false;
     }
     match can_be_read(file, offset, length) {
-        // tmpfs reads without waiting all the time and says that it never does.
-        Err(Errno(libc::EOPNOTSUPP)) => cached == Some(true) && is_on_tmpfs(file),
+        // tmpfs, overlayfs and FUSE never say that they can read without waiting.
+        Err(Errno(libc::EOPNOTSUPP)) => cached == Some(true) && is_in_core(file, offset, length),
         readable => readable == Ok(true),
     }
 }
@@ -757,13 +757,21 @@ fn can_be_read(file: RawFd, offset: u64, length: u64) -> Result<bool> {
     Ok(true)
 }
 
-fn is_on_tmpfs(file: RawFd) -> bool {
-    let mut state = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: there is room for what the kernel fills in, and it is read only then.
-    unsafe {
-        libc::fstatfs(file, state.as_mut_ptr()) == 0
-            && state.assume_init().f_type == libc::TMPFS_MAGIC
-    }
+// By mincore(2), which wants a mapping, but knows pages that are only being read.  It says yes of all
+// to those whom cachestat(2) refuses.
+fn is_in_core(file: RawFd, offset: u64, length: u64) -> bool {
+    const STEP: u64 = 1 << 20;
+    let (first, end) = (offset - offset % PAGE, offset + length);
+    (first..end).step_by(STEP as usize).all(|at| {
+        let mut pages = [0u8; (STEP / PAGE) as usize];
+        let length = (end - at).min(STEP) as usize;
+        let Ok(mapping) = Mapping::of_file(file, at, length) else { return false };
+        // SAFETY: the range is the mapping's own, and there is a byte for each of its pages.
+        let done = unsafe {
+            libc::mincore(mapping.address as *mut libc::c_void, length, pages.as_mut_ptr())
+        };
+        done == 0 && pages[..length.div_ceil(PAGE as usize)].iter().all(|page| page & 1 != 0)
+    })
 }
 
 /// sendfile(2) itself, for what is passed on.
