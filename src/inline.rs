@@ -83,7 +83,7 @@ fn fill(file: Option<RawFd>, operation: &mut Operation, scratch: &mut [u8]) -> O
     }
     let into = &mut scratch[..wanted];
     let offset = operation.task().offset + at;
-    let count = sys::read_at_without_waiting(file?, offset, into).ok()?;
+    let count = sys::read_warm(file?, offset, into).ok()?;
     operation.read_started();
     operation.read_done(at, count as u64);
     (count == wanted).then_some(count)

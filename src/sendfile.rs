@@ -77,7 +77,7 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
         return None;
     }
     // Of so little nothing can be sent while the rest is read, so it may wait for the disk here.
-    let read = if is_one_message { sys::read_at } else { sys::read_at_without_waiting };
+    let read = if is_one_message { sys::read_at } else { sys::read_warm };
     let body = |buffer: &mut [u8]| {
         let piece = &mut buffer[..count];
         if read(file, start, piece) != Ok(count) {

@@ -699,7 +699,18 @@ pub fn read_at_without_waiting(file: RawFd, offset: u64, into: &mut [u8]) -> Res
     read_span_without_waiting(file, offset, into)
 }
 
-/// The same, into memory of the pool's.
+/// The same, also on file systems whose reads never say that they would wait, if the page cache has
+/// it all.
+pub fn read_warm(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
+    match read_at_without_waiting(file, offset, into) {
+        Err(Errno(libc::EOPNOTSUPP)) if is_in_core(file, offset, into.len() as u64) => {
+            read_at(file, offset, into)
+        }
+        done => done,
+    }
+}
+
+/// The same as [`read_at_without_waiting`], into memory of the pool's.
 pub(crate) fn read_span_without_waiting(file: RawFd, offset: u64, into: Span) -> Result<usize> {
     let (iovec, at) = (into.iovec(), offset as libc::off_t);
     // SAFETY: the span is memory that its owner keeps mapped and unread until this is done.
@@ -717,14 +728,10 @@ const SYS_CACHESTAT: libc::c_long = 451;
 
 /// Whether the range can be read, or a mapping of it, without waiting for the disk.
 pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
-    let cached = is_cached(file, offset, length);
-    if cached == Some(false) {
-        return false;
-    }
     match can_be_read(file, offset, length) {
-        // tmpfs, overlayfs and FUSE never say that they can read without waiting.
-        Err(Errno(libc::EOPNOTSUPP)) => cached == Some(true) && is_in_core(file, offset, length),
-        readable => readable == Ok(true),
+        Err(Errno(libc::EOPNOTSUPP)) => is_in_core(file, offset, length),
+        Ok(true) => is_cached(file, offset, length) != Some(false),
+        _ => false,
     }
 }
 
@@ -757,9 +764,28 @@ fn can_be_read(file: RawFd, offset: u64, length: u64) -> Result<bool> {
     Ok(true)
 }
 
-// By mincore(2), which wants a mapping, but knows pages that are only being read.  It says yes of all
-// to those whom cachestat(2) refuses.
+// For file systems that never say that they can read without waiting: tmpfs, which always can, and
+// overlayfs, where cachestat(2) finds no page, and FUSE.  mincore(2) says yes of all to those whom
+// cachestat(2) refuses.
 fn is_in_core(file: RawFd, offset: u64, length: u64) -> bool {
+    match (is_on_tmpfs(file), is_cached(file, offset, length)) {
+        (true, cached) => cached != Some(false),
+        (false, Some(_)) => is_settled(file, offset, length),
+        (false, None) => false,
+    }
+}
+
+fn is_on_tmpfs(file: RawFd) -> bool {
+    let mut state = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: there is room for what the kernel fills in, and it is read only then.
+    unsafe {
+        libc::fstatfs(file, state.as_mut_ptr()) == 0
+            && state.assume_init().f_type == libc::TMPFS_MAGIC
+    }
+}
+
+// Whether all pages are there, and none of them is only being read.
+fn is_settled(file: RawFd, offset: u64, length: u64) -> bool {
     const STEP: u64 = 1 << 20;
     let (first, end) = (offset - offset % PAGE, offset + length);
     (first..end).step_by(STEP as usize).all(|at| {

@@ -635,12 +635,30 @@ static inline void fs_holes(snapsend_t *ctx, const char *dir)
     close_pair(sv);
 }
 
+/* What is short and in the page cache needs no other thread. */
+static inline void fs_warm(snapsend_t *ctx, int file, const unsigned char *image)
+{
+    int sv[2];
+    unsigned char got[10000];
+    struct snapsend_completion done;
+    pair_of_kind(UNIX, sv, 0);
+    SYS(pread(file, got, sizeof got, 5000));
+    struct snapsend_request request = make_request(sv[0], file, 5000, sizeof got);
+    CHECK_EQ(snapsend_try_send(ctx, &request, sizeof request, &done), 1);
+    CHECK(done.flags & SNAPSEND_WAS_INLINE);
+    CHECK_UEQ(read_all(sv[1], got, sizeof got), sizeof got);
+    CHECK(memcmp(got, image + 5000, sizeof got) == 0);
+    close_pair(sv);
+}
+
 static inline void exercise_file_system(const char *dir)
 {
     snapsend_t *ctx = create_ctx();
     int file = file_in(dir, FS_LENGTH, 43);
     unsigned char *image = image_of(0, FS_LENGTH, 43);
     srand(43);
+    doing("warm");
+    fs_warm(ctx, file, image);
     doing("ranges");
     fs_ranges(ctx, file, image);
     doing("snapshots");
