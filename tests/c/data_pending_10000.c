@@ -43,7 +43,7 @@ static int64_t now_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/* Microseconds that an operation on a healthy socket takes, the median. */
+/* Microseconds that an operation on a healthy socket takes, the fastest tenth: a busy machine makes any other slow. */
 static int64_t healthy_us(snapsend_t *ctx, int file, int pair[2])
 {
     static int64_t took[SAMPLES];
@@ -58,7 +58,7 @@ static int64_t healthy_us(snapsend_t *ctx, int file, int pair[2])
         CHECK_UEQ(read_all(pair[1], got, sizeof got), sizeof got);
     }
     qsort(took, SAMPLES, sizeof took[0], by_value);
-    return took[SAMPLES / 2];
+    return took[SAMPLES / 10];
 }
 
 static struct snapsend_stats get_stats(snapsend_t *ctx)
@@ -152,7 +152,7 @@ int main(void)
     CHECK_LE(anon, OPS / 2 + 1024);
     CHECK_LE(data, OPS + 1024); /* tables that double may be reserved in advance, but not filled */
 #endif
-    CHECK_LE(with, 2 * without + 200);
+    CHECK_LE(with, 2 * without + 200 * slowness());
 
     int64_t start = now_ms();
     for (int i = 0; i < OPS / 2; i++)
