@@ -542,8 +542,9 @@ breaks sys.rs 'header and trailer are copied as they are' \
 	's/into\[at\.\.at + bytes\.len()\]\.copy_from_slice(bytes);/into[..bytes.len()].copy_from_slice(bytes);/' data_header
 breaks request.rs 'header and trailer have their limit' \
 	's/if sum <= STAGED_MAX/if sum <= 2 * STAGED_MAX/' data_header_limits
-breaks driver/data.rs 'offsets beyond 4 GiB' \
-	's/            offset: offset - align,/            offset: (offset - align) \& 0xffff_ffff,/' data_over_4gib
+breaks driver/job.rs 'offsets beyond 4 GiB' \
+	's/Mapping::of_file(file\.fd, offset + start - skip, length)/Mapping::of_file(file.fd, (offset + start - skip) \& 0xffff_ffff, length)/' \
+	data_over_4gib
 breaks sys.rs 'no call waits for the peer' \
 	's/let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;/let flags = flags | libc::MSG_NOSIGNAL;/' try_send
 breaks driver/mod.rs 'the completion of send goes to its caller alone' \
@@ -551,7 +552,7 @@ breaks driver/mod.rs 'the completion of send goes to its caller alone' \
 breaks context.rs 'submit_many says how many were queued' \
 	's/Some(error) if queued == 0 => return Err(error),/Some(error) => return Err(error),/' submit_many
 breaks schedule.rs 'sockets take turns' \
-	'/pub fn ready/,/^    }/s/self\.line\.push_back(/self.line.push_front(/' data_fair_big data_fair_many
+	'/pub fn ready/,/^    }/s/line\.push_back(/line.push_front(/' data_fair_big data_fair_many
 breaks ffi/copy.rs 'NULL gives -EFAULT' \
 	's/if from\.is_null() {/if false {/' null_pointers
 breaks request.rs 'a range that no file can have is refused' \
