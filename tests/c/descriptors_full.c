@@ -45,7 +45,8 @@ int main(void)
         break;
     }
     printf("%d operations with a limit of %d descriptors\n", accepted, LIMIT);
-    CHECK_GE(accepted, (LIMIT - 40) / 2); /* one for each socket, at most one for its file, and some of the thread's own */
+    /* One for each socket, at most one for its file, and some of the thread's own. */
+    CHECK_GE(accepted, (LIMIT - 40) / 2);
     CHECK_LT(accepted, LIMIT);
     expect_nothing(ctx, 50);
     for (int i = 0; i < accepted; i++)
