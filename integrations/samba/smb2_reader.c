@@ -20,6 +20,14 @@
  *   smb2_reader PORT SHARE lock NAME LOCAL LENGTH
  *       locks the first ten bytes, reads LENGTH bytes; prints whether somebody holds a lock on the file at
  *       LOCAL before the lock, before the read and after it (1 or 0 each)
+ *   smb2_reader PORT SHARE oplock|lease NAME LOCAL READ_BYTES
+ *       reads with a batch oplock, or a lease for reading, writing and keeping open, while another client
+ *       opens the file and then writes to it; prints what was granted, to what it was broken, whether the
+ *       other's open waited for that, to what the write broke it, and how many reads were not what the file held
+ *   smb2_reader PORT SHARE conflict NAME LOCAL LENGTH
+ *       a client locks the first ten bytes; prints the status of another's read of LENGTH bytes, of its read
+ *       after the lock, of the locker's own, and of the other's after the unlock; then of its reads while
+ *       this process has the file at LOCAL locked, and after that
  *   smb2_reader PORT SHARE stall NAME READ_BYTES SECONDS
  *       asks for reads and does not take the replies
  */
@@ -46,9 +54,13 @@
 #define STATUS_PENDING 0x00000103u
 #define STATUS_MORE_PROCESSING 0xC0000016u
 #define MAX_DEPTH 64
+#define LEASE_KEY "the reader's key"
 
 enum { NEGOTIATE, SESSION_SETUP, LOGOFF, TREE_CONNECT, TREE_DISCONNECT, CREATE, CLOSE, FLUSH, READ,
-       WRITE, LOCK };
+       WRITE, LOCK, OPLOCK_BREAK = 18 };
+
+enum { OPLOCK_BATCH = 9, OPLOCK_LEASE = 255 };
+enum { ACCESS_READ = 0x00120089, ACCESS_READ_WRITE = 0x0012019f };
 
 struct client {
 	int fd;
@@ -65,6 +77,7 @@ struct client {
 struct file {
 	uint8_t id[16];
 	uint64_t size;
+	unsigned oplock;        /* what was granted: an oplock's level, or a lease's state */
 };
 
 static void die(const char *what)
@@ -174,38 +187,56 @@ static void send_request(struct client *client, size_t body)
 	}
 }
 
-/* Takes the next reply that is not an interim one, but for the data of a read; returns its status. */
+/* Takes the next message, but for the data of a read; returns its status. */
+static uint32_t take(struct client *client)
+{
+	uint8_t length[4];
+	uint32_t want, status;
+
+	receive(client, length, 4);
+	client->in_length = ntohl(get32(length)) & 0xffffff;
+	receive(client, client->in, HEADER);
+	status = get32(client->in + 8);
+	want = client->in_length - HEADER;
+	client->data_length = 0;
+	if (get16(client->in + 12) == READ && status == 0) {
+		receive(client, client->in + HEADER, 16);
+		client->data_length = get32(client->in + HEADER + 4);
+		want = client->in_length - HEADER - 16;
+		if (client->in[HEADER + 2] != HEADER + 16 || client->data_length != want) {
+			fprintf(stderr, "smb2_reader: a read's reply of %u bytes holds %u\n",
+				client->in_length, client->data_length);
+			exit(1);
+		}
+	} else {
+		if (client->in_length > sizeof client->in)
+			complain("a reply too long", status);
+		receive(client, client->in + HEADER, want);
+	}
+	client->credits += get16(client->in + 14);
+	return status;
+}
+
+/* The same for the next reply that is not an interim one. */
 static uint32_t reply(struct client *client)
 {
 	uint32_t status;
 
-	do {
-		uint8_t length[4];
-		uint32_t want;
-
-		receive(client, length, 4);
-		client->in_length = ntohl(get32(length)) & 0xffffff;
-		receive(client, client->in, HEADER);
-		status = get32(client->in + 8);
-		want = client->in_length - HEADER;
-		client->data_length = 0;
-		if (get16(client->in + 12) == READ && status == 0) {
-			receive(client, client->in + HEADER, 16);
-			client->data_length = get32(client->in + HEADER + 4);
-			want = client->in_length - HEADER - 16;
-			if (client->in[HEADER + 2] != HEADER + 16 || client->data_length != want) {
-				fprintf(stderr, "smb2_reader: a read's reply of %u bytes holds %u\n",
-					client->in_length, client->data_length);
-				exit(1);
-			}
-		} else {
-			if (client->in_length > sizeof client->in)
-				complain("a reply too long", status);
-			receive(client, client->in + HEADER, want);
-		}
-		client->credits += get16(client->in + 14);
-	} while (status == STATUS_PENDING);
+	do
+		status = take(client);
+	while (status == STATUS_PENDING);
 	return status;
+}
+
+/* Whether such a reply comes within a time; if so, it is taken. */
+static int answered(struct client *client, int timeout_ms)
+{
+	struct pollfd readable = { .fd = client->fd, .events = POLLIN };
+
+	while (poll(&readable, 1, timeout_ms) == 1)
+		if (take(client) != STATUS_PENDING)
+			return 1;
+	return 0;
 }
 
 static void negotiate(struct client *client)
@@ -291,25 +322,59 @@ static void tree_connect(struct client *client, const char *share)
 	client->tree_id = get32(client->in + 36);
 }
 
-static void open_file(struct client *client, const char *name, struct file *file)
+/* Asks for a file to be opened; with an oplock of OPLOCK_LEASE, for a lease with all there is. */
+static void ask_open(struct client *client, const char *name, uint32_t access, int oplock)
 {
 	uint8_t *body = request(client, CREATE, 1);
-	size_t length = put_utf16(body + 56, name);
-	const uint8_t *answer = client->in + HEADER;
+	size_t length = put_utf16(body + 56, name), end = 56 + length;
 
 	put16(body, 57);
+	body[3] = oplock;
 	put32(body + 4, 2);
-	put32(body + 24, 0x00120089);
+	put32(body + 24, access);
 	put32(body + 32, 7);
 	put32(body + 36, 1);
 	put32(body + 40, 0x40);
 	put16(body + 44, HEADER + 56);
 	put16(body + 46, length);
-	send_request(client, 56 + length);
-	if (reply(client) != 0)
+	if (oplock == OPLOCK_LEASE) {
+		uint8_t *context = body + (end + 7) / 8 * 8;
+
+		put32(body + 48, HEADER + (context - body));
+		put32(body + 52, 24 + 32);
+		put16(context + 4, 16);
+		put16(context + 6, 4);
+		put16(context + 10, 24);
+		put32(context + 12, 32);
+		memcpy(context + 16, "RqLs", 4);
+		memcpy(context + 24, LEASE_KEY, 16);
+		put32(context + 40, 7);
+		end = context + 24 + 32 - body;
+	}
+	send_request(client, end);
+}
+
+static void opened(struct client *client, const char *name, struct file *file)
+{
+	const uint8_t *answer = client->in + HEADER;
+
+	if (get32(client->in + 8) != 0)
 		complain(name, get32(client->in + 8));
+	file->oplock = answer[2];
+	if (file->oplock == OPLOCK_LEASE) {
+		const uint8_t *context = client->in + get32(answer + 80);
+
+		file->oplock = get32(context + get16(context + 10) + 16);
+	}
 	file->size = get64(answer + 48);
 	memcpy(file->id, answer + 64, 16);
+}
+
+static void open_file(struct client *client, const char *name, struct file *file)
+{
+	ask_open(client, name, ACCESS_READ, 0);
+	reply(client);
+	opened(client, name, file);
 }
 
 static void close_file(struct client *client, const struct file *file)
@@ -557,27 +622,238 @@ static int is_locked(int local)
 	return range.l_type != F_UNLCK;
 }
 
+enum { LOCK_SHARED = 0x11, LOCK_EXCLUSIVE = 0x12, UNLOCK = 4 };   /* none of them waits */
+
+/* Locks or unlocks the first ten bytes. */
+static void lock_file(struct client *client, const struct file *file, uint32_t how)
+{
+	uint8_t *body = request(client, LOCK, 1);
+
+	put16(body, 48);
+	put16(body + 2, 1);
+	memcpy(body + 8, file->id, 16);
+	put64(body + 32, 10);
+	put32(body + 40, how);
+	send_request(client, 48);
+	if (reply(client) != 0)
+		complain("lock", get32(client->in + 8));
+}
+
 static int lock(struct client *client, char **arguments)
 {
 	uint32_t length = strtoul(arguments[2], NULL, 10);
-	uint8_t *data = malloc(length), *body;
+	uint8_t *data = malloc(length);
 	int local = open(arguments[1], O_RDONLY | O_CLOEXEC);
 	int at_first = is_locked(local), before;
 	struct file file;
 
 	open_file(client, arguments[0], &file);
-	body = request(client, LOCK, 1);
-	put16(body, 48);
-	put16(body + 2, 1);
-	memcpy(body + 8, file.id, 16);
-	put64(body + 32, 10);
-	put32(body + 40, 0x11);         /* shared, fail at once */
-	send_request(client, 48);
-	if (reply(client) != 0)
-		complain("lock", get32(client->in + 8));
+	lock_file(client, &file, LOCK_SHARED);
 	before = is_locked(local);
 	read_range(client, &file, 0, length, length, 1, data, length);
 	printf("%d %d %d\n", at_first, before, is_locked(local));
+	return 0;
+}
+
+/* More than one is granted only to those who ask. */
+static void gather_credits(struct client *client, const struct file *file, uint32_t length)
+{
+	uint8_t byte;
+
+	while (client->credits < charge_for(length) + 1)
+		read_range(client, file, 0, 1, 1, 1, &byte, 1);
+}
+
+static uint32_t status_of_read(struct client *client, const struct file *file, uint64_t offset,
+			       uint32_t length)
+{
+	uint8_t *data = malloc(length);
+	uint32_t status;
+
+	gather_credits(client, file, length);
+	ask_read(client, file, offset, length);
+	status = reply(client);
+	receive(client, data, client->data_length);
+	free(data);
+	return status;
+}
+
+static void lock_locally(int local, short type)
+{
+	struct flock range = { .l_type = type, .l_whence = SEEK_SET, .l_len = 10 };
+
+	if (fcntl(local, F_SETLK, &range) < 0)
+		die("F_SETLK");
+}
+
+static int conflict(int port, const char *share, char **arguments)
+{
+	uint32_t length = strtoul(arguments[2], NULL, 10);
+	int local = open(arguments[1], O_RDWR | O_CLOEXEC);
+	struct client locker, other;
+	struct file locked, file;
+
+	connect_to(&locker, port, share, 0);
+	connect_to(&other, port, share, 0);
+	ask_open(&locker, arguments[0], ACCESS_READ_WRITE, 0);
+	reply(&locker);
+	opened(&locker, arguments[0], &locked);
+	open_file(&other, arguments[0], &file);
+	gather_credits(&other, &file, length);
+	lock_file(&locker, &locked, LOCK_EXCLUSIVE);
+	printf("0x%08x", status_of_read(&other, &file, 0, length));
+	printf(" 0x%08x", status_of_read(&other, &file, 10, length - 10));
+	printf(" 0x%08x", status_of_read(&locker, &locked, 0, length));
+	lock_file(&locker, &locked, UNLOCK);
+	printf(" 0x%08x", status_of_read(&other, &file, 0, length));
+	lock_locally(local, F_WRLCK);
+	printf(" 0x%08x", status_of_read(&other, &file, 0, length));
+	lock_locally(local, F_UNLCK);
+	printf(" 0x%08x\n", status_of_read(&other, &file, 0, length));
+	return 0;
+}
+
+/* The first client of the test of oplocks, who reads a file over and over. */
+struct holder {
+	struct client client;
+	struct file file;
+	uint8_t *data, *expected;
+	uint32_t length;
+	int is_lease;
+	unsigned reads, wrong;
+	int is_broken;          /* since this was last set to 0: */
+	unsigned broken_to;
+	int wants_answer;
+};
+
+/* Takes what comes to the holder: the reply to a read, or a break; returns which command's. */
+static int take_as_holder(struct holder *holder)
+{
+	struct client *client = &holder->client;
+	const uint8_t *body = client->in + HEADER;
+	uint32_t status = reply(client);
+	int command = get16(client->in + 12);
+
+	if (status != 0)
+		complain("the holder", status);
+	if (command == OPLOCK_BREAK && get64(client->in + 24) == UINT64_MAX) {
+		holder->is_broken = 1;
+		if (holder->is_lease) {
+			holder->broken_to = get32(body + 28);
+			holder->wants_answer = get32(body + 4) & 1;
+		} else {
+			holder->broken_to = body[2];
+			/* There is nothing to be said to the end of a level II oplock. */
+			holder->wants_answer = holder->file.oplock == OPLOCK_BATCH;
+		}
+	} else if (command == READ) {
+		receive(client, holder->data, client->data_length);
+		holder->reads++;
+		holder->wrong += client->data_length != holder->length ||
+				 memcmp(holder->data, holder->expected, holder->length) != 0;
+	}
+	return command;
+}
+
+static void read_as_holder(struct holder *holder)
+{
+	ask_read(&holder->client, &holder->file, 0, holder->length);
+	while (take_as_holder(holder) != READ)
+		;
+}
+
+/* Reads until the oplock, or lease, is broken. */
+static void read_until_broken(struct holder *holder)
+{
+	double end = now() + 10;
+
+	while (!holder->is_broken && now() < end)
+		read_as_holder(holder);
+	if (!holder->is_broken)
+		complain("no break of the oplock or lease within ten seconds", 0);
+}
+
+static void answer_break(struct holder *holder)
+{
+	uint8_t *body;
+
+	holder->is_broken = 0;
+	holder->file.oplock = holder->broken_to;
+	if (!holder->wants_answer)
+		return;
+	body = request(&holder->client, OPLOCK_BREAK, 1);
+	if (holder->is_lease) {
+		put16(body, 36);
+		memcpy(body + 8, LEASE_KEY, 16);
+		put32(body + 24, holder->broken_to);
+		send_request(&holder->client, 36);
+	} else {
+		put16(body, 24);
+		body[2] = holder->broken_to;
+		memcpy(body + 8, holder->file.id, 16);
+		send_request(&holder->client, 24);
+	}
+	while (take_as_holder(holder) != OPLOCK_BREAK)
+		;
+}
+
+static void ask_write(struct client *client, const struct file *file, uint8_t byte)
+{
+	uint8_t *body = request(client, WRITE, 1);
+
+	put16(body, 49);
+	put16(body + 2, HEADER + 48);
+	put32(body + 4, 1);
+	memcpy(body + 16, file->id, 16);
+	body[48] = byte;
+	send_request(client, 49);
+}
+
+static int oplock(int port, const char *share, char **arguments, int level)
+{
+	struct holder holder = { .is_lease = level == OPLOCK_LEASE, .length = strtoul(arguments[2], NULL, 10) };
+	int local = open(arguments[1], O_RDONLY | O_CLOEXEC), waited;
+	unsigned reads;
+	struct client other;
+	struct file file;
+
+	holder.data = malloc(holder.length);
+	holder.expected = malloc(holder.length);
+	if (pread(local, holder.expected, holder.length, 0) != (ssize_t)holder.length)
+		die(arguments[1]);
+	connect_to(&holder.client, port, share, 0);
+	connect_to(&other, port, share, 0);
+	ask_open(&holder.client, arguments[0], ACCESS_READ_WRITE, level);
+	reply(&holder.client);
+	opened(&holder.client, arguments[0], &holder.file);
+	printf("granted %u", holder.file.oplock);
+	gather_credits(&holder.client, &holder.file, holder.length);
+	read_as_holder(&holder);
+
+	ask_open(&other, arguments[0], ACCESS_READ_WRITE, 0);
+	read_until_broken(&holder);
+	printf(", broken to %u", holder.broken_to);
+	/* Reads go on, and the other waits, until the break is answered. */
+	waited = !answered(&other, 300);
+	for (reads = holder.reads; holder.reads < reads + 3;)
+		read_as_holder(&holder);
+	waited = waited && !answered(&other, 0);
+	answer_break(&holder);
+	if (waited)
+		reply(&other);
+	opened(&other, arguments[0], &file);
+	printf(", the open %s", waited ? "waited" : "did not wait");
+
+	ask_write(&other, &file, holder.expected[0] ^ 1);
+	if (reply(&other) != 0)
+		complain("write", get32(other.in + 8));
+	holder.expected[0] ^= 1;
+	/* Whoever asks from here on gets what was written, told of the break or not. */
+	read_until_broken(&holder);
+	printf(", the write broke it to %u", holder.broken_to);
+	answer_break(&holder);
+	read_as_holder(&holder);
+	printf(", %u reads wrong\n", holder.wrong);
 	return 0;
 }
 
@@ -611,6 +887,12 @@ int main(int count, char **arguments)
 	count -= 4;
 	if (strcmp(what, "bench") == 0 && count == 7)
 		return bench(port, share, arguments);
+	if (strcmp(what, "oplock") == 0 && count == 3)
+		return oplock(port, share, arguments, OPLOCK_BATCH);
+	if (strcmp(what, "lease") == 0 && count == 3)
+		return oplock(port, share, arguments, OPLOCK_LEASE);
+	if (strcmp(what, "conflict") == 0 && count == 3)
+		return conflict(port, share, arguments);
 	if ((strcmp(what, "overwrite") == 0 || strcmp(what, "cut") == 0) && count == 3)
 		return overwrite(port, share, arguments, *what == 'c');
 	connect_to(&client, port, share, strcmp(what, "stall") == 0 ? 4096 : 0);
