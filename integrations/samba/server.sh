@@ -5,12 +5,14 @@
 # module where it looks for modules, in a mount namespace of its own; everything else of it is in a directory that is
 # removed at the end.
 #
-# Sets work, log, reader, port and server, which is smbd's process group. The caller sets root.
+# Sets work, log, reader, port and server, which is smbd's process group. The caller sets root, and may set under: a
+# command that smbd is started by. start_server may be called again after stop_server.
 
 module=${SNAPSEND_SAMBA_MODULE:-$root/target/samba/snapsend.so}
 port=${SNAPSEND_SAMBA_PORT:-10445}
 PATH=$PATH:/usr/sbin:/sbin
 server=
+under=()
 
 # Says what is missing, if anything is.
 server_lacks() {
@@ -66,7 +68,7 @@ start_server() { # log level
         port=$((port + 1))
     done
     # As it is when installed.
-    ln -s "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
+    ln -sf "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
     cat - >"$work/shares"
     cat - "$work/shares" >"$work/smb.conf" <<CONF
 [global]
@@ -99,8 +101,8 @@ start_server() { # log level
 CONF
     export SMB_CONF_PATH=$work/smb.conf
     LD_LIBRARY_PATH=$work/lib setsid unshare -m sh -c \
-        'mount --bind "$1" "$2" && exec smbd -F --no-process-group -s "$3"' \
-        sh "$work/modules" "$modules" "$work/smb.conf" >"$work/out" 2>&1 {starting}<&- &
+        'mount --bind "$1" "$2" && shift 2 && exec "$@"' \
+        sh "$work/modules" "$modules" "${under[@]}" smbd -F --no-process-group -s "$work/smb.conf" >"$work/out" 2>&1 {starting}<&- &
     server=$!
     for _ in $(seq 300); do
         "$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && exec {starting}<&- && return 0
