@@ -28,6 +28,8 @@
  *       a client locks the first ten bytes; prints the status of another's read of LENGTH bytes, of its read
  *       after the lock, of the locker's own, and of the other's after the unlock; then of its reads while
  *       this process has the file at LOCAL locked, and after that
+ *   smb2_reader PORT SHARE twice NAME LENGTH
+ *       connects to the share a second time, ends that, and reads LENGTH bytes by the first
  *   smb2_reader PORT SHARE stall NAME READ_BYTES SECONDS
  *       asks for reads and does not take the replies
  */
@@ -857,6 +859,26 @@ static int oplock(int port, const char *share, char **arguments, int level)
 	return 0;
 }
 
+static int twice(struct client *client, const char *share, char **arguments)
+{
+	uint32_t length = strtoul(arguments[1], NULL, 10), first = client->tree_id, status;
+	struct file file;
+	uint8_t *body;
+
+	open_file(client, arguments[0], &file);
+	tree_connect(client, share);
+	body = request(client, TREE_DISCONNECT, 1);
+	put16(body, 4);
+	send_request(client, 4);
+	if (reply(client) != 0)
+		complain("tree disconnect", get32(client->in + 8));
+	client->tree_id = first;
+	status = status_of_read(client, &file, 0, length);
+	if (status != 0)
+		complain("read", status);
+	return 0;
+}
+
 static int stall(struct client *client, char **arguments)
 {
 	uint32_t length = strtoul(arguments[1], NULL, 10);
@@ -902,6 +924,8 @@ int main(int count, char **arguments)
 		return truncate_between(&client, arguments);
 	if (strcmp(what, "lock") == 0 && count == 3)
 		return lock(&client, arguments);
+	if (strcmp(what, "twice") == 0 && count == 2)
+		return twice(&client, share, arguments);
 	if (strcmp(what, "stall") == 0 && count == 3)
 		return stall(&client, arguments);
 	fprintf(stderr, "usage: see the head of smb2_reader.c\n");

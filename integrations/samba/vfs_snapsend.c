@@ -52,6 +52,11 @@
 
 /* One tree connection. */
 struct snapsend_share {
+	struct snapsend_share *prev, *next;
+	int snum;
+	/* The share's settings, as they were before the module made its own. */
+	bool use_sendfile;
+	int aio_read_size;
 	/* Reads from this length on go through the library, if the administrator has set it. */
 	uint64_t min_size;
 	bool is_min_size_set;
@@ -70,7 +75,8 @@ struct snapsend_share {
  */
 static snapsend_t *context;
 static bool context_failed;
-static unsigned int shares;
+/* All tree connections of the process that use the module. */
+static struct snapsend_share *shares;
 
 /*
  * What reads are copied into, one for each smbd process. It begins with a page: at a few bytes past one, where malloc
@@ -230,13 +236,56 @@ static void report_now_and_then(vfs_handle_struct *handle, struct snapsend_share
 
 static void share_free(void **data)
 {
+	struct snapsend_share *share = *data;
+
+	DLIST_REMOVE(shares, share);
 	TALLOC_FREE(*data);
-	shares -= 1;
-	if (shares == 0) {
+	if (shares == NULL) {
 		drop_context();
 		context_failed = false;
 		buffer_drop();
 	}
+}
+
+/* Another tree connection to the same share. */
+static struct snapsend_share *share_beside(const struct snapsend_share *share)
+{
+	struct snapsend_share *other = NULL;
+
+	for (other = shares; other != NULL; other = other->next) {
+		if (other != share && other->snum == share->snum) {
+			break;
+		}
+	}
+	return other;
+}
+
+/*
+ * smbd prefers asynchronous reads, and uses the sendfile hook only where it is told to. Like others that need settings
+ * (vfs_acl_xattr, for one) the module makes them itself. They outlast a reload of the configuration, unless the share's
+ * own section has them.
+ */
+static void settings_make(struct snapsend_share *share)
+{
+	const struct snapsend_share *other = share_beside(share);
+
+	share->use_sendfile = other != NULL ? other->use_sendfile : lp__use_sendfile(share->snum);
+	share->aio_read_size = other != NULL ? other->aio_read_size : lp_aio_read_size(share->snum);
+	lp_do_parameter(share->snum, "use sendfile", "yes");
+	lp_do_parameter(share->snum, "aio read size", "0");
+}
+
+/* If the next tree connection is without the module, smbd must not use sendfile. */
+static void settings_undo(const struct snapsend_share *share)
+{
+	char bytes[16];
+
+	if (share_beside(share) != NULL) {
+		return;
+	}
+	snprintf(bytes, sizeof(bytes), "%d", share->aio_read_size);
+	lp_do_parameter(share->snum, "use sendfile", share->use_sendfile ? "yes" : "no");
+	lp_do_parameter(share->snum, "aio read size", bytes);
 }
 
 static int snapsend_vfs_connect(vfs_handle_struct *handle, const char *service, const char *user)
@@ -262,15 +311,10 @@ static int snapsend_vfs_connect(vfs_handle_struct *handle, const char *service, 
 	share->min_size = parameter_bytes(snum, "min size", UINT64_MAX);
 	share->is_min_size_set = share->min_size != UINT64_MAX;
 	share->reported = time_mono(NULL);
-	shares += 1;
+	share->snum = snum;
+	settings_make(share);
+	DLIST_ADD(shares, share);
 	SMB_VFS_HANDLE_SET_DATA(handle, share, share_free, struct snapsend_share, return -1);
-	/*
-	 * smbd prefers asynchronous reads, and uses the sendfile hook only where it is told to. Like others that need
-	 * settings (vfs_acl_xattr, for one) the module makes them itself. They outlast a reload of the configuration, unless
-	 * the share's own section has them.
-	 */
-	lp_do_parameter(snum, "use sendfile", "yes");
-	lp_do_parameter(snum, "aio read size", "0");
 	return 0;
 }
 
@@ -278,6 +322,7 @@ static void snapsend_vfs_disconnect(vfs_handle_struct *handle)
 {
 	if (handle->data != NULL) {
 		report(handle, handle->data);
+		settings_undo(handle->data);
 	}
 	SMB_VFS_NEXT_DISCONNECT(handle);
 }
