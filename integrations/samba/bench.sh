@@ -32,9 +32,7 @@ fi
 prepare_server
 echo "making 1 GiB and 10,000 files of 64 KiB"
 head -c 1G /dev/urandom >"$work/data/file"
-for i in $(seq 0 9999); do
-    head -c 65536 "$work/data/file" >"$work/data/small$i"
-done
+(cd "$work/data" && head -c $((10000 * 65536)) file | split -b 65536 -d -a 4 - small)
 start_server 0 <<'CONF'
 [stock]
 
@@ -82,7 +80,7 @@ arguments() { # part
     large1) echo "1 1048576 0 0 file" ;;
     large16) echo "16 1048576 0 0 file" ;;
     long1) echo "1 8388608 0 0 file" ;;
-    small) echo "1 1048576 0 9999 small%ld" ;;
+    small) echo "1 1048576 0 9999 small%04ld" ;;
     esac
 }
 
