@@ -36,6 +36,8 @@ stop_server() {
 }
 
 clean_up() {
+    # Also in a script that ends at the first command that fails: kill does, when all have ended.
+    set +e
     stop_server
     rm -rf "$work"
 }
