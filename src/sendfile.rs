@@ -7,6 +7,7 @@ use crate::sys::{
     self, Buffers, CallerOffset, Errno, FileKind, FileState, Mapping, PAGE, Result, Span,
 };
 use std::os::fd::RawFd;
+use std::sync::OnceLock;
 
 /// What a call did.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +68,7 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
         Some(start) => u64::try_from(start).ok()?,
         None => sys::seek_by(file, 0).ok()?,
     };
-    // The kernel hands a socket of any type up to 16 pages as one message, as one send does.
-    let is_one_message = start % PAGE + count as u64 <= 16 * PAGE;
+    let is_one_message = start % PAGE + count as u64 <= message_pages() * PAGE;
     if !is_one_message && sys::socket_type(out) != Ok(libc::SOCK_STREAM) {
         return None;
     }
@@ -91,6 +91,13 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
         Err(error) => return Some(Err(error)),
     };
     Some(advance(file, offset, start, sent as u64).map(|()| sent))
+}
+
+// How many pages the kernel hands a socket of any type as one message, as one send does: 16 since
+// Linux 6.5, which cachestat(2) came with, too; one before.
+fn message_pages() -> u64 {
+    static PAGES: OnceLock<u64> = OnceLock::new();
+    *PAGES.get_or_init(|| if sys::has_cachestat() { 16 } else { 1 })
 }
 
 // An error: what they are cannot be found out, so the kernel might send what changes later.
