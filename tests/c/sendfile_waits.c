@@ -93,12 +93,30 @@ static void interrupted(function *f, int file, bool full, bool restart)
     close(sv[1]);
 }
 
+/* Before Linux 6.5 sendfile(2) adds a page to what a full Unix socket holds. */
+static bool is_never_full(int file)
+{
+    int sv[2];
+    off_t offset = 0;
+    unix_pair(sv);
+    fill_socket(sv[0]);
+    set_nonblock(sv[0]);
+    ssize_t n = sendfile(sv[0], file, &offset, 1000);
+    close(sv[0]);
+    close(sv[1]);
+    return n == 1000;
+}
+
 int main(void)
 {
     int file = temp_file(12 * MIB, 1);
     waiter = pthread_self();
     for (int ours = 0; ours < 2; ours++) {
         function *f = ours ? snapsend_sendfile : sendfile;
+        if (!ours && is_never_full(file)) {
+            printf("not compared with sendfile(2): for that no socket is full here\n");
+            continue;
+        }
         doing(ours ? "ours: SO_SNDTIMEO" : "sendfile: SO_SNDTIMEO");
         timeout(f, file);
         doing(ours ? "ours: EINTR" : "sendfile: EINTR");
