@@ -152,7 +152,8 @@ int main(void)
     CHECK_LE(anon, OPS / 2 + 1024);
     CHECK_LE(data, OPS + 1024); /* tables that double may be reserved in advance, but not filled */
 #endif
-    CHECK_LE(with, 2 * without + 200 * slowness());
+    if (slowness() == 1) /* an emulated processor tells nothing of times */
+        CHECK_LE(with, 2 * without + 200);
 
     int64_t start = now_ms();
     for (int i = 0; i < OPS / 2; i++)
