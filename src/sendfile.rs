@@ -6,8 +6,8 @@
 use crate::sys::{
     self, Buffers, CallerOffset, Errno, FileKind, FileState, Mapping, PAGE, Result, Span,
 };
+use once_cell::race::OnceBool;
 use std::os::fd::RawFd;
-use std::sync::OnceLock;
 
 /// What a call did.
 #[derive(Clone, Copy, Debug)]
@@ -96,8 +96,8 @@ fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Optio
 // How many pages the kernel hands a socket of any type as one message, as one send does: 16 since
 // Linux 6.5, which cachestat(2) came with, too; one before.
 fn message_pages() -> u64 {
-    static PAGES: OnceLock<u64> = OnceLock::new();
-    *PAGES.get_or_init(|| if sys::has_cachestat() { 16 } else { 1 })
+    static IS_SINCE_6_5: OnceBool = OnceBool::new();
+    if IS_SINCE_6_5.get_or_init(sys::has_cachestat) { 16 } else { 1 }
 }
 
 // An error: what they are cannot be found out, so the kernel might send what changes later.
