@@ -16,7 +16,7 @@ pub enum Kind {
     Read = 3,
     /// A wait for room in a socket; the slot is a socket's.
     Writable = 4,
-    /// The answer to taking such a wait back; of no interest.
+    /// The answer to taking such a wait back; slot and generation are those of the wait.
     Disarm = 5,
     /// Helper threads have read something.
     Helpers = 6,
@@ -31,6 +31,11 @@ impl Token {
     pub fn new(kind: Kind, slot: usize, generation: u64) -> Token {
         debug_assert!(slot < 1 << 24);
         Token((kind as u64) << 56 | (slot as u64) << 32 | (generation & 0xffff_ffff))
+    }
+
+    /// The same with another kind.
+    pub fn with_kind(self, kind: Kind) -> Token {
+        Token((kind as u64) << 56 | self.0 & (u64::MAX >> 8))
     }
 
     /// As user_data.

@@ -44,6 +44,8 @@ pub struct Uring {
     intake: RawFd,
     helpers: Helpers,
     ready: Vec<Event>,
+    /// Waits that could not be taken back, because the kernel was just looking at them.
+    not_disarmed: Vec<Token>,
     broken: Option<Errno>,
     refused: u32,
     features: u64,
@@ -86,6 +88,7 @@ impl Uring {
             intake,
             helpers: Helpers::new()?,
             ready: Vec::with_capacity(CQ_ENTRIES as usize / 4),
+            not_disarmed: Vec::new(),
             broken: None,
             refused: 0,
             features,
@@ -199,6 +202,11 @@ impl Uring {
             let more = cqueue::more(entry.flags());
             match token.kind() {
                 Kind::Intake => intake_ended |= !more,
+                // Something has woken the wait; if that was not room, it goes on.
+                Kind::Disarm if entry.result() == -libc::EALREADY => {
+                    self.not_disarmed.push(token);
+                    continue;
+                }
                 Kind::Helpers => {
                     helpers_ended |= !more;
                     helpers_done = true;
@@ -221,6 +229,9 @@ impl Uring {
         }
         if intake_ended && self.intake >= 0 {
             self.watch(self.intake, Kind::Intake);
+        }
+        while let Some(token) = self.not_disarmed.pop() {
+            self.disarm(token.with_kind(Kind::Writable), -1);
         }
     }
 
@@ -307,7 +318,7 @@ impl Engine for Uring {
 
     fn disarm(&mut self, token: Token, _socket: RawFd) {
         let entry = opcode::PollRemove::new(token.raw()).build();
-        self.push(entry, Token::new(Kind::Disarm, 0, 0));
+        self.push(entry, token.with_kind(Kind::Disarm));
     }
 
     fn register(&mut self, index: u16, block: Span) -> bool {
