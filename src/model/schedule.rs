@@ -53,9 +53,17 @@ impl World {
                     self.close(cookie);
                 }
             }
-            _ => self.schedule.shrink(),
+            _ => self.shrink(),
         }
         self.check();
+    }
+
+    // What is empty begins anew.
+    fn shrink(&mut self) {
+        self.schedule.shrink();
+        if self.sockets.is_empty() {
+            self.light_turns = 0;
+        }
     }
 
     fn some_socket(&self, script: &mut Script) -> Option<u64> {
