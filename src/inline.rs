@@ -7,7 +7,7 @@ use crate::operation::{Operation, Size, WAS_COPIED};
 use crate::request::{EXACT, Request};
 use crate::staging::{Staged, ZEROS};
 use crate::submission::Submission;
-use crate::sys::{self, Errno, FileKind, Result, Span};
+use crate::sys::{self, Errno, Result, Span};
 use std::os::fd::RawFd;
 
 /// The longest range done like this: beyond it the data has left the second level cache by the
@@ -16,14 +16,10 @@ pub const INLINE_MAX: u64 = 256 << 10;
 
 /// Whether it is worth trying; `chunk`: the most that one request to the kernel may move.
 pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission, chunk: u64) -> bool {
-    let available = match submission.file {
-        None => return true,
-        // Size 0 may be a file of /proc.
-        Some(file) if file.kind == FileKind::Regular && file.size > 0 => file.size,
-        Some(_) => return false,
-    };
+    let Some(file) = submission.file else { return true };
+    let Some(size) = file.known_size() else { return false };
     // An EXACT range must not be read again for the part that did not fit into the socket.
-    let range = request.length.min(available.saturating_sub(request.offset));
+    let range = request.length.min(size.saturating_sub(request.offset));
     range <= INLINE_MAX.min(chunk) && request.flags & EXACT == 0
 }
 

@@ -24,6 +24,14 @@ pub(crate) struct FileFacts {
     pub direct: bool,
 }
 
+impl FileFacts {
+    /// The size when submitted, where that tells how much there is to read: files of /proc say 0
+    /// and have more, and block devices say 0, too.
+    pub fn known_size(&self) -> Option<u64> {
+        (self.kind == FileKind::Regular && self.size > 0).then_some(self.size)
+    }
+}
+
 /// Where a caller waits for the completion of its operation alone.
 pub(crate) type Answer = Reply<Result<Completion>>;
 

@@ -166,12 +166,11 @@ impl Job {
     pub(super) fn remaining_at_most(&self) -> u64 {
         let task = self.operation.task();
         let available = match (self.operation.phase(), &self.file) {
-            (Phase::Ending(_), _) => 0,
-            (_, None) => 0,
-            (_, Some(file)) if file.facts.kind == FileKind::Regular && file.facts.size > 0 => {
-                file.facts.size.saturating_sub(task.offset)
+            (Phase::Ending(_), _) | (_, None) => 0,
+            (_, Some(file)) => {
+                let size = file.facts.known_size();
+                size.map_or(u64::MAX, |size| size.saturating_sub(task.offset))
             }
-            _ => u64::MAX,
         };
         task.length.min(available).saturating_sub(self.operation.range_sent())
     }
