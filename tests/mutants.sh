@@ -45,13 +45,11 @@ say() {
 	printf '%-9s %-15s %-66s %s\n' "$@"
 }
 
-# mutant FILE DESCRIPTION SED-SCRIPT
-mutant() {
-	local file=$1 what=$2 script=$3 part=$1
-	[[ "$file $what" == *"$only"* ]] || return 0
-	case $file in
-	request.rs | staging.rs | token.rs) part=edges.rs ;;
-	esac
+# Puts a mistake in, demands that it builds and that the tests fail, and takes it out again.  BUILD, TESTS and
+# MESSAGE are commands; MESSAGE says what the failing test said, BY is printed where none failed.
+# mutate FILE DESCRIPTION SED-SCRIPT BUILD TESTS MESSAGE BY
+mutate() {
+	local file=$1 what=$2 script=$3 build=$4 tests=$5 message=$6 by=$7
 	sed -e "$script" "$root/src/$file" >"$tree/mutated"
 	if cmp -s "$root/src/$file" "$tree/mutated"; then
 		say 'NO PLACE' "$file" "$what" ''
@@ -59,23 +57,43 @@ mutant() {
 		return
 	fi
 	cat "$tree/mutated" >"$tree/src/$file"
-	if ! compiles; then
+	# The commands' words are their arguments.
+	# shellcheck disable=SC2086
+	if ! $build; then
 		say 'NO BUILD' "$file" "$what" "$(grep -m1 '^error' "$log")"
 		bad=$((bad + 1))
-	elif model_tests "model::${part%.rs}::"; then
-		say SURVIVED "$file" "$what" ''
+	elif $tests; then
+		say SURVIVED "$file" "$what" "$by"
 		bad=$((bad + 1))
 	else
-		say killed "$file" "$what" "$(grep -m1 -A1 ' panicked at ' "$log" | tail -1 | cut -c1-70)"
+		say killed "$file" "$what" "$($message)"
 		killed=$((killed + 1))
 	fi
 	cat "$root/src/$file" >"$tree/src/$file"
+}
+
+panic_message() {
+	grep -m1 -A1 ' panicked at ' "$log" | tail -1 | cut -c1-70
+}
+
+# mutant FILE DESCRIPTION SED-SCRIPT
+mutant() {
+	local file=$1 what=$2 script=$3 part=$1
+	[[ "$file $what" == *"$only"* ]] || return 0
+	case $file in
+	request.rs | staging.rs | token.rs) part=edges.rs ;;
+	esac
+	mutate "$file" "$what" "$script" compiles "model_tests model::${part%.rs}::" panic_message ''
 }
 
 # loom's tests, which are a package of their own.
 loom_tests() {
 	(cd "$tree" && CARGO_TARGET_DIR=$CARGO_TARGET_DIR/loom \
 		timeout 300 cargo test --release --quiet --manifest-path tests/loom/Cargo.toml "$@") >"$log" 2>&1
+}
+
+loom_message() {
+	echo "loom: $(panic_message)"
 }
 
 loom_is_well=no
@@ -90,24 +108,7 @@ races() {
 		exit 1
 	fi
 	loom_is_well=yes
-	sed -e "$script" "$root/src/$file" >"$tree/mutated"
-	if cmp -s "$root/src/$file" "$tree/mutated"; then
-		say 'NO PLACE' "$file" "$what" ''
-		bad=$((bad + 1))
-		return
-	fi
-	cat "$tree/mutated" >"$tree/src/$file"
-	if ! loom_tests --no-run; then
-		say 'NO BUILD' "$file" "$what" "$(grep -m1 '^error' "$log")"
-		bad=$((bad + 1))
-	elif loom_tests; then
-		say SURVIVED "$file" "$what" loom
-		bad=$((bad + 1))
-	else
-		say killed "$file" "$what" "loom: $(grep -m1 -A1 ' panicked at ' "$log" | tail -1 | cut -c1-70)"
-		killed=$((killed + 1))
-	fi
-	cat "$root/src/$file" >"$tree/src/$file"
+	mutate "$file" "$what" "$script" 'loom_tests --no-run' loom_tests loom_message loom
 }
 
 # ---- the second half: the library as a whole ---------------------------------------------------
@@ -134,6 +135,10 @@ build_library() {
 	(cd "$tree" && cargo build --release --quiet --lib) >"$log" 2>&1
 }
 
+test_message() {
+	echo "$caught_by: $(grep -m1 -o 'FAIL: .*\|(time limit)\|(signal.*' "$log" | cut -c1-70)"
+}
+
 declare -A baseline=()
 first_pass=yes
 
@@ -146,24 +151,7 @@ breaks() {
 		for name in "$@"; do baseline[$name]=1; done
 		return
 	fi
-	sed -e "$script" "$root/src/$file" >"$tree/mutated"
-	if cmp -s "$root/src/$file" "$tree/mutated"; then
-		say 'NO PLACE' "$file" "$what" ''
-		bad=$((bad + 1))
-		return
-	fi
-	cat "$tree/mutated" >"$tree/src/$file"
-	if ! build_library; then
-		say 'NO BUILD' "$file" "$what" "$(grep -m1 '^error' "$log")"
-		bad=$((bad + 1))
-	elif library_tests "$@"; then
-		say SURVIVED "$file" "$what" "$*"
-		bad=$((bad + 1))
-	else
-		say killed "$file" "$what" "$caught_by: $(grep -m1 -o 'FAIL: .*\|(time limit)\|(signal.*' "$log" | cut -c1-70)"
-		killed=$((killed + 1))
-	fi
-	cat "$root/src/$file" >"$tree/src/$file"
+	mutate "$file" "$what" "$script" build_library "library_tests $*" test_message "$*"
 }
 
 without_mutation() {
