@@ -316,8 +316,7 @@ impl Context {
         for (id, mut submission) in (first..).zip(submissions) {
             submission.id = id;
             ids(id);
-            let claim = shared.enter_bucket(submission.cookie);
-            submission.held_back = claim.filter(|_| !submission.front);
+            submission.held_back = shared.claims.enter(submission.cookie, submission.front);
             self.push(submission)?;
         }
         match self.notify(Notice::Submitted, count, first, fds) {
@@ -502,7 +501,7 @@ impl Context {
         let shared = &self.shared;
         let chunk = shared.settings.chunk_bytes;
         if !inline::is_suitable(request, submission, chunk)
-            || !shared.claim_bucket(submission.cookie)
+            || !shared.claims.claim(submission.cookie)
         {
             return None;
         }
@@ -556,12 +555,12 @@ impl Context {
     }
 
     fn let_go(&self, cookie: u64) {
-        let Some(claim) = self.shared.release_bucket(cookie) else {
+        let Some(claim) = self.shared.claims.release(cookie) else {
             return;
         };
         // Others wait for it: where memory for the message is short, it is tried again.
         for _ in 0..1000 {
-            let sent = self.notify(Notice::LetGo, claim.number, claim.bucket.into(), &[]);
+            let sent = self.notify(Notice::LetGo, claim.number, claim.cookie, &[]);
             if sent.is_ok() || self.shared.alive().is_err() {
                 return;
             }

@@ -5,6 +5,7 @@
 //! PROPTEST_CASES scales the number of cases, as ever: 256 stands for the numbers given here.
 #![forbid(unsafe_code)]
 
+mod claims;
 mod completions;
 mod edges;
 mod kernel;

@@ -2,6 +2,7 @@
 //! What callers and the ring thread share: counts, claims and flags.
 #![forbid(unsafe_code)]
 
+use crate::claims::Claims;
 use crate::completions::Completions;
 use crate::doorbell::Doorbell;
 use crate::options::Settings;
@@ -21,18 +22,8 @@ pub(crate) struct Cut {
     pub taken_at: u64,
 }
 
-pub(crate) const BUCKETS: usize = 256;
-
-const INLINE: u64 = 1 << 31;
-// The low half counts operations; above it are the INLINE bit and the number of the last claim.
-const CLAIM_SHIFT: u32 = 32;
-
-/// A calling thread's claim on the sockets of a bucket, told from those before and after it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Claim {
-    pub bucket: u32,
-    pub number: u32,
-}
+// Cookies are numbers in a row, so that as many connections have a place each.
+const KNOWN_SOCKETS: usize = 4096;
 
 /// What callers and the ring thread share.
 #[derive(Debug)]
@@ -52,29 +43,19 @@ pub(crate) struct Shared {
     /// Descriptors that the ring thread has or will get.
     pub descriptors: AtomicU32,
     pub doorbell: Doorbell,
+    pub claims: Claims,
     pub shutting_down: AtomicBool,
     /// The errno that calls give because the context is beyond use; 0: it is well.
     pub dead: AtomicI32,
     next_id: AtomicU64,
     descriptor_limit: AtomicU32,
-    /// Operations in flight by socket (several may share a bucket), and the INLINE bit while a
-    /// calling thread sends on one of them, with the number of its claim.
-    buckets: [AtomicU64; BUCKETS],
     /// Cookies of sockets known to be connected-type stream sockets, so that it is asked once.
-    known_sockets: [AtomicU64; BUCKETS],
+    known_sockets: Box<[AtomicU64]>,
     cuts: Mutex<NumberMap<Cut>>,
     cut_count: AtomicU32,
     /// Ids, the first and how many, of submissions whose message could not be sent.
     withdrawn: Mutex<Vec<(u64, u32)>>,
     has_withdrawn: AtomicBool,
-}
-
-fn bucket_of(cookie: u64) -> usize {
-    (cookie.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize % BUCKETS
-}
-
-fn claim_of(bucket: usize, state: u64) -> Claim {
-    Claim { bucket: bucket as u32, number: (state >> CLAIM_SHIFT) as u32 }
 }
 
 impl Shared {
@@ -94,12 +75,12 @@ impl Shared {
             in_transit: AtomicU32::new(0),
             descriptors: AtomicU32::new(0),
             doorbell: Doorbell::default(),
+            claims: Claims::default(),
             shutting_down: AtomicBool::new(false),
             dead: AtomicI32::new(0),
             next_id: AtomicU64::new(1),
             descriptor_limit: AtomicU32::new(sys::descriptor_limit()),
-            buckets: [const { AtomicU64::new(0) }; BUCKETS],
-            known_sockets: [const { AtomicU64::new(0) }; BUCKETS],
+            known_sockets: std::iter::repeat_with(AtomicU64::default).take(KNOWN_SOCKETS).collect(),
             cuts: Mutex::default(),
             cut_count: AtomicU32::new(0),
             withdrawn: Mutex::default(),
@@ -166,44 +147,14 @@ impl Shared {
         self.withdrawn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// One more operation on this socket; some claim: a calling thread is sending there.
-    pub fn enter_bucket(&self, cookie: u64) -> Option<Claim> {
-        let bucket = bucket_of(cookie);
-        let state = self.buckets[bucket].fetch_add(1, Ordering::SeqCst);
-        (state & INLINE != 0).then(|| claim_of(bucket, state))
-    }
-
-    /// One less.
-    pub fn leave_bucket(&self, cookie: u64) {
-        self.buckets[bucket_of(cookie)].fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Claims a socket for the calling thread; false: operations are in flight there.
-    pub fn claim_bucket(&self, cookie: u64) -> bool {
-        let bucket = &self.buckets[bucket_of(cookie)];
-        let free = bucket.load(Ordering::SeqCst);
-        let claimed = free.wrapping_add(1 << CLAIM_SHIFT) | INLINE;
-        let is_free = free as u32 == 0;
-        is_free
-            && bucket.compare_exchange(free, claimed, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    /// Lets go of it; some claim: others have come meanwhile and wait for the end of that one.
-    pub fn release_bucket(&self, cookie: u64) -> Option<Claim> {
-        let bucket = bucket_of(cookie);
-        let state = self.buckets[bucket].fetch_and(!INLINE, Ordering::SeqCst);
-        let others = state & (INLINE - 1);
-        (others > 0).then(|| claim_of(bucket, state))
-    }
-
     /// Whether a socket is known to be a stream socket that does not listen.
     pub fn is_known_socket(&self, cookie: u64) -> bool {
-        self.known_sockets[bucket_of(cookie)].load(Ordering::Relaxed) == cookie
+        self.known_sockets[cookie as usize % KNOWN_SOCKETS].load(Ordering::Relaxed) == cookie
     }
 
     /// Remembers that.
     pub fn learn_socket(&self, cookie: u64) {
-        self.known_sockets[bucket_of(cookie)].store(cookie, Ordering::Relaxed);
+        self.known_sockets[cookie as usize % KNOWN_SOCKETS].store(cookie, Ordering::Relaxed);
     }
 
     /// The first of `count` new ids.

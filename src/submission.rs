@@ -3,9 +3,9 @@
 //! travel over the library's own socket.
 #![forbid(unsafe_code)]
 
+use crate::claims::Claim;
 use crate::completions::{Completion, Reply};
 use crate::operation::Operation;
-use crate::shared::Claim;
 use crate::staging::Staged;
 use crate::sys::{Errno, FileKind, Result};
 use crossbeam_channel::Receiver;
@@ -142,7 +142,7 @@ pub(crate) enum Notice {
     Submitted = 1,
     /// The question with the number `first` waits.
     Asked = 2,
-    /// A calling thread has let go of sockets: `first` is the bucket, `count` the number of the claim.
+    /// A calling thread has let go of a socket: `first` is the cookie, `count` the number of the claim.
     LetGo = 3,
     /// Something else wants to be looked at.
     Look = 4,

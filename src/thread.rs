@@ -2,6 +2,7 @@
 //! The ring thread: its start, its loop, its sleep, and the fence that keeps a panic inside.
 #![forbid(unsafe_code)]
 
+use crate::claims::Claim;
 use crate::completions::Reply;
 use crate::doorbell::Slept;
 use crate::driver::Driver;
@@ -10,7 +11,7 @@ use crate::engine::uring::Uring;
 use crate::engine::{Engine, Event, feature};
 use crate::options::EngineChoice;
 use crate::pool::Pool;
-use crate::shared::{Claim, Shared};
+use crate::shared::Shared;
 use crate::submission::{NOTICE_BYTES, Notice, Submission, ThreadEnds};
 use crate::sys::{self, Errno, Result};
 use crate::token::Kind;
@@ -309,7 +310,7 @@ impl<E: Engine> RingThread<E> {
                 }
             }
             Notice::LetGo => {
-                self.driver.let_go(Claim { bucket: first as u32, number: count });
+                self.driver.let_go(Claim { cookie: first, number: count });
             }
             Notice::Look => {
                 if self.shared.completions.ring_for_waiting() {

@@ -318,6 +318,23 @@ mutant timers.rs 'the dead are never dropped' \
 mutant timers.rs 'reasons are mixed up in the order' \
 	's/self\.heap\.push(Reverse((at, entry)));/self.heap.push(Reverse((at, (entry.0, entry.1, Alarm::Retry))));/'
 
+# ---- claims ----------------------------------------------------------------------------------
+
+mutant claims.rs 'a claim on what is in use' \
+	's/if part\.sockets\.contains_key(&cookie) {/if part.sockets.get(\&cookie).is_some_and(|usage| usage.claim.is_some()) {/'
+mutant claims.rs 'nobody is held back' \
+	's/usage\.claim\.filter(|_| !front)?;/usage.claim.filter(|_| false)?;/'
+mutant claims.rs 'the rest waits for its own claim' \
+	's/usage\.claim\.filter(|_| !front)?;/usage.claim?;/'
+mutant claims.rs 'those held back are never told' \
+	's/usage\.is_waited_for = true;/usage.is_waited_for = false;/'
+mutant claims.rs 'a late notice takes the place of a later one' \
+	's/if is_later(claim\.number, \*latest) {/if true {/'
+mutant claims.rs 'an earlier claim frees what a later one holds back' \
+	's/!is_later(claim\.number, latest)/latest > 0/'
+mutant claims.rs 'a socket is in use for ever' \
+	's/if last && usage\.claim\.is_none() {/if last \&\& usage.claim.is_some() {/'
+
 # ---- plan ------------------------------------------------------------------------------------
 
 mutant plan.rs 'mapped though the end must be exact' \
@@ -432,8 +449,9 @@ breaks driver/mod.rs 'cancel_socket with one that is cut off' \
 	'/Question::CancelSocket/,/^    }/s/if self\.jobs\.contains(slot)/if true/' cancel_by_socket_cut
 breaks driver/mod.rs 'operations go out in the order submitted' \
 	's/self\.schedule\.enqueue(socket, slot, front);/self.schedule.enqueue(socket, slot, true);/' data_order
-breaks shared.rs 'a calling thread does not get ahead of what is queued' \
-	's/let is_free = free as u32 == 0;/let is_free = free \& INLINE == 0;/' order_try_send order_many_threads
+breaks claims.rs 'a calling thread does not get ahead of what is queued' \
+	's/if part\.sockets\.contains_key(&cookie) {/if part.sockets.get(\&cookie).is_some_and(|usage| usage.claim.is_some()) {/' \
+	order_try_send order_many_threads
 breaks driver/mod.rs 'nothing follows behind a cut' \
 	's/if self\.shared\.is_behind_cut(job\.cookie, job\.id) {/if false {/' data_queue_cut chaos
 breaks driver/job.rs 'wire_bytes is exact' \

@@ -7,6 +7,7 @@ mod data;
 mod job;
 mod send;
 
+use crate::claims::{Claim, LetGo};
 use crate::completions::{Completion, Entry, Event as Report};
 use crate::engine::{Engine, Event};
 use crate::inline::INLINE_MAX;
@@ -15,7 +16,7 @@ use crate::plan::ZeroCopy;
 use crate::pool::{Lease, Pool};
 use crate::request::{EXACT, TO_EOF};
 use crate::schedule::{NumberMap, Schedule};
-use crate::shared::{BUCKETS, Claim, Shared};
+use crate::shared::Shared;
 use crate::stats::Counters;
 use crate::submission::{Answer, FileFacts, Question, Submission};
 use crate::sys::{self, Buffers};
@@ -71,10 +72,9 @@ pub(crate) struct Driver<E: Engine> {
     by_id: NumberMap<u32>,
     sockets: Vec<Option<Socket>>,
     /// Cookies of sockets that have been found to be of the right kind.
-    sockets_checked: [u64; SOCKETS_CHECKED],
+    sockets_checked: Box<[u64]>,
     schedule: Schedule<Claim>,
-    /// The last claim that was let go, by bucket.
-    let_go: Box<[u32]>,
+    let_go: LetGo,
     zero_copies: Slab<ZeroCopyUse>,
     files: Slab<OpenFile>,
     /// Of the files that operations may share, the latest of each inode.
@@ -105,7 +105,8 @@ const ROUND_BYTES: u64 = 1 << 20;
 // What this or less is left of goes ahead of what takes long: an answer of a few pages need not
 // wait until each of many long transfers has had its turn.
 const LIGHT_MAX: u64 = 64 << 10;
-const SOCKETS_CHECKED: usize = 256;
+// Cookies are numbers in a row, so that as many connections have a place each.
+const SOCKETS_CHECKED: usize = 4096;
 // From this many descriptors on it is worth a call to find out whether a file is there already.
 const SHARE_FILES_FROM: u32 = 128;
 
@@ -117,9 +118,9 @@ impl<E: Engine> Driver<E> {
             jobs: Slab::new(),
             by_id: NumberMap::default(),
             sockets: Vec::new(),
-            sockets_checked: [0; SOCKETS_CHECKED],
+            sockets_checked: vec![0; SOCKETS_CHECKED].into_boxed_slice(),
             schedule: Schedule::default(),
-            let_go: vec![0; BUCKETS].into_boxed_slice(),
+            let_go: LetGo::default(),
             zero_copies: Slab::new(),
             files: Slab::new(),
             files_by_inode: NumberMap::default(),
@@ -211,16 +212,22 @@ impl<E: Engine> Driver<E> {
         if job.operation.is_cut() {
             self.shared.record_cut(job.cookie);
         }
-        self.shared.leave_bucket(job.cookie);
+        self.leave(job.cookie);
         self.report_done(job);
+    }
+
+    // An operation's claim on its socket ends, before its DONE is reported.
+    fn leave(&mut self, cookie: u64) {
+        if self.shared.claims.leave(cookie) {
+            self.let_go.forget(cookie);
+        }
     }
 
     fn enqueue(&mut self, submission: Submission, fd: OwnedFd, file: Option<OwnedFd>) {
         let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
         let front = submission.front;
         // The notice that the calling thread has let go may have come first.
-        let held_back =
-            submission.held_back.filter(|claim| self.let_go[claim.bucket as usize] != claim.number);
+        let held_back = submission.held_back.filter(|claim| !self.let_go.is_over(*claim));
         let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
         let socket = self.open_socket(cookie, fd);
         let slot = self.jobs.insert(Job::new(submission, file));
@@ -245,7 +252,7 @@ impl<E: Engine> Driver<E> {
     pub fn withdraw(&mut self, mut submission: Submission) {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
         self.shared.give_descriptors(submission.descriptor_count());
-        self.shared.leave_bucket(submission.cookie);
+        self.leave(submission.cookie);
         self.shared.staging.release(std::mem::take(&mut submission.staged));
         self.shared.give_permit();
     }
@@ -357,7 +364,9 @@ impl<E: Engine> Driver<E> {
 
     /// A calling thread has let go of its socket; what it could not send has arrived before.
     pub fn let_go(&mut self, claim: Claim) {
-        self.let_go[claim.bucket as usize] = claim.number;
+        if self.shared.claims.has_operations(claim.cookie) {
+            self.let_go.note(claim);
+        }
         self.schedule.unpark(claim);
     }
 
@@ -597,7 +606,7 @@ impl<E: Engine> Driver<E> {
         } else {
             self.ready(socket);
         }
-        self.shared.leave_bucket(job.cookie);
+        self.leave(job.cookie);
         self.report_done(job);
         for &slot in &behind {
             self.jobs[slot].operation.fail(-libc::ECANCELED);
