@@ -19,7 +19,8 @@ only=${1:-}
 
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-tar --exclude=./target --exclude=./.git -c . | tar -x -C "$tree"
+# Newer than what an earlier run has left, which is one with a mistake in it: cargo goes by that.
+tar --exclude=./target --exclude=./.git -c . | tar -x -m -C "$tree"
 
 # What matters here is the time to compile.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutants
