@@ -47,7 +47,7 @@ def style():
         "<style>text{font:12px system-ui,sans-serif;fill:#1f2328}.title{font-weight:600;font-size:14px}"
         ".small{font-size:11px}.grid{stroke:#8b949e;stroke-opacity:.35}.span{stroke:#1f2328;stroke-opacity:.7}"
         f"{light}"
-        "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.span{stroke:#e6edf3}"
+        "@media (prefers-color-scheme: dark){text{fill:#e6edf3}.span{stroke:#e6edf3}"
         f"{dark}}}</style>"
     )
 
@@ -144,7 +144,7 @@ def write(path, panels):
     height = y - 16 + math.ceil(len(names) / LEGEND_COLUMNS) * LEGEND_LINE + 8
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(panels[0].title)}">{style()}{"".join(body)}</svg>\n',
+        f'aria-label="{escape(panels[0].title)}">\n<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n{style()}{"".join(body)}</svg>\n',
         encoding="utf-8",
     )
     print(path)

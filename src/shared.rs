@@ -23,7 +23,7 @@ pub(crate) struct Cut {
 }
 
 // Cookies are numbers in a row, so that as many connections have a place each.
-const KNOWN_SOCKETS: usize = 4096;
+const KNOWN_SOCKETS: usize = 1024;
 
 /// What callers and the ring thread share.
 #[derive(Debug)]

@@ -106,7 +106,7 @@ const ROUND_BYTES: u64 = 1 << 20;
 // wait until each of many long transfers has had its turn.
 const LIGHT_MAX: u64 = 64 << 10;
 // Cookies are numbers in a row, so that as many connections have a place each.
-const SOCKETS_CHECKED: usize = 4096;
+const SOCKETS_CHECKED: usize = 1024;
 // From this many descriptors on it is worth a call to find out whether a file is there already.
 const SHARE_FILES_FROM: u32 = 128;
 
