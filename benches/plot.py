@@ -144,7 +144,9 @@ def write(path, panels):
     height = y - 16 + math.ceil(len(names) / LEGEND_COLUMNS) * LEGEND_LINE + 8
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(panels[0].title)}">\n<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n{style()}{"".join(body)}</svg>\n',
+        f'aria-label="{escape(panels[0].title)}">\n'
+        "<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->\n"
+        f'{style()}{"".join(body)}</svg>\n',
         encoding="utf-8",
     )
     print(path)

@@ -22,8 +22,9 @@ pub(crate) struct Cut {
     pub taken_at: u64,
 }
 
-// Cookies are numbers in a row, so that as many connections have a place each.
-const KNOWN_SOCKETS: usize = 1024;
+/// How many sockets are remembered as being of the right kind, by callers and by the ring thread
+/// each for itself.  Cookies are numbers in a row, so that as many connections have a place each.
+pub(crate) const KNOWN_SOCKETS: usize = 1024;
 
 /// What callers and the ring thread share.
 #[derive(Debug)]

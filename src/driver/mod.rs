@@ -16,7 +16,7 @@ use crate::plan::ZeroCopy;
 use crate::pool::{Lease, Pool};
 use crate::request::{EXACT, TO_EOF};
 use crate::schedule::{NumberMap, Schedule};
-use crate::shared::Shared;
+use crate::shared::{KNOWN_SOCKETS, Shared};
 use crate::stats::Counters;
 use crate::submission::{Answer, FileFacts, Question, Submission};
 use crate::sys::{self, Buffers};
@@ -105,8 +105,6 @@ const ROUND_BYTES: u64 = 1 << 20;
 // What this or less is left of goes ahead of what takes long: an answer of a few pages need not
 // wait until each of many long transfers has had its turn.
 const LIGHT_MAX: u64 = 64 << 10;
-// Cookies are numbers in a row, so that as many connections have a place each.
-const SOCKETS_CHECKED: usize = 1024;
 // From this many descriptors on it is worth a call to find out whether a file is there already.
 const SHARE_FILES_FROM: u32 = 128;
 
@@ -118,7 +116,7 @@ impl<E: Engine> Driver<E> {
             jobs: Slab::new(),
             by_id: NumberMap::default(),
             sockets: Vec::new(),
-            sockets_checked: vec![0; SOCKETS_CHECKED].into_boxed_slice(),
+            sockets_checked: vec![0; KNOWN_SOCKETS].into_boxed_slice(),
             schedule: Schedule::default(),
             let_go: LetGo::default(),
             zero_copies: Slab::new(),
@@ -188,7 +186,7 @@ impl<E: Engine> Driver<E> {
         if sys::socket_cookie(fd) != Ok(cookie) {
             return true;
         }
-        let place = cookie as usize % SOCKETS_CHECKED;
+        let place = cookie as usize % KNOWN_SOCKETS;
         if self.sockets_checked[place] != cookie {
             if sys::socket_type(fd) != Ok(libc::SOCK_STREAM) || sys::is_listening(fd) != Ok(false) {
                 return true;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* However many peers are stalled, a small warm answer to another goes out on the calling thread at once. */
 #include "data_common.h"
-#include <sys/resource.h>
 
 #define STALLED 1500
 #define LIVELY 64
@@ -10,15 +9,10 @@
 int main(void)
 {
     static int stalled[STALLED][2];
-    struct rlimit files;
     snapsend_t *ctx = create_ctx();
     int file = temp_file(SIZE * LIVELY, 61);
     unsigned queued = 0;
-    SYS(getrlimit(RLIMIT_NOFILE, &files));
-    files.rlim_cur = files.rlim_max;
-    SYS(setrlimit(RLIMIT_NOFILE, &files));
-    if (files.rlim_max < STALLED * 2 + 200)
-        skip("RLIMIT_NOFILE is too low");
+    raise_fd_limit(STALLED * 2 + 200);
     for (int i = 0; i < STALLED; i++) {
         unix_pair(stalled[i]);
         while (send(stalled[i][0], &stalled, sizeof stalled, MSG_DONTWAIT) > 0)
