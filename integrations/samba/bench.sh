@@ -6,8 +6,10 @@
 # copies what it gets to memory.
 #
 #   integrations/samba/bench.sh [ROUNDS [PART...]]      5 rounds; as root
+#   SNAPSEND_CONGESTION=bbr integrations/samba/bench.sh  TCP's congestion control, instead of what the machine has
 #
-#   large1, large16    1 and 16 clients read a file of 1 GiB each, 1 MiB at a time
+#   large1, large16    1 and 16 clients read a file of 1 GiB, all the same, 1 MiB at a time
+#   apart16            16 clients read 16 files of 64 MiB, no two the same at a time
 #   long1              1 client, 8 MiB at a time, as smbclient does
 #   small              1 client reads 10,000 files of 64 KiB
 #
@@ -17,21 +19,25 @@ set -euo pipefail
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/../.." && pwd)
 . "$root/integrations/samba/server.sh"
-rounds=${1:-5}
-[ $# -eq 0 ] || shift
-parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(large1 large16 long1 small)
-shares=(stock sendfile io_uring snapsend)
-
 if lacks=$(server_lacks); then
     echo "bench.sh: $lacks" >&2
     exit 77
 fi
 [ -f "/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)/samba/vfs/io_uring.so" ] ||
     { echo "bench.sh: no vfs_io_uring: install samba-vfs-modules" >&2; exit 77; }
+in_own_network "$@"
+[ -z "${SNAPSEND_CONGESTION:-}" ] || echo "$SNAPSEND_CONGESTION" >/proc/sys/net/ipv4/tcp_congestion_control
+rounds=${1:-5}
+[ $# -eq 0 ] || shift
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(large1 large16 apart16 long1 small)
+shares=(stock sendfile io_uring snapsend)
+
 prepare_server
-echo "making 1 GiB and 10,000 files of 64 KiB"
+echo "congestion control: $(cat /proc/sys/net/ipv4/tcp_congestion_control)"
+echo "making 1 GiB, 16 files of 64 MiB, and 10,000 of 64 KiB"
 head -c 1G /dev/urandom >"$work/data/file"
+split -b 64M -d -a 2 "$work/data/file" "$work/data/apart"
 (cd "$work/data" && head -c $((10000 * 65536)) file | split -b 65536 -d -a 4 - small)
 start_server 0 <<'CONF'
 [stock]
@@ -71,7 +77,7 @@ run() { # share clients read_bytes first last format
 }
 bytes_of() { # clients read_bytes first last format
     case $5 in
-    file) echo $(($1 << 30)) ;;
+    file | apart*) echo $(($1 << 30)) ;;
     *) echo $(($1 * ($4 - $3 + 1) * 65536)) ;;
     esac
 }
@@ -79,6 +85,7 @@ arguments() { # part
     case $1 in
     large1) echo "1 1048576 0 0 file" ;;
     large16) echo "16 1048576 0 0 file" ;;
+    apart16) echo "16 1048576 0 15 apart%02ld" ;;
     long1) echo "1 8388608 0 0 file" ;;
     small) echo "1 1048576 0 9999 small%04ld" ;;
     esac

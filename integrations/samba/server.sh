@@ -1,15 +1,18 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Sourced by tests/run-samba and bench.sh: an smbd of one's own on loopback, with the module, as root. It sees the
-# module where it looks for modules, in a mount namespace of its own; everything else of it is in a directory that is
-# removed at the end.
+# Sourced by tests/run-samba and bench.sh: an smbd of one's own on loopback, with the module, as root. Its network is one
+# of its own, it sees the module where it looks for modules, in a mount namespace of its own, and everything else of it is
+# in a directory that is removed at the end.
 #
 # Sets work, log, reader, port and server, which is smbd's process group. The caller sets root, and may set under: a
 # command that smbd is started by. start_server may be called again after stop_server.
 
 module=${SNAPSEND_SAMBA_MODULE:-$root/target/samba/snapsend.so}
-port=${SNAPSEND_SAMBA_PORT:-10445}
+port=10445
+# Two addresses of this machine's, for what is to look like two machines (RFC 5737).
+near=192.0.2.1
+far=192.0.2.2
 PATH=$PATH:/usr/sbin:/sbin
 server=
 under=()
@@ -17,10 +20,21 @@ under=()
 # Says what is missing, if anything is.
 server_lacks() {
     [ "$(id -u)" = 0 ] || { echo "needs root"; return 0; }
-    unshare -m true 2>/dev/null || { echo "no mount namespace can be had"; return 0; }
+    unshare -mn true 2>/dev/null || { echo "no mount or network namespace can be had"; return 0; }
+    command -v ip >/dev/null || { echo "no ip: install iproute2"; return 0; }
     command -v smbd >/dev/null || { echo "no smbd"; return 0; }
     [ -f "$module" ] || { echo "no $module"; return 0; }
     return 1
+}
+
+# Begins the script anew in a network of its own.
+in_own_network() { # the script's arguments
+    if [ -z "${SNAPSEND_OWN_NETWORK:-}" ]; then
+        SNAPSEND_OWN_NETWORK=yes exec unshare -n -- "$0" "$@"
+    fi
+    ip link set lo up
+    ip address add "$near/32" dev lo
+    ip address add "$far/32" dev lo
 }
 
 stop_server() {
@@ -63,19 +77,13 @@ start_server() { # log level
     modules=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)/samba/vfs
     cp -a "$modules/." "$work/modules/"
     cp "$module" "$work/modules/snapsend.so"
-    # smbd would share the port with another, if it let it, also with one that is just starting.
-    exec {starting}<"$(command -v smbd)"
-    flock "$starting"
-    while [ -n "$(ss -Htln "sport = :$port")" ]; do
-        port=$((port + 1))
-    done
     # As it is when installed.
     ln -sf "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
     cat - >"$work/shares"
     cat - "$work/shares" >"$work/smb.conf" <<CONF
 [global]
 	server role = standalone server
-	interfaces = 127.0.0.1
+	interfaces = 127.0.0.1 $near
 	bind interfaces only = yes
 	smb ports = $port
 	disable netbios = yes
@@ -104,13 +112,12 @@ CONF
     export SMB_CONF_PATH=$work/smb.conf
     LD_LIBRARY_PATH=$work/lib setsid unshare -m sh -c \
         'mount --bind "$1" "$2" && shift 2 && exec "$@"' \
-        sh "$work/modules" "$modules" "${under[@]}" smbd -F --no-process-group -s "$work/smb.conf" >"$work/out" 2>&1 {starting}<&- &
+        sh "$work/modules" "$modules" "${under[@]}" smbd -F --no-process-group -s "$work/smb.conf" >"$work/out" 2>&1 &
     server=$!
     for _ in $(seq 300); do
-        "$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && exec {starting}<&- && return 0
+        "$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && return 0
         sleep 0.1
     done
-    exec {starting}<&-
     cat "$work/out" "$log" >&2
     return 1
 }

@@ -32,6 +32,8 @@
  *       connects to the share a second time, ends that, and reads LENGTH bytes by the first
  *   smb2_reader PORT SHARE stall NAME READ_BYTES SECONDS
  *       asks for reads and does not take the replies
+ *
+ * SMB2_READER_FROM and SMB2_READER_TO in the environment: the client's address and the server's, instead of loopback.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -407,19 +409,33 @@ static void ask_read(struct client *client, const struct file *file, uint64_t of
 	send_request(client, 49);
 }
 
-static void connect_to(struct client *client, int port, const char *share, int receive_bytes)
+/* What the environment says, or loopback. */
+static struct sockaddr_in address_of(const char *name, int port)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
+	const char *text = getenv(name);
+
+	if (inet_pton(AF_INET, text ? text : "127.0.0.1", &address.sin_addr) != 1) {
+		fprintf(stderr, "smb2_reader: %s is no address\n", name);
+		exit(2);
+	}
+	return address;
+}
+
+static void connect_to(struct client *client, int port, const char *share, int receive_bytes)
+{
+	struct sockaddr_in from = address_of("SMB2_READER_FROM", 0), to = address_of("SMB2_READER_TO", port);
 	int yes = 1;
 
 	memset(client, 0, sizeof *client);
 	client->credits = 1;
 	client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
 	if (receive_bytes > 0)
 		setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &receive_bytes, sizeof receive_bytes);
-	if (connect(client->fd, (struct sockaddr *)&address, sizeof address) < 0)
+	if (bind(client->fd, (struct sockaddr *)&from, sizeof from) < 0)
+		die("bind");
+	if (connect(client->fd, (struct sockaddr *)&to, sizeof to) < 0)
 		die("connect");
 	negotiate(client);
 	log_on_anonymously(client);

@@ -31,14 +31,14 @@
 /*
  * What the library's ring thread can do better than this thread, which has to wait for it, is to send without a copy:
  * long ranges, to other machines. Unless the administrator says from which length on the library is to be used, it is
- * tried with some long reads of each client, and kept to as long as it sends without a copy.
+ * tried with some long reads of each such client, and kept to as long as it sends without a copy.
  */
 #define ZERO_COPY_MIN (256 * 1024)
 #define FRUITLESS_MAX 8
 #define TRY_AGAIN_AFTER 1024
 
-/* What a read is copied into is mapped in steps of the longest read that smbd allows unless it is told otherwise. */
-#define BUFFER_STEP (8 * 1024 * 1024)
+/* What a read is copied into is mapped in steps of what most clients ask for at once. */
+#define BUFFER_STEP (1024 * 1024)
 #define BUFFER_IDLE_SECONDS 1
 
 /* At most this often are the counters logged while a client reads. */
@@ -60,6 +60,8 @@ struct snapsend_share {
 	/* Reads from this length on go through the library, if the administrator has set it. */
 	uint64_t min_size;
 	bool is_min_size_set;
+	/* Whether the client is on another machine, as far as its address tells. */
+	bool is_remote, is_remote_known;
 	/* Reads through the library since it last sent without a copy, and long ones that were not tried since. */
 	unsigned int fruitless, untried;
 	uint64_t bytes_zerocopy;
@@ -80,8 +82,8 @@ static struct snapsend_share *shares;
 
 /*
  * What reads are copied into, one for each smbd process. It begins with a page: at a few bytes past one, where malloc
- * puts what is long, x86 processors take up to twice as long for the copy. Only pages that were written to take memory;
- * they are given back when the process has not read for a while.
+ * puts what is long, x86 processors take up to four times as long for the copy. Only pages that were written to take
+ * memory; they are given back when the process has not read for a while.
  */
 static struct {
 	uint8_t *data;
@@ -186,6 +188,10 @@ static uint8_t *buffer_get(struct tevent_context *ev, size_t length)
 
 		if (data == MAP_FAILED) {
 			return NULL;
+		}
+		if (size > BUFFER_STEP) {
+			/* Long copies are faster with huge pages; without them nothing is lost. */
+			madvise(data, size, MADV_HUGEPAGE);
 		}
 		buffer_drop();
 		buffer.data = data;
@@ -553,8 +559,23 @@ static ssize_t send_snapshot(int sock,
 	return -1;
 }
 
+/* The kernel copies what stays on the machine. */
+static bool is_peer_remote(int sock)
+{
+	struct sockaddr_storage own = { .ss_family = AF_UNSPEC }, peer = { .ss_family = AF_UNSPEC };
+	socklen_t own_length = sizeof(own), peer_length = sizeof(peer);
+
+	if (getsockname(sock, (struct sockaddr *)&own, &own_length) == -1 ||
+	    getpeername(sock, (struct sockaddr *)&peer, &peer_length) == -1) {
+		return false;
+	}
+	return (peer.ss_family == AF_INET || peer.ss_family == AF_INET6) &&
+	       !is_loopback_addr((struct sockaddr *)&peer) &&
+	       !sockaddr_equal((struct sockaddr *)&own, (struct sockaddr *)&peer);
+}
+
 /* Whether a read goes through the library. */
-static bool is_for_library(struct snapsend_share *share, size_t count)
+static bool is_for_library(struct snapsend_share *share, int sock, size_t count)
 {
 	struct snapsend_stats stats = { .submitted = 0 };
 
@@ -562,6 +583,13 @@ static bool is_for_library(struct snapsend_share *share, size_t count)
 		return count >= share->min_size;
 	}
 	if (count < ZERO_COPY_MIN) {
+		return false;
+	}
+	if (!share->is_remote_known) {
+		share->is_remote = is_peer_remote(sock);
+		share->is_remote_known = true;
+	}
+	if (!share->is_remote) {
 		return false;
 	}
 	/* That a send was without a copy is known only when the client has acknowledged it. */
@@ -600,7 +628,7 @@ static ssize_t snapsend_vfs_sendfile(vfs_handle_struct *handle,
 		return -1;
 	}
 	START_PROFILE_BYTES(syscall_sendfile, count);
-	if (is_for_library(share, count)) {
+	if (is_for_library(share, sock, count)) {
 		if (context == NULL && !context_failed) {
 			make_context(SNUM(handle->conn));
 		}
