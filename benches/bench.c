@@ -5,6 +5,7 @@
  *	bench [--quick] [--workload bulk,answers,cold,stalled,wire] [--way NAME,...] [--size N,...]
  *	      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
+ *	      [--congestion-control NAME]
  *
  * Ways: submit, submit_many (only when named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
  * mmap, zerocopy, uring_splice, uring_zc, and on the wire uring_zc_plain.  The library's engine is chosen by SNAPSEND_ENGINE.
@@ -18,6 +19,9 @@
  *
  * --calm PERCENT makes runs wait, at most --patience seconds for a case, until others use no more than so much of
  * the machine; the column "others" says how much they had.
+ *
+ * --congestion-control NAME, on loopback, instead of what the machine has.  One that paces, as bbr does, sets a timer for
+ * each burst, which meets most who send most at once.
  *
  * Workloads:
  *	bulk     one connection, operations back to back; the reader copies
@@ -34,6 +38,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -150,7 +155,7 @@ static struct {
 	unsigned connection_count;
 	unsigned stalled, rounds;
 	double seconds, calm, patience;
-	const char *dir;
+	const char *dir, *congestion_control;
 	FILE *csv;
 } options = { .stalled = 10000, .rounds = 5, .seconds = 1.0, .patience = 30, .dir = "/var/tmp" };
 
@@ -239,7 +244,8 @@ static void usage(FILE *out)
 {
 	fputs("bench [--quick] [--workload bulk,answers,cold,stalled,wire] [--way NAME,...] [--size N,...]\n"
 	      "      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]\n"
-	      "      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]\nways:", out);
+	      "      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]\n"
+	      "      [--congestion-control NAME]\nways:", out);
 	for (unsigned i = 0; i < way_count; i++)
 		fprintf(out, " %s", ways[i].name);
 	fputs("\n", out);
@@ -254,7 +260,7 @@ static void parse_options(int argc, char **argv)
 		{ "rounds", required_argument, NULL, 'r' },   { "seconds-per-run", required_argument, NULL, 'S' },
 		{ "csv", required_argument, NULL, 'o' },      { "dir", required_argument, NULL, 'd' },
 		{ "pin", no_argument, NULL, 'p' },            { "calm", required_argument, NULL, 'C' },
-		{ "patience", required_argument, NULL, 'P' },
+		{ "patience", required_argument, NULL, 'P' }, { "congestion-control", required_argument, NULL, 'g' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
@@ -279,6 +285,7 @@ static void parse_options(int argc, char **argv)
 		case 'd': options.dir = optarg; break;
 		case 'C': options.calm = strtod(optarg, NULL) / 100; break;
 		case 'P': options.patience = strtod(optarg, NULL); break;
+		case 'g': options.congestion_control = optarg; break;
 		case 'p': options.pin = true; break;
 		case 'h': usage(stdout); exit(EXIT_SUCCESS);
 		default: usage(stderr); exit(EXIT_FAILURE);
@@ -462,6 +469,23 @@ static void end(pid_t child)
 	waitpid(child, NULL, 0);
 }
 
+/* Sockets that are accepted have the listener's; the clients only ask. */
+static void choose_congestion_control(int listener)
+{
+	const char *wanted = options.congestion_control;
+	static bool said;
+	char name[32] = "";
+	socklen_t length = sizeof(name) - 1;
+
+	if (wanted != NULL &&
+	    setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
+		die("--congestion-control %s: %s", wanted, strerror(errno));
+	if (said || getsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, name, &length) < 0)
+		return;
+	printf("congestion control on loopback: %s\n", name);
+	said = true;
+}
+
 static void listen_for(struct setup *setup)
 {
 	socklen_t length = sizeof(setup->address);
@@ -479,6 +503,8 @@ static void listen_for(struct setup *setup)
 		die("listening: %s", strerror(errno));
 	if (setup->wire)
 		wire_go(WIRE_HOME);
+	else
+		choose_congestion_control(setup->listener);
 }
 
 static pid_t start(const struct setup *setup, bool server)
