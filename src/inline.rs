@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is small, warm and fits into the socket now is read and sent at once: by the calling
-//! thread, without waking anybody, or by the ring thread, with one system call for each.
+//! What is warm, not long and fits into the socket now is sent at once: by the calling thread,
+//! without waking anybody, or by the ring thread, with one system call for each.
 #![forbid(unsafe_code)]
 
 use crate::operation::{Operation, Size, WAS_COPIED};
-use crate::request::{EXACT, Request};
+use crate::request::{EXACT, Request, TO_EOF};
 use crate::staging::{Staged, ZEROS};
 use crate::submission::Submission;
-use crate::sys::{self, Errno, Result, Span};
+use crate::sys::{self, Errno, Mapping, PAGE, Result, Span};
 use std::os::fd::RawFd;
 
-/// The longest range done like this: beyond it the data has left the second level cache by the
-/// time it is sent, and one copy from a mapping costs less.
+/// The longest range that is read and then sent: beyond it the data has left the second level
+/// cache by the time it is sent, and one copy from a mapping costs less.
 pub const INLINE_MAX: u64 = 256 << 10;
 
 /// Whether it is worth trying; `chunk`: the most that one request to the kernel may move.
@@ -20,11 +20,17 @@ pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission, chunk:
     let Some(size) = file.known_size() else { return false };
     // An EXACT range must not be read again for the part that did not fit into the socket.
     let range = request.length.min(size.saturating_sub(request.offset));
-    range <= INLINE_MAX.min(chunk) && request.flags & EXACT == 0
+    request.flags & EXACT == 0 && range <= chunk && (range <= INLINE_MAX || may_be_mapped(request))
 }
 
-/// Does what one read and one send can do without waiting; whether that was all, the operation
-/// tells.  One of each, because each looks the caller's descriptor up anew.
+// The end of what is mapped is not exact, and to other machines the ring thread may send without
+// a copy.
+fn may_be_mapped(request: &Request<'_>) -> bool {
+    request.length != TO_EOF && !sys::leaves_the_machine(request.socket)
+}
+
+/// Does what one read, or mapping, and one send can do without waiting; whether that was all, the
+/// operation tells.  One of each, because each looks the caller's descriptor up anew.
 pub(crate) fn run(request: &Request<'_>, submission: &mut Submission, scratch: &mut [u8]) {
     let Submission { operation, staged, .. } = submission;
     operation.start(match submission.file {
@@ -34,20 +40,41 @@ pub(crate) fn run(request: &Request<'_>, submission: &mut Submission, scratch: &
     if operation.ended().is_some() {
         return;
     }
-    let Some(Passed { sent, .. }) = pass(request.socket, request.file, staged, operation, scratch)
-    else {
+    let mapped = request.file.filter(|_| operation.file_length() > INLINE_MAX);
+    let passed = match mapped {
+        Some(file) => pass_mapped(request.socket, file, staged, operation),
+        None => pass(request.socket, request.file, staged, operation, scratch),
+    };
+    let Some(Passed { sent, .. }) = passed else {
         return;
     };
     match sent {
-        Ok(count) => operation.sent(count as u64, WAS_COPIED, u64::MAX),
+        Ok(count) => {
+            let available = mapped.map_or(u64::MAX, |file| available(file, operation));
+            operation.sent(count as u64, WAS_COPIED, available);
+        }
         Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)) => {
             operation.send_refused();
         }
+        // A page is not there any more; the ring thread finds out why.
+        Err(Errno(libc::EFAULT)) if mapped.is_some() => operation.send_refused(),
         Err(error) => operation.send_failed(error.negative()),
     }
 }
 
-/// What came of [`pass`].
+// How much of the range the file has now: from a mapping zeros may have gone out beyond the end of
+// a file that has been cut.  Where that cannot be found out, the operation has failed.
+fn available(file: RawFd, operation: &mut Operation) -> u64 {
+    match sys::file_state(file) {
+        Ok(state) => state.size.saturating_sub(operation.task().offset),
+        Err(error) => {
+            operation.fail(error.negative());
+            0
+        }
+    }
+}
+
+/// What came of sending at once.
 pub(crate) struct Passed {
     /// Bytes that were to go.
     pub asked: u64,
@@ -66,9 +93,27 @@ pub(crate) fn pass(
     scratch: &mut [u8],
 ) -> Option<Passed> {
     let filled = fill(file, operation, scratch);
-    let passed = filled.and_then(|filled| send(socket, staged, operation, &scratch[..filled]));
+    let passed =
+        filled.and_then(|filled| send(socket, staged, operation, Span::of(&scratch[..filled])));
     operation.forget_held();
     passed
+}
+
+// The same from a mapping of the range.
+fn pass_mapped(
+    socket: RawFd,
+    file: RawFd,
+    staged: &Staged,
+    operation: &mut Operation,
+) -> Option<Passed> {
+    let (offset, length) = (operation.task().offset, operation.file_length());
+    if !sys::is_resident(file, offset, length) {
+        return None;
+    }
+    let skip = offset % PAGE;
+    let window = Mapping::of_file(file, offset - skip, (skip + length) as usize).ok()?;
+    let data = window.span().part(skip as usize, length as usize);
+    send(socket, staged, operation, data)
 }
 
 fn fill(file: Option<RawFd>, operation: &mut Operation, scratch: &mut [u8]) -> Option<usize> {
@@ -85,11 +130,11 @@ fn fill(file: Option<RawFd>, operation: &mut Operation, scratch: &mut [u8]) -> O
     (count == wanted).then_some(count)
 }
 
-fn send(socket: RawFd, staged: &Staged, operation: &mut Operation, data: &[u8]) -> Option<Passed> {
+fn send(socket: RawFd, staged: &Staged, operation: &mut Operation, data: Span) -> Option<Passed> {
     let portion = operation.want_send(data.len() as u64, data.len() as u64)?;
     let parts = [
         staged.header(portion.header),
-        Span::of(data),
+        data,
         Span::of(&ZEROS[..portion.zeros as usize]),
         staged.trailer(portion.trailer),
     ];

@@ -578,6 +578,10 @@ breaks options.rs 'SNAPSEND_ENGINE is for AUTO alone' \
 	's/            chosen => chosen,/            _ => engine_from_environment()?,/' default_engine_env
 breaks driver/send.rs 'no request moves more than chunk_bytes' \
 	's/INLINE_MAX\.min(self\.shared\.settings\.chunk_bytes)/INLINE_MAX/' chunk_bytes
+breaks inline.rs 'no zeros from behind the end of a file that is cut, on the calling thread' \
+	's/mapped\.map_or(u64::MAX, |file| available(file, operation))/u64::MAX/' data_truncate_race
+breaks inline.rs 'a range of one piece needs no other thread' \
+	's/(range <= INLINE_MAX || may_be_mapped(request))/range <= INLINE_MAX/' try_send
 breaks shared.rs 'as many descriptors as RLIMIT_NOFILE allows, then -EMFILE' \
 	'/pub fn take_descriptors/,/^    }/s/if used <= /if used > 0 || used <= /' descriptors_full
 }
