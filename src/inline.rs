@@ -7,7 +7,7 @@ use crate::operation::{Operation, Size, WAS_COPIED};
 use crate::request::{EXACT, Request, TO_EOF};
 use crate::staging::{Staged, ZEROS};
 use crate::submission::Submission;
-use crate::sys::{self, Errno, Mapping, PAGE, Result, Span};
+use crate::sys::{self, Errno, FileWindow, Result, Span};
 use std::os::fd::RawFd;
 
 /// The longest range that is read and then sent: beyond it the data has left the second level
@@ -110,10 +110,8 @@ fn pass_mapped(
     if !sys::is_resident(file, offset, length) {
         return None;
     }
-    let skip = offset % PAGE;
-    let window = Mapping::of_file(file, offset - skip, (skip + length) as usize).ok()?;
-    let data = window.span().part(skip as usize, length as usize);
-    send(socket, staged, operation, data)
+    let window = FileWindow::new(file, offset, length as usize).ok()?;
+    send(socket, staged, operation, window.span())
 }
 
 fn fill(file: Option<RawFd>, operation: &mut Operation, scratch: &mut [u8]) -> Option<usize> {

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::sys::{
-    self, Buffers, CallerOffset, Errno, FileKind, FileState, Mapping, PAGE, Result, Span,
+    self, Buffers, CallerOffset, Errno, FileKind, FileState, FileWindow, PAGE, Result, Span,
 };
 use once_cell::race::OnceBool;
 use std::os::fd::RawFd;
@@ -238,7 +238,7 @@ struct Source<'a> {
     file: RawFd,
     buffer: &'a mut [u8],
     /// What the last piece is in, unless that is the buffer.
-    window: Option<Mapping>,
+    window: Option<FileWindow>,
     mappable: bool,
     /// Cold: up to where the kernel has been asked to read ahead.
     ahead: Option<u64>,
@@ -265,11 +265,9 @@ impl Source<'_> {
     }
 
     fn map(&mut self, at: u64, length: usize) -> Option<Span> {
-        let skip = at % PAGE;
-        let mapping = Mapping::of_file(self.file, at - skip, skip as usize + length);
-        self.mappable = mapping.is_ok();
-        let window = self.window.insert(mapping.ok()?);
-        Some(window.span().part(skip as usize, length))
+        let window = FileWindow::new(self.file, at, length);
+        self.mappable = window.is_ok();
+        Some(self.window.insert(window.ok()?).span())
     }
 
     // Whether the file has been cut under the window: then a read goes on, and tells.

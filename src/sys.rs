@@ -124,7 +124,7 @@ impl Mapping {
     /// SIGBUS here, but gives EFAULT there).  `offset` must be a multiple of [`PAGE`].  Not
     /// inherited by a child forked meanwhile, where nobody would unmap it, and it would keep the
     /// file's locks held.
-    pub fn of_file(file: RawFd, offset: u64, length: usize) -> Result<Mapping> {
+    fn of_file(file: RawFd, offset: u64, length: usize) -> Result<Mapping> {
         let at = libc::off_t::try_from(offset).map_err(|_| Errno(libc::EOVERFLOW))?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
         let address = unsafe {
@@ -182,6 +182,28 @@ impl Mapping {
     /// All of it.
     pub fn span(&self) -> Span {
         Span { address: self.address, length: self.length }
+    }
+}
+
+/// Bytes of a file in memory, wherever in a page they begin; see `Mapping::of_file`.
+#[derive(Debug)]
+pub struct FileWindow {
+    mapping: Mapping,
+    /// Bytes of the mapping before the window.
+    skip: usize,
+}
+
+impl FileWindow {
+    /// A window of `length` bytes from `offset` on.
+    pub fn new(file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {
+        let skip = offset % PAGE;
+        let mapping = Mapping::of_file(file, offset - skip, skip as usize + length)?;
+        Ok(FileWindow { mapping, skip: skip as usize })
+    }
+
+    /// The window.
+    pub fn span(&self) -> Span {
+        self.mapping.span().part(self.skip, self.mapping.length - self.skip)
     }
 }
 

@@ -550,7 +550,7 @@ breaks sys.rs 'header and trailer are copied as they are' \
 breaks request.rs 'header and trailer have their limit' \
 	's/if sum <= STAGED_MAX/if sum <= 2 * STAGED_MAX/' data_header_limits
 breaks driver/job.rs 'offsets beyond 4 GiB' \
-	's/Mapping::of_file(file\.fd, offset + start - skip, length)/Mapping::of_file(file.fd, (offset + start - skip) \& 0xffff_ffff, length)/' \
+	's/FileWindow::new(file\.fd, offset + start, length)/FileWindow::new(file.fd, (offset + start) \& 0xffff_ffff, length)/' \
 	data_over_4gib
 breaks sys.rs 'no call waits for the peer' \
 	's/let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;/let flags = flags | libc::MSG_NOSIGNAL;/' try_send

@@ -8,7 +8,7 @@ use crate::pool::{Lease, Pool};
 use crate::request::{EAGER, EXACT};
 use crate::staging::Staged;
 use crate::submission::{Answer, FileFacts, Submission};
-use crate::sys::{self, Errno, FileKind, Mapping, PAGE, Result, Span};
+use crate::sys::{self, Errno, FileKind, FileWindow, PAGE, Result, Span};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -54,9 +54,7 @@ impl File {
 
 /// A mapped piece of the range.
 pub(super) struct Window {
-    pub(super) mapping: Mapping,
-    /// Bytes of the mapping before `start`: mappings begin at a page.
-    pub(super) skip: u64,
+    pub(super) bytes: FileWindow,
     /// The window's piece of the range.
     pub(super) start: u64,
     pub(super) end: u64,
@@ -200,7 +198,7 @@ impl Job {
         match &self.source {
             _ if length == 0 => Span::of(&[]),
             Source::None => Span::of(&[]),
-            Source::Window(window) => part(window.mapping.span(), window.start, window.skip),
+            Source::Window(window) => part(window.bytes.span(), window.start, 0),
             Source::Buffers(buffers) => {
                 let front = buffers.front().expect("bytes are at hand");
                 part(pool.span(front.lease), front.start, front.skip)
@@ -227,11 +225,10 @@ impl Job {
         }
         let start = self.operation.range_sent();
         let end = self.operation.file_length().min(start + chunk);
-        let skip = (offset + start) % PAGE;
-        let length = (skip + end - start) as usize;
-        match Mapping::of_file(file.fd, offset + start - skip, length) {
-            Ok(mapping) => {
-                self.source = Source::Window(Window { mapping, skip, start, end });
+        let length = (end - start) as usize;
+        match FileWindow::new(file.fd, offset + start, length) {
+            Ok(bytes) => {
+                self.source = Source::Window(Window { bytes, start, end });
                 true
             }
             Err(_) => {
