@@ -5,7 +5,7 @@
 
 #define LENGTH (300 * 1024)
 #define CUT (LENGTH - 1000) /* within the last page: nothing else tells */
-#define ROUNDS 600
+#define ROUNDS 1200
 
 static int file;
 static _Atomic int turn;
