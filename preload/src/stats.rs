@@ -1,17 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What was done, counted for each process when SNAPSEND_STATS asks for it: "-" prints a line to
-//! standard error at exit; anything else is the path of a file in which each process that called
-//! keeps a line.
+//! Counts calls when SNAPSEND_STATS asks for it: "-" prints a line to standard error when a
+//! process exits; anything else is the path of a file in which each program keeps a line.
 //!
-//! The file is mapped at load time and its lines are kept current, so that they are right however
-//! a server ends (exit, _exit, a signal), whether or not it has changed its root, its user or
-//! closed every descriptor.
+//! A program is what was executed, with all the processes that it forks.  Its counters are in
+//! memory that they share, so that a child that lives for one call needs no line of its own, and
+//! nothing is lost when it is killed.  The line in the file shows these counters after each call.
+//! It is claimed when the library is loaded: afterwards the host may have changed its root or its
+//! user, or closed every descriptor.
+//!
+//! Nothing here may harm the host.  A store to the mapped file would raise SIGBUS if somebody has
+//! truncated it or the disk is full.  So the kernel writes the line (process_vm_writev), which then
+//! fails with EFAULT.
+//!
+//! A line is in use as long as a process has it mapped.  The mapping keeps the open file, and the
+//! open file keeps its lock on the line (F_OFD_SETLK), however the processes end.
 
-use libc::{c_char, c_int, c_void};
+mod line;
+mod place;
+
+use libc::{c_char, c_int, c_void, iovec};
+use line::{LENGTH, Line, Name};
 use snapsend::sendfile::{Moved, Way};
 use std::ffi::CStr;
-use std::io::{Cursor, Write};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering::*};
 
 const OFF: u8 = 0;
@@ -19,22 +31,36 @@ const AT_EXIT: u8 = 1;
 const IN_FILE: u8 = 2;
 
 static MODE: AtomicU8 = AtomicU8::new(OFF);
-/// The file's lines, or null.
-static LINES: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-/// This process's line among them.
-static LINE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-/// Whose the counters are: a forked child begins anew.
+
+type Counters = [AtomicU64; line::COUNTERS.len()];
+
+/// Those of this process, for AT_EXIT.
+static OWN: Counters = [const { AtomicU64::new(0) }; line::COUNTERS.len()];
+/// Whose those are: a forked child begins at zero.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
-static WRITING: AtomicBool = AtomicBool::new(false);
-static STALE: AtomicBool = AtomicBool::new(false);
+/// The program's, for AT_EXIT.
+static NAME: OnceLock<Name> = OnceLock::new();
+/// Device and inode of standard error at load time.
+static ERROR_FILE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-const LINE_LENGTH: usize = 192;
-const LINES_MAX: usize = 4096;
+/// What the processes of a program share, for IN_FILE.
+static PROGRAM: AtomicPtr<Program> = AtomicPtr::new(ptr::null_mut());
 
-/// In the order in which they are printed.
-static COUNTERS: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
-const NAMES: [&str; 6] =
-    ["socket_calls", "socket_bytes", "pipe_calls", "pipe_bytes", "passed_on", "passed_bytes"];
+struct Program {
+    counters: Counters,
+    /// When the one that is writing the line began (milliseconds and process); 0: nobody is.
+    writer: AtomicU64,
+    /// The line does not show all that was counted.
+    is_stale: AtomicBool,
+    line: Line,
+    /// How often the program has been started, this time included.
+    runs: u64,
+    /// Where the line is mapped, LENGTH bytes.
+    target: *mut c_void,
+}
+
+/// Past it, a writer has been killed, or a handler of the host has jumped out of it.
+const WRITER_MS_MAX: u64 = 100;
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -46,134 +72,198 @@ static PRINT: extern "C" fn() = print;
 
 // glibc gives initialisers what main() gets.
 extern "C" fn configure(_: c_int, _: *const *const c_char, _: *const *const c_char) {
-    // SAFETY: no other thread exists yet that could change the environment, and the value is used
-    // before anybody can.
-    let value = unsafe {
-        let value = libc::getenv(c"SNAPSEND_STATS".as_ptr());
-        if value.is_null() {
-            return;
+    match variable(c"SNAPSEND_STATS") {
+        None => {}
+        Some(path) if path.is_empty() => {}
+        Some(path) if path == c"-" => {
+            if let Some((device, inode)) = error_file() {
+                ERROR_FILE[0].store(device, Relaxed);
+                ERROR_FILE[1].store(inode, Relaxed);
+                PROCESS.store(process(), Relaxed);
+                let _ = NAME.set(place::program_name());
+                MODE.store(AT_EXIT, Relaxed);
+            }
         }
-        CStr::from_ptr(value)
-    };
-    // SAFETY: no memory involved.
-    PROCESS.store(unsafe { libc::getpid() }, Relaxed);
-    match value.to_bytes() {
-        b"" => {}
-        b"-" => MODE.store(AT_EXIT, Relaxed),
-        _ => {
-            if let Some(lines) = map(value) {
-                LINES.store(lines, Relaxed);
+        // A filter may kill at process_vm_writev.
+        Some(_) if variable(c"SNAPSEND_PROBES") == Some(c"none") => {}
+        Some(path) => {
+            if let Some(program) = program(path) {
+                PROGRAM.store(program, Release);
                 MODE.store(IN_FILE, Relaxed);
             }
         }
     }
 }
 
-fn map(path: &CStr) -> Option<*mut u8> {
-    const LENGTH: usize = LINES_MAX * LINE_LENGTH;
-    // SAFETY: a new descriptor, closed again; a new mapping at the kernel's choice.  errno is
-    // nobody's yet.
+fn variable(name: &CStr) -> Option<&'static CStr> {
+    // Not for programs with more privileges than who started them: they would write to any file.
+    // SAFETY: no other thread exists yet that could change the environment, and the value is used
+    // before anybody can.
     unsafe {
-        let flags = libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOFOLLOW;
-        let file = libc::open(path.as_ptr(), flags, 0o666 as libc::c_uint);
-        if file < 0 {
-            return None;
-        }
-        // Always to the same length: programs may start at the same time.
-        let mut address = libc::MAP_FAILED;
-        if libc::ftruncate(file, LENGTH as libc::off_t) == 0 {
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            address = libc::mmap(ptr::null_mut(), LENGTH, access, libc::MAP_SHARED, file, 0);
-        }
-        libc::close(file);
-        (address != libc::MAP_FAILED).then_some(address.cast())
+        let value = secure_getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value))
     }
+}
+
+// Not in the libc crate.
+unsafe extern "C" {
+    fn secure_getenv(name: *const c_char) -> *const c_char;
+}
+
+fn process() -> c_int {
+    // SAFETY: no memory involved.
+    unsafe { libc::getpid() }
+}
+
+// A page of memory for this process and all that it forks, never unmapped.
+fn program(path: &CStr) -> Option<*mut Program> {
+    let place = place::claim(path)?;
+    // SAFETY: a new mapping at the kernel's choice.
+    let page = unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let kind = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        libc::mmap(ptr::null_mut(), size_of::<Program>(), access, kind, -1, 0)
+    };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    let program = Program {
+        counters: place.counters,
+        writer: AtomicU64::new(0),
+        is_stale: AtomicBool::new(false),
+        line: place.line,
+        runs: place.runs,
+        target: place.mapped,
+    };
+    // SAFETY: new memory, long enough, aligned to a page, and nobody else's yet.
+    unsafe { page.cast::<Program>().write(program) };
+    Some(page.cast())
 }
 
 /// Counts a call.
 pub fn count(moved: &Moved) {
-    let mode = MODE.load(Relaxed);
-    if mode == OFF {
-        return;
+    match MODE.load(Relaxed) {
+        AT_EXIT => {
+            let process = process();
+            if PROCESS.swap(process, AcqRel) != process {
+                OWN.iter().for_each(|counter| counter.store(0, Relaxed));
+            }
+            add(&OWN, moved);
+        }
+        IN_FILE => {
+            // SAFETY: written before MODE was, never freed, and its fields that change are atomic.
+            let program = unsafe { &*PROGRAM.load(Acquire) };
+            add(&program.counters, moved);
+            program.show();
+        }
+        _ => {}
     }
-    // SAFETY: no memory involved.
-    let process = unsafe { libc::getpid() };
-    if PROCESS.swap(process, AcqRel) != process {
-        COUNTERS.iter().for_each(|counter| counter.store(0, Relaxed));
-        LINE.store(ptr::null_mut(), Relaxed);
-        WRITING.store(false, Release);
-    }
+}
+
+fn add(counters: &Counters, moved: &Moved) {
     let at = match moved.way {
         Way::Socket => 0,
         Way::Pipe => 2,
         Way::PassedOn => 4,
     };
-    COUNTERS[at].fetch_add(1, Relaxed);
-    COUNTERS[at + 1].fetch_add(moved.result.unwrap_or(0) as u64, Relaxed);
-    if mode == IN_FILE {
-        // Whoever comes while another writes leaves it to that one.
-        STALE.store(true, SeqCst);
-        while STALE.load(SeqCst) && !WRITING.swap(true, SeqCst) {
-            STALE.store(false, SeqCst);
-            write_line(process);
-            WRITING.store(false, SeqCst);
+    counters[at].fetch_add(1, Relaxed);
+    counters[at + 1].fetch_add(moved.result.unwrap_or(0) as u64, Relaxed);
+}
+
+impl Program {
+    // One process writes at a time, so that an older line never replaces a newer one.  Whoever
+    // comes meanwhile leaves it to that one.
+    fn show(&self) {
+        self.is_stale.store(true, SeqCst);
+        while self.is_stale.load(SeqCst) {
+            let process = process();
+            let Some(mine) = self.begin(process) else { return };
+            self.is_stale.store(false, SeqCst);
+            self.write(process);
+            if self.writer.compare_exchange(mine, 0, SeqCst, SeqCst).is_err() {
+                // Taken for dead; another may have written in the middle of this.
+                self.is_stale.store(true, SeqCst);
+            }
         }
     }
-}
 
-fn text(process: c_int) -> [u8; LINE_LENGTH] {
-    let mut line = [b' '; LINE_LENGTH];
-    let mut out = Cursor::new(&mut line[..LINE_LENGTH - 1]);
-    // SAFETY: glibc's, set before main and for ever a string.
-    let name = unsafe { CStr::from_ptr(program_invocation_short_name) };
-    let name = name.to_bytes();
-    // What does not fit is cut off.
-    let _ = write!(out, "snapsend pid={process} program=");
-    let _ = out.write_all(&name[..name.len().min(32)]);
-    for (name, counter) in NAMES.iter().zip(&COUNTERS) {
-        let _ = write!(out, " {name}={}", counter.load(Relaxed));
+    fn begin(&self, process: c_int) -> Option<u64> {
+        let now = milliseconds();
+        let mine = now << 32 | process as u64;
+        let other = self.writer.load(SeqCst);
+        if other != 0 && now.wrapping_sub(other >> 32) <= WRITER_MS_MAX {
+            return None;
+        }
+        self.writer.compare_exchange(other, mine, SeqCst, SeqCst).ok().map(|_| mine)
     }
-    line[LINE_LENGTH - 1] = b'\n';
-    line
-}
 
-unsafe extern "C" {
-    static program_invocation_short_name: *const c_char;
-}
-
-fn write_line(process: c_int) {
-    let mut line = LINE.load(Relaxed);
-    if line.is_null() {
-        let Some(free) = claim() else { return };
-        line = free;
-        LINE.store(line, Relaxed);
+    fn write(&self, process: c_int) {
+        let text = self.line.with(&self.counters, Some(self.runs));
+        let from = iovec { iov_base: text.as_ptr() as *mut c_void, iov_len: LENGTH };
+        let to = iovec { iov_base: self.target, iov_len: LENGTH };
+        // What cannot be written now is written with the next call, if the file is there again.
+        // SAFETY: the text is live, and nothing else of this process is at the target: it is a
+        // mapping of its own, which is never unmapped.
+        unsafe { libc::process_vm_writev(process, &from, 1, &to, 1, 0) };
     }
-    let text = text(process);
-    // SAFETY: a line of the mapping, which is never unmapped, claimed by this process alone, of
-    // whose threads only one is here.
-    unsafe { ptr::copy_nonoverlapping(text.as_ptr(), line, LINE_LENGTH) };
 }
 
-// Lines that nobody has are zeros; processes race for the first byte.
-fn claim() -> Option<*mut u8> {
-    let lines = LINES.load(Relaxed);
-    (0..LINES_MAX).map(|index| lines.wrapping_add(index * LINE_LENGTH)).find(|&line| {
-        // SAFETY: within the mapping, and other processes touch it as an atomic until it is won.
-        let first = unsafe { AtomicU8::from_ptr(line) };
-        first.compare_exchange(0, b'*', AcqRel, Relaxed).is_ok()
-    })
+// Without a system call.
+fn milliseconds() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a live struct to be written.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
+    // 32 bits of it are looked at, from 1 on: 0 says that nobody writes.
+    (now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000) % u32::MAX as u64 + 1
+}
+
+fn error_file() -> Option<(u64, u64)> {
+    let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: a live struct, read only when the kernel has filled it.
+    unsafe {
+        (libc::fstat(2, status.as_mut_ptr()) == 0).then(|| {
+            let status = status.assume_init();
+            (status.st_dev, status.st_ino)
+        })
+    }
 }
 
 extern "C" fn print() {
-    // SAFETY: no memory involved.
-    let process = unsafe { libc::getpid() };
+    let process = process();
     if MODE.load(Relaxed) != AT_EXIT || PROCESS.load(Relaxed) != process {
         return;
     }
-    let text = text(process);
+    // The host may have given the number to a client's connection.
+    let before = (ERROR_FILE[0].load(Relaxed), ERROR_FILE[1].load(Relaxed));
+    if error_file() != Some(before) {
+        return;
+    }
+    let Some(name) = NAME.get() else { return };
+    let mut text = Line::new(name, process).with(&OWN, None);
     let length = text.iter().rposition(|&byte| byte > b' ').map_or(0, |last| last + 1);
-    let mut line = text;
-    line[length] = b'\n';
-    // SAFETY: the line is live and longer than what is written.  Standard error may be closed.
-    unsafe { libc::write(2, line.as_ptr().cast::<c_void>(), length + 1) };
+    text[length] = b'\n';
+    write_error(&text[..=length]);
+}
+
+// Neither waits for whoever reads, nor ends the process by SIGPIPE or SIGXFSZ.
+fn write_error(text: &[u8]) {
+    let mut error = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: all that is lent is live; a set is filled before it is used.
+    unsafe {
+        if libc::poll(&mut error, 1, 0) != 1 || error.revents != libc::POLLOUT {
+            return;
+        }
+        let mut signals = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGPIPE);
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGXFSZ);
+        if libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), before.as_mut_ptr()) != 0 {
+            return;
+        }
+        // After a failure they stay blocked: one may be pending, and the process is ending.
+        if libc::write(2, text.as_ptr().cast(), text.len()) >= 0 {
+            libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
+        }
+    }
 }
