@@ -251,7 +251,8 @@ struct snapsend_request {
  * the range did.  -ECANCELED: cancelled, by the caller, by destroy, or because an operation
  * ahead of it on the same socket was cut off part-way (this holds for every operation submitted
  * before the DONE that tells of the cut has been taken by poll).  -ETIMEDOUT: timeout_ms ran
- * out.  -EBADF: the host closed the library's own descriptor.  -EMFILE: the ring thread's
+ * out, or the kernel gave up the connection (TCP_USER_TIMEOUT, keepalive).  -ECONNABORTED: the
+ * socket was destroyed from outside (ss -K).  -EBADF: the host closed the library's own descriptor.  -EMFILE: the ring thread's
  * descriptor table was full.  -EMSGSIZE: a file has grown past what EXACT takes since submit.
  * -EPIPE, -ECONNRESET, -EIO, ...: from the kernel.
  *
