@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later
  *
- * vfs_snapsend: reads of SMB clients are sent by snapsend instead of sendfile(2).
+ * vfs_snapsend: reads of SMB clients are sent by snapsend instead of
+ * sendfile(2).
  *
- * GPL, as every module that is built with Samba's headers and loaded into smbd has to be; the library that it calls
- * is MIT OR Apache-2.0.
+ * GPL, as every module that is built with Samba's headers and loaded into smbd
+ * has to be; the library that it calls is MIT OR Apache-2.0.
  *
- * smbd hands the sendfile hook a reply's header, a file and a range, and waits until it returns. What it has
- * announced in the header must follow: when the file has become shorter since smbd looked at its size, stock smbd
- * fills up with zeros, whatever the hook returns. So here nothing is sent before the whole range is in private
- * memory (SNAPSEND_EXACT); where there is less of it, the header is put right first: it then says how much there is,
- * or STATUS_END_OF_FILE, as smbd's ordinary read does.
+ * smbd hands the sendfile hook a reply's header, a file and a range, and waits
+ * until it returns. What it has announced in the header must follow: when the
+ * file has become shorter since smbd looked at its size, stock smbd fills up
+ * with zeros, whatever the hook returns. So here nothing is sent before the
+ * whole range is in private memory (SNAPSEND_EXACT); where there is less of it,
+ * the header is put right first: it then says how much there is, or
+ * STATUS_END_OF_FILE, as smbd's ordinary read does.
  */
 
 #include "includes.h"
@@ -29,22 +32,30 @@
 #define MODULE "snapsend"
 
 /*
- * What the library's ring thread can do better than this thread, which has to wait for it, is to send without a copy:
- * long ranges, to other machines. Unless the administrator says from which length on the library is to be used, it is
- * tried with some long reads of each such client, and kept to as long as it sends without a copy.
+ * What the library's ring thread can do better than this thread, which has to
+ * wait for it, is to send without a copy: long ranges, to other machines.
+ * Unless the administrator says from which length on the library is to be used,
+ * it is tried with some long reads of each such client, and kept to as long as
+ * it sends without a copy.
  */
 #define ZERO_COPY_MIN (256 * 1024)
 #define FRUITLESS_MAX 8
 #define TRY_AGAIN_AFTER 1024
 
-/* What a read is copied into is mapped in steps of what most clients ask for at once. */
+/*
+ * What a read is copied into is mapped in steps of what most clients ask for at
+ * once.
+ */
 #define BUFFER_STEP (1024 * 1024)
 #define BUFFER_IDLE_SECONDS 1
 
 /* At most this often are the counters logged while a client reads. */
 #define REPORT_SECONDS 10
 
-/* What an SMB2 READ reply consists of, MS-SMB2 2.2.20; the data follows the body. */
+/*
+ * What an SMB2 READ reply consists of, MS-SMB2 2.2.20; the data follows the
+ * body.
+ */
 #define REPLY_BODY (NBT_HDR_SIZE + SMB2_HDR_BODY)
 #define REPLY_READ_LENGTH (REPLY_BODY + 16)
 /* An SMB2 ERROR reply, MS-SMB2 2.2.2. */
@@ -57,23 +68,35 @@ struct snapsend_share {
 	/* The share's settings, as they were before the module made its own. */
 	bool use_sendfile;
 	int aio_read_size;
-	/* Reads from this length on go through the library, if the administrator has set it. */
+	/*
+	 * Reads from this length on go through the library, if the
+	 * administrator has set it.
+	 */
 	uint64_t min_size;
 	bool is_min_size_set;
-	/* Whether the client is on another machine, as far as its address tells. */
+	/*
+	 * Whether the client is on another machine, as far as its address
+	 * tells.
+	 */
 	bool is_remote, is_remote_known;
-	/* Reads through the library since it last sent without a copy, and long ones that were not tried since. */
+	/*
+	 * Reads through the library since it last sent without a copy, and long
+	 * ones that were not tried since.
+	 */
 	unsigned int fruitless, untried;
 	uint64_t bytes_zerocopy;
 	time_t reported;
-	/* Reads answered by the library, by a copy on this thread, and with less than was asked for. */
+	/*
+	 * Reads answered by the library, by a copy on this thread, and with
+	 * less than was asked for.
+	 */
 	uint64_t sent, copied, shortened;
 	uint64_t bytes;
 };
 
 /*
- * One context for each smbd process. It is made at the first read: smbd forks for each client, and a context does not
- * survive that.
+ * One context for each smbd process. It is made at the first read: smbd forks
+ * for each client, and a context does not survive that.
  */
 static snapsend_t *context;
 static bool context_failed;
@@ -81,8 +104,9 @@ static bool context_failed;
 static struct snapsend_share *shares;
 
 /*
- * What reads are copied into, one for each smbd process. It begins with a page: at a few bytes past one, where malloc
- * puts what is long, x86 processors take up to four times as long for the copy. Only pages that were written to take
+ * What reads are copied into, one for each smbd process. It begins with a page:
+ * at a few bytes past one, where malloc puts what is long, x86 processors take
+ * up to four times as long for the copy. Only pages that were written to take
  * memory; they are given back when the process has not read for a while.
  */
 static struct {
@@ -93,10 +117,10 @@ static struct {
 } buffer;
 
 static const struct enum_list engines[] = {
-	{ SNAPSEND_ENGINE_AUTO, "auto" },
-	{ SNAPSEND_ENGINE_URING, "uring" },
-	{ SNAPSEND_ENGINE_PORTABLE, "portable" },
-	{ -1, NULL },
+	{SNAPSEND_ENGINE_AUTO, "auto"},
+	{SNAPSEND_ENGINE_URING, "uring"},
+	{SNAPSEND_ENGINE_PORTABLE, "portable"},
+	{-1, NULL},
 };
 
 static uint64_t parameter_bytes(int snum, const char *name, uint64_t otherwise)
@@ -117,12 +141,16 @@ static uint64_t parameter_bytes(int snum, const char *name, uint64_t otherwise)
 static void make_context(int snum)
 {
 	struct snapsend_options options = {
-		.engine = lp_parm_enum(snum, MODULE, "engine", engines, SNAPSEND_ENGINE_AUTO),
+		.engine = lp_parm_enum(snum,
+				       MODULE,
+				       "engine",
+				       engines,
+				       SNAPSEND_ENGINE_AUTO),
 		/* smbd waits for each: there is never more than one. */
 		.max_ops = 16,
 		.pool_bytes = parameter_bytes(snum, "pool", 0),
 	};
-	struct snapsend_info info = { .version = 0 };
+	struct snapsend_info info = {.version = 0};
 	int ret;
 
 	ret = snapsend_create(&options, sizeof(options), &context);
@@ -133,7 +161,8 @@ static void make_context(int snum)
 		return;
 	}
 	snapsend_get_info(context, &info, sizeof(info));
-	DBG_INFO("snapsend %s, %s engine%s%s, pool of %" PRIu64 " bytes, ranges up to %" PRIu64 "\n",
+	DBG_INFO("snapsend %s, %s engine%s%s, pool of %" PRIu64
+		 " bytes, ranges up to %" PRIu64 "\n",
 		 snapsend_version_string(),
 		 info.engine == SNAPSEND_ENGINE_URING ? "io_uring" : "portable",
 		 info.engine_errno < 0 ? ", as io_uring is refused: " : "",
@@ -162,7 +191,10 @@ static void buffer_drop(void)
 
 static void buffer_watch(struct tevent_context *ev);
 
-static void buffer_look(struct tevent_context *ev, struct tevent_timer *timer, struct timeval now, void *unused)
+static void buffer_look(struct tevent_context *ev,
+			struct tevent_timer *timer,
+			struct timeval now,
+			void *unused)
 {
 	TALLOC_FREE(buffer.timer);
 	if (buffer.is_used) {
@@ -172,25 +204,42 @@ static void buffer_look(struct tevent_context *ev, struct tevent_timer *timer, s
 	}
 }
 
-/* Drops the buffer when it has not been used for a while; or else, with no memory for that, the last share does. */
+/*
+ * Drops the buffer when it has not been used for a while; or else, with no
+ * memory for that, the last share does.
+ */
 static void buffer_watch(struct tevent_context *ev)
 {
 	buffer.is_used = false;
-	buffer.timer = tevent_add_timer(ev, ev, timeval_current_ofs(BUFFER_IDLE_SECONDS, 0), buffer_look, NULL);
+	buffer.timer =
+		tevent_add_timer(ev,
+				 ev,
+				 timeval_current_ofs(BUFFER_IDLE_SECONDS, 0),
+				 buffer_look,
+				 NULL);
 }
 
 /* At least length bytes, until the next call; NULL and errno. */
 static uint8_t *buffer_get(struct tevent_context *ev, size_t length)
 {
 	if (length > buffer.size) {
-		size_t size = (length + BUFFER_STEP - 1) / BUFFER_STEP * BUFFER_STEP;
-		void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		size_t size =
+			(length + BUFFER_STEP - 1) / BUFFER_STEP * BUFFER_STEP;
+		void *data = mmap(NULL,
+				  size,
+				  PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS,
+				  -1,
+				  0);
 
 		if (data == MAP_FAILED) {
 			return NULL;
 		}
 		if (size > BUFFER_STEP) {
-			/* Long copies are faster with huge pages; without them nothing is lost. */
+			/*
+			 * Long copies are faster with huge pages; without them
+			 * nothing is lost.
+			 */
 			madvise(data, size, MADV_HUGEPAGE);
 		}
 		buffer_drop();
@@ -202,9 +251,10 @@ static uint8_t *buffer_get(struct tevent_context *ev, size_t length)
 	return buffer.data;
 }
 
-static void report(vfs_handle_struct *handle, const struct snapsend_share *share)
+static void report(vfs_handle_struct *handle,
+		   const struct snapsend_share *share)
 {
-	struct snapsend_stats stats = { .submitted = 0 };
+	struct snapsend_stats stats = {.submitted = 0};
 
 	if (!CHECK_DEBUGLVL(DBGLVL_INFO)) {
 		return;
@@ -212,8 +262,10 @@ static void report(vfs_handle_struct *handle, const struct snapsend_share *share
 	if (context != NULL) {
 		snapsend_get_stats(context, &stats, sizeof(stats));
 	}
-	DBG_INFO("%s: %" PRIu64 " reads sent, %" PRIu64 " copied, %" PRIu64 " shortened, %" PRIu64 " bytes; "
-		 "this process: %" PRIu64 " bytes copied and %" PRIu64 " zero-copy by the library, "
+	DBG_INFO("%s: %" PRIu64 " reads sent, %" PRIu64 " copied, %" PRIu64
+		 " shortened, %" PRIu64 " bytes; "
+		 "this process: %" PRIu64 " bytes copied and %" PRIu64
+		 " zero-copy by the library, "
 		 "%" PRIu64 " failed, pool %" PRIu64 " bytes\n",
 		 lp_const_servicename(SNUM(handle->conn)),
 		 share->sent,
@@ -226,7 +278,8 @@ static void report(vfs_handle_struct *handle, const struct snapsend_share *share
 		 stats.pool_resident);
 }
 
-static void report_now_and_then(vfs_handle_struct *handle, struct snapsend_share *share)
+static void report_now_and_then(vfs_handle_struct *handle,
+				struct snapsend_share *share)
 {
 	time_t now;
 
@@ -267,21 +320,27 @@ static struct snapsend_share *share_beside(const struct snapsend_share *share)
 }
 
 /*
- * smbd prefers asynchronous reads, and uses the sendfile hook only where it is told to. Like others that need settings
- * (vfs_acl_xattr, for one) the module makes them itself. They outlast a reload of the configuration, unless the share's
- * own section has them.
+ * smbd prefers asynchronous reads, and uses the sendfile hook only where it is
+ * told to. Like others that need settings (vfs_acl_xattr, for one) the module
+ * makes them itself. They outlast a reload of the configuration, unless the
+ * share's own section has them.
  */
 static void settings_make(struct snapsend_share *share)
 {
 	const struct snapsend_share *other = share_beside(share);
 
-	share->use_sendfile = other != NULL ? other->use_sendfile : lp__use_sendfile(share->snum);
-	share->aio_read_size = other != NULL ? other->aio_read_size : lp_aio_read_size(share->snum);
+	share->use_sendfile = other != NULL ? other->use_sendfile
+					    : lp__use_sendfile(share->snum);
+	share->aio_read_size = other != NULL ? other->aio_read_size
+					     : lp_aio_read_size(share->snum);
 	lp_do_parameter(share->snum, "use sendfile", "yes");
 	lp_do_parameter(share->snum, "aio read size", "0");
 }
 
-/* If the next tree connection is without the module, smbd must not use sendfile. */
+/*
+ * If the next tree connection is without the module, smbd must not use
+ * sendfile.
+ */
 static void settings_undo(const struct snapsend_share *share)
 {
 	char bytes[16];
@@ -290,11 +349,15 @@ static void settings_undo(const struct snapsend_share *share)
 		return;
 	}
 	snprintf(bytes, sizeof(bytes), "%d", share->aio_read_size);
-	lp_do_parameter(share->snum, "use sendfile", share->use_sendfile ? "yes" : "no");
+	lp_do_parameter(share->snum,
+			"use sendfile",
+			share->use_sendfile ? "yes" : "no");
 	lp_do_parameter(share->snum, "aio read size", bytes);
 }
 
-static int snapsend_vfs_connect(vfs_handle_struct *handle, const char *service, const char *user)
+static int snapsend_vfs_connect(vfs_handle_struct *handle,
+				const char *service,
+				const char *user)
 {
 	int snum = SNUM(handle->conn);
 	struct snapsend_share *share = NULL;
@@ -320,7 +383,11 @@ static int snapsend_vfs_connect(vfs_handle_struct *handle, const char *service, 
 	share->snum = snum;
 	settings_make(share);
 	DLIST_ADD(shares, share);
-	SMB_VFS_HANDLE_SET_DATA(handle, share, share_free, struct snapsend_share, return -1);
+	SMB_VFS_HANDLE_SET_DATA(handle,
+				share,
+				share_free,
+				struct snapsend_share,
+				return -1);
 	return 0;
 }
 
@@ -334,14 +401,17 @@ static void snapsend_vfs_disconnect(vfs_handle_struct *handle)
 }
 
 /*
- * What is to be signed or encrypted has to be in smbd's own memory: smbd then does not use sendfile. Asynchronous
- * reads are the best it has.
+ * What is to be signed or encrypted has to be in smbd's own memory: smbd then
+ * does not use sendfile. Asynchronous reads are the best it has.
  */
 static bool snapsend_vfs_aio_force(vfs_handle_struct *handle, files_struct *fsp)
 {
 	struct smbXsrv_tcon *tcon = handle->conn->tcon;
 
-	/* The same question is asked for writes; who has switched their asynchronous way off is heeded. */
+	/*
+	 * The same question is asked for writes; who has switched their
+	 * asynchronous way off is heeded.
+	 */
 	if (tcon != NULL && lp_aio_write_size(SNUM(handle->conn)) != 0 &&
 	    (smbXsrv_is_signed(tcon->global->signing_flags) ||
 	     smbXsrv_is_encrypted(tcon->global->encryption_flags))) {
@@ -350,7 +420,10 @@ static bool snapsend_vfs_aio_force(vfs_handle_struct *handle, files_struct *fsp)
 	return SMB_VFS_NEXT_AIO_FORCE(handle, fsp);
 }
 
-/* The errno for a stream that is cut off: smbd takes ENOSYS, ENOTSUP and EINTR to mean that it may go on. */
+/*
+ * The errno for a stream that is cut off: smbd takes ENOSYS, ENOTSUP and EINTR
+ * to mean that it may go on.
+ */
 static int cut_off(int error)
 {
 	switch (error) {
@@ -363,22 +436,31 @@ static int cut_off(int error)
 	}
 }
 
-/* Sends all of two pieces, however long the client takes, as sendfile would; the socket's mode stays what it is. */
-static ssize_t send_all(int sock, const uint8_t *header, size_t header_length, const uint8_t *data, size_t length)
+/*
+ * Sends all of two pieces, however long the client takes, as sendfile would;
+ * the socket's mode stays what it is.
+ */
+static ssize_t send_all(int sock,
+			const uint8_t *header,
+			size_t header_length,
+			const uint8_t *data,
+			size_t length)
 {
 	struct iovec iov[2] = {
-		{ .iov_base = discard_const_p(uint8_t, header), .iov_len = header_length },
-		{ .iov_base = discard_const_p(uint8_t, data), .iov_len = length },
+		{.iov_base = discard_const_p(uint8_t, header),
+		 .iov_len = header_length},
+		{.iov_base = discard_const_p(uint8_t, data), .iov_len = length},
 	};
-	struct msghdr message = { .msg_iov = iov, .msg_iovlen = 2 };
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
 	size_t total = header_length + length;
 
 	while (iov[0].iov_len + iov[1].iov_len > 0) {
-		ssize_t count = sendmsg(sock, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t count =
+			sendmsg(sock, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 		size_t of_header;
 
 		if (count == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			struct pollfd room = { .fd = sock, .events = POLLOUT };
+			struct pollfd room = {.fd = sock, .events = POLLOUT};
 
 			poll(&room, 1, -1);
 			continue;
@@ -400,7 +482,9 @@ static ssize_t send_all(int sock, const uint8_t *header, size_t header_length, c
 	return total;
 }
 
-/* Whether the header is that of an SMB2 READ reply that announces count bytes. */
+/*
+ * Whether the header is that of an SMB2 READ reply that announces count bytes.
+ */
 static bool is_smb2_read_reply(const DATA_BLOB *header, size_t count)
 {
 	const uint8_t *reply = header->data;
@@ -436,7 +520,8 @@ static ssize_t read_range(int fd, uint8_t *data, size_t count, off_t offset)
 	size_t total = 0;
 
 	while (total < count) {
-		ssize_t ret = pread(fd, data + total, count - total, offset + total);
+		ssize_t ret =
+			pread(fd, data + total, count - total, offset + total);
 
 		if (ret == -1 && errno == EINTR) {
 			continue;
@@ -453,9 +538,11 @@ static ssize_t read_range(int fd, uint8_t *data, size_t count, off_t offset)
 }
 
 /*
- * Sends a range of which there is less than announced, or that cannot be read (length -1 and errno). The result says
- * that all is well: otherwise smbd would add what it thinks is missing. What it then counts too much is of use to it
- * only to guess when the client has acknowledged an oplock break, on connections with several channels.
+ * Sends a range of which there is less than announced, or that cannot be read
+ * (length -1 and errno). The result says that all is well: otherwise smbd would
+ * add what it thinks is missing. What it then counts too much is of use to it
+ * only to guess when the client has acknowledged an oplock break, on
+ * connections with several channels.
  */
 static ssize_t send_short(int sock,
 			  struct snapsend_share *share,
@@ -468,7 +555,10 @@ static ssize_t send_short(int sock,
 	ssize_t ret;
 
 	if (!is_smb2_read_reply(header, count)) {
-		/* SMB1, where smbd reads again and then makes a header that is right. */
+		/*
+		 * SMB1, where smbd reads again and then makes a header that is
+		 * right.
+		 */
 		errno = ENOSYS;
 		return length == -1 ? -1 : 0;
 	}
@@ -477,7 +567,9 @@ static ssize_t send_short(int sock,
 		announce(reply, length);
 		ret = send_all(sock, reply, sizeof(reply), data, length);
 	} else {
-		announce_error(reply, length == 0 ? NT_STATUS_END_OF_FILE : map_nt_error_from_unix(errno));
+		announce_error(reply,
+			       length == 0 ? NT_STATUS_END_OF_FILE
+					   : map_nt_error_from_unix(errno));
 		ret = send_all(sock, reply, REPLY_ERROR_LENGTH, NULL, 0);
 	}
 	if (ret == -1) {
@@ -498,8 +590,12 @@ static ssize_t send_copy(vfs_handle_struct *handle,
 			 size_t count)
 {
 	uint8_t *data = buffer_get(handle->conn->sconn->ev_ctx, count);
-	/* Without memory it is a read that fails: smbd's own way would be to send piece by piece what it then finds. */
-	ssize_t length = data == NULL ? -1 : read_range(fd, data, count, offset);
+	/*
+	 * Without memory it is a read that fails: smbd's own way would be to
+	 * send piece by piece what it then finds.
+	 */
+	ssize_t length =
+		data == NULL ? -1 : read_range(fd, data, count, offset);
 	ssize_t ret;
 
 	if (length != (ssize_t)count) {
@@ -521,7 +617,8 @@ static ssize_t send_snapshot(int sock,
 			     off_t offset,
 			     size_t count)
 {
-	struct iovec iov = { .iov_base = header->data, .iov_len = header->length };
+	struct iovec iov = {.iov_base = header->data,
+			    .iov_len = header->length};
 	struct snapsend_request request = {
 		.socket_fd = sock,
 		.file_fd = fd,
@@ -531,14 +628,19 @@ static ssize_t send_snapshot(int sock,
 		.header_count = 1,
 		.flags = SNAPSEND_EXACT,
 	};
-	struct snapsend_completion completion = { .status = 0 };
+	struct snapsend_completion completion = {.status = 0};
 	int ret;
 
 	ret = snapsend_send(context, &request, sizeof(request), &completion);
 	if (ret < 0) {
-		DBG_NOTICE("a read of %zu bytes is refused: %s; it is copied\n", count, strerror(-ret));
+		DBG_NOTICE("a read of %zu bytes is refused: %s; it is copied\n",
+			   count,
+			   strerror(-ret));
 		if (ret == -ECHILD || ret == -EBADF || ret == -EIO) {
-			/* After a fork, or beyond use: the next read makes another. */
+			/*
+			 * After a fork, or beyond use: the next read makes
+			 * another.
+			 */
 			drop_context();
 		}
 		return 0;
@@ -562,7 +664,8 @@ static ssize_t send_snapshot(int sock,
 /* The kernel copies what stays on the machine. */
 static bool is_peer_remote(int sock)
 {
-	struct sockaddr_storage own = { .ss_family = AF_UNSPEC }, peer = { .ss_family = AF_UNSPEC };
+	struct sockaddr_storage own = {.ss_family = AF_UNSPEC},
+				peer = {.ss_family = AF_UNSPEC};
 	socklen_t own_length = sizeof(own), peer_length = sizeof(peer);
 
 	if (getsockname(sock, (struct sockaddr *)&own, &own_length) == -1 ||
@@ -571,13 +674,14 @@ static bool is_peer_remote(int sock)
 	}
 	return (peer.ss_family == AF_INET || peer.ss_family == AF_INET6) &&
 	       !is_loopback_addr((struct sockaddr *)&peer) &&
-	       !sockaddr_equal((struct sockaddr *)&own, (struct sockaddr *)&peer);
+	       !sockaddr_equal((struct sockaddr *)&own,
+			       (struct sockaddr *)&peer);
 }
 
 /* Whether a read goes through the library. */
 static bool is_for_library(struct snapsend_share *share, int sock, size_t count)
 {
-	struct snapsend_stats stats = { .submitted = 0 };
+	struct snapsend_stats stats = {.submitted = 0};
 
 	if (share->is_min_size_set) {
 		return count >= share->min_size;
@@ -592,8 +696,12 @@ static bool is_for_library(struct snapsend_share *share, int sock, size_t count)
 	if (!share->is_remote) {
 		return false;
 	}
-	/* That a send was without a copy is known only when the client has acknowledged it. */
-	if (context != NULL && snapsend_get_stats(context, &stats, sizeof(stats)) == 0 &&
+	/*
+	 * That a send was without a copy is known only when the client has
+	 * acknowledged it.
+	 */
+	if (context != NULL &&
+	    snapsend_get_stats(context, &stats, sizeof(stats)) == 0 &&
 	    stats.bytes_zerocopy > share->bytes_zerocopy) {
 		share->bytes_zerocopy = stats.bytes_zerocopy;
 		share->fruitless = 0;
@@ -621,7 +729,9 @@ static ssize_t snapsend_vfs_sendfile(vfs_handle_struct *handle,
 	int fd = fsp_get_io_fd(fsp);
 	ssize_t ret = 0;
 
-	SMB_VFS_HANDLE_GET_DATA(handle, share, struct snapsend_share, errno = ENOSYS; return -1);
+	SMB_VFS_HANDLE_GET_DATA(
+		handle, share, struct snapsend_share, errno = ENOSYS;
+		return -1);
 	if (header == NULL) {
 		/* Nobody asks for that. */
 		errno = ENOSYS;
@@ -633,7 +743,12 @@ static ssize_t snapsend_vfs_sendfile(vfs_handle_struct *handle,
 			make_context(SNUM(handle->conn));
 		}
 		if (context != NULL) {
-			ret = send_snapshot(sock, share, fd, header, offset, count);
+			ret = send_snapshot(sock,
+					    share,
+					    fd,
+					    header,
+					    offset,
+					    count);
 		}
 	}
 	if (ret == 0) {
@@ -654,5 +769,7 @@ static struct vfs_fn_pointers snapsend_functions = {
 static_decl_vfs;
 NTSTATUS vfs_snapsend_init(TALLOC_CTX *ctx)
 {
-	return smb_register_vfs(SMB_VFS_INTERFACE_VERSION, MODULE, &snapsend_functions);
+	return smb_register_vfs(SMB_VFS_INTERFACE_VERSION,
+				MODULE,
+				&snapsend_functions);
 }
