@@ -15,6 +15,7 @@
 #                   for its sanity; BENCH="--rounds 3 ..." for its options; best as root, with nothing else running)
 #   make samba-module  target/samba/snapsend.so, a module for Debian's smbd (integrations/samba/README.md)
 #   make test-samba    its tests, with that smbd
+#   make install-samba-module  the module and its manual page (DESTDIR, MANDIR)
 #   make install    libraries, header, snapsend.pc, shim, snapsend-run and manual pages (PREFIX, LIBDIR, DESTDIR)
 #   make uninstall  removes what install, with the same settings, has put there
 #   make debian     Debian packages, in target/debian
@@ -47,7 +48,7 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install uninstall debian vendor abi clean
+.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install-samba-module install uninstall debian vendor abi clean
 
 all: library shim shared examples
 
@@ -123,6 +124,14 @@ samba-module: $(STAGED)/$(SHARED)
 
 test-samba: samba-module
 	tests/run-samba
+
+# To where smbd looks for modules. The directory is there only if samba-vfs-modules is installed. As with install, what
+# has been built is installed.
+install-samba-module:
+	modules=$$(PATH=$$PATH:/usr/sbin smbd -b | sed -n 's/^ *MODULESDIR: *//p') && [ -n "$$modules" ] && \
+	$(INSTALL) -d "$(DESTDIR)$$modules/vfs" "$(DESTDIR)$(MANDIR)/man8" && \
+	$(INSTALL) -m 644 target/samba/snapsend.so "$(DESTDIR)$$modules/vfs/" && \
+	$(INSTALL) -m 644 integrations/samba/vfs_snapsend.8 "$(DESTDIR)$(MANDIR)/man8/"
 
 install: $(STAGED)/$(SHARED) $(BUILT)/libsnapsend_preload.so
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/snapsend $(DESTDIR)$(INCLUDEDIR) \

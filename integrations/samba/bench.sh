@@ -23,7 +23,7 @@ if lacks=$(server_lacks); then
     echo "bench.sh: $lacks" >&2
     exit 77
 fi
-[ -f "/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)/samba/vfs/io_uring.so" ] ||
+[ -f "$(module_directory)/vfs/io_uring.so" ] ||
     { echo "bench.sh: no vfs_io_uring: install samba-vfs-modules" >&2; exit 77; }
 in_own_network "$@"
 [ -z "${SNAPSEND_CONGESTION:-}" ] || echo "$SNAPSEND_CONGESTION" >/proc/sys/net/ipv4/tcp_congestion_control

@@ -9,8 +9,8 @@
 # configured in target/samba/. Nothing of Samba is compiled; the module is linked with the libraries that are installed,
 # whose versioned symbols make smbd refuse a module that was built for another Samba.
 #
-# As root it installs what it needs from Debian: samba, and what samba's source package is built with. Otherwise it says
-# what is missing and ends with status 77. The lists of source packages are kept in target/samba/, so that the
+# As root it installs what it needs from Debian: samba, dpkg-dev, gcc, and what samba's source package is built with.
+# Otherwise it says what is missing and ends with status 77. The lists of source packages are kept in target/samba/, so that the
 # system's own package sources stay as they are.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
@@ -42,13 +42,18 @@ library=$(realpath "${1:?which library?}")
 command -v apt-get >/dev/null || missing "this is not Debian: the module is built from Debian's source package"
 mkdir -p "$work"
 
-if ! dpkg -s samba >/dev/null 2>&1; then
-    is_root || missing "samba is not installed"
+# dpkg-dev unpacks source packages; a container has neither it nor a compiler.
+wanted=()
+for package in samba dpkg-dev gcc; do
+    dpkg -s "$package" >/dev/null 2>&1 || wanted+=("$package")
+done
+if [ ${#wanted[@]} -gt 0 ]; then
+    is_root || missing "not installed: ${wanted[*]}"
     quietly update apt-get -q update
     # Not started: whoever wants it started does so.
     policy=/usr/sbin/policy-rc.d
     [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && trap 'rm -f $policy' EXIT; }
-    quietly install apt-get -qy --no-install-recommends install samba
+    quietly install apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends install "${wanted[@]}"
 fi
 version=$(dpkg-query -W -f '${Version}' samba)
 upstream=$(dpkg-query -W -f '${source:Upstream-Version}' samba)
@@ -76,7 +81,7 @@ if ! (cd "$source" && dpkg-checkbuilddeps -B) >"$work/wanted" 2>&1; then
     is_root || missing "$(cat "$work/wanted")"
     say "installing what samba is built with (half a minute)"
     quietly update apt-get -q update
-    quietly build-dep apt-get -qy --no-install-recommends --arch-only build-dep "$source"
+    quietly build-dep apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends --arch-only build-dep "$source"
 fi
 
 if [ ! -f "$source/bin/configured.stamp" ]; then

@@ -5,8 +5,9 @@
 # of its own, it sees the module where it looks for modules, in a mount namespace of its own, and everything else of it is
 # in a directory that is removed at the end.
 #
-# Sets work, log, reader, port and server, which is smbd's process group. The caller sets root, and may set under: a
-# command that smbd is started by. start_server may be called again after stop_server.
+# Sets work, log, reader, port and server, which is smbd's process group. The caller sets root, and may set under, a
+# command that smbd is started by, and others=no: smbd then finds no modules for vfs objects but this one. start_server
+# may be called again after stop_server.
 
 module=${SNAPSEND_SAMBA_MODULE:-$root/target/samba/snapsend.so}
 port=10445
@@ -16,6 +17,7 @@ far=192.0.2.2
 PATH=$PATH:/usr/sbin:/sbin
 server=
 under=()
+others=yes
 
 # Says what is missing, if anything is.
 server_lacks() {
@@ -63,20 +65,37 @@ prepare_server() {
     trap 'exit 130' INT TERM
     # Guests are nobody.
     chmod 755 "$work"
-    mkdir "$work"/{data,lock,private,state,cache,pid,ncalrpc,modules,lib}
+    mkdir "$work"/{data,lock,private,state,cache,pid,ncalrpc,modules,samba,lib}
     chmod 777 "$work/data"
     log=$work/log.smbd
     reader=$work/smb2_reader
     cc -O2 -o "$reader" "$root/integrations/samba/smb2_reader.c"
 }
 
+# Where smbd has its modules, and libraries of its own.
+module_directory() { smbd -b | sed -n 's/^ *MODULESDIR: *//p'; }
+
+# Fills $work/modules with the module and links to the other files of that directory. start_server mounts it over the
+# directory, which then is at $work/samba. The directory need not have a vfs: Debian's modules for vfs objects are a
+# package of their own, samba-vfs-modules.
+fill_modules() { # directory
+    local file
+    rm -rf "$work/modules"
+    mkdir -p "$work/modules/vfs"
+    for file in "$1"/* "$1"/vfs/*; do
+        file=${file#"$1"/}
+        case $others:$file in *:vfs | *:vfs/\* | no:vfs/*) continue ;; esac
+        ln -s "$work/samba/$file" "$work/modules/$file"
+    done
+    install -m 644 "$module" "$work/modules/vfs/snapsend.so"
+}
+
 # Starts smbd with the shares that come in as text; one of them is [stock], with a file called "file". Its locks
 # are process locks, which the kernel drops when any descriptor of the file is closed.
 start_server() { # log level
     local modules
-    modules=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)/samba/vfs
-    cp -a "$modules/." "$work/modules/"
-    cp "$module" "$work/modules/snapsend.so"
+    modules=$(module_directory)
+    fill_modules "$modules"
     # As it is when installed.
     ln -sf "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
     cat - >"$work/shares"
@@ -111,8 +130,8 @@ start_server() { # log level
 CONF
     export SMB_CONF_PATH=$work/smb.conf
     LD_LIBRARY_PATH=$work/lib setsid unshare -m sh -c \
-        'mount --bind "$1" "$2" && shift 2 && exec "$@"' \
-        sh "$work/modules" "$modules" "${under[@]}" smbd -F --no-process-group -s "$work/smb.conf" >"$work/out" 2>&1 &
+        'mount --bind "$1" "$2" && mount --bind "$3" "$1" && shift 3 && exec "$@"' \
+        sh "$modules" "$work/samba" "$work/modules" "${under[@]}" smbd -F --no-process-group -s "$work/smb.conf" >"$work/out" 2>&1 &
     server=$!
     for _ in $(seq 300); do
         "$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && return 0
