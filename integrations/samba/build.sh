@@ -113,6 +113,7 @@ cc -shared -fPIC -O2 -g -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-i
     "$here/vfs_snapsend.c" -o "$module.new" \
     -Wl,-z,relro,-z,now,-z,defs,--as-needed,-rpath-link,"$libraries/samba" \
     -L"$libraries/samba" -l:libsmbd-base-samba4.so.0 -l:libsamba-debug-samba4.so.0 \
+    -l:libsocket-blocking-samba4.so.0 -l:libiov-buf-samba4.so.0 -l:libsys-rw-samba4.so.0 \
     -l:libsamba-errors.so.1 -l:libsamba-util.so.0 -l:libsmbconf.so.0 -ltalloc -ltevent \
     "$library"
 mv "$module.new" "$module"

@@ -30,6 +30,12 @@
  *       this process has the file at LOCAL locked, and after that
  *   smb2_reader PORT SHARE twice NAME LENGTH
  *       connects to the share a second time, ends that, and reads LENGTH bytes by the first
+ *   smb2_reader PORT SHARE edges NAME SIZE
+ *       reads of every edge there is, of a file of SIZE bytes, a directory, a stream and a file that is closed; prints
+ *       for each the status, how many bytes came, their sum, and the position that the server reports afterwards
+ *   smb2_reader PORT SHARE closed NAME LENGTH
+ *       asks for more than its connection can take, then for LENGTH bytes, closes the file and only then takes the
+ *       replies; prints the status of these reads and how many bytes they had, and the status of the close
  *   smb2_reader PORT SHARE stall NAME READ_BYTES SECONDS
  *       asks for reads and does not take the replies
  *
@@ -61,10 +67,11 @@
 #define LEASE_KEY "the reader's key"
 
 enum { NEGOTIATE, SESSION_SETUP, LOGOFF, TREE_CONNECT, TREE_DISCONNECT, CREATE, CLOSE, FLUSH, READ,
-       WRITE, LOCK, OPLOCK_BREAK = 18 };
+       WRITE, LOCK, QUERY_INFO = 16, OPLOCK_BREAK = 18 };
 
 enum { OPLOCK_BATCH = 9, OPLOCK_LEASE = 255 };
-enum { ACCESS_READ = 0x00120089, ACCESS_READ_WRITE = 0x0012019f };
+enum { ACCESS_READ = 0x00120089, ACCESS_READ_WRITE = 0x0012019f, ACCESS_EXECUTE = 0x001200a0,
+       ACCESS_ATTRIBUTES = 0x00100080 };
 
 struct client {
 	int fd;
@@ -338,7 +345,8 @@ static void ask_open(struct client *client, const char *name, uint32_t access, i
 	put32(body + 24, access);
 	put32(body + 32, 7);
 	put32(body + 36, 1);
-	put32(body + 40, 0x40);
+	/* Not a directory, but for the share's own. */
+	put32(body + 40, *name ? 0x40 : 0);
 	put16(body + 44, HEADER + 56);
 	put16(body + 46, length);
 	if (oplock == OPLOCK_LEASE) {
@@ -397,7 +405,8 @@ static uint32_t charge_for(uint32_t length)
 	return length == 0 ? 1 : (length - 1) / 65536 + 1;
 }
 
-static void ask_read(struct client *client, const struct file *file, uint64_t offset, uint32_t length)
+static void ask_read_at_least(struct client *client, const struct file *file, uint64_t offset, uint32_t length,
+			      uint32_t minimum)
 {
 	uint8_t *body = request(client, READ, charge_for(length));
 
@@ -406,7 +415,13 @@ static void ask_read(struct client *client, const struct file *file, uint64_t of
 	put32(body + 4, length);
 	put64(body + 8, offset);
 	memcpy(body + 16, file->id, 16);
+	put32(body + 32, minimum);
 	send_request(client, 49);
+}
+
+static void ask_read(struct client *client, const struct file *file, uint64_t offset, uint32_t length)
+{
+	ask_read_at_least(client, file, offset, length, 0);
 }
 
 /* What the environment says, or loopback. */
@@ -895,6 +910,125 @@ static int twice(struct client *client, const char *share, char **arguments)
 	return 0;
 }
 
+/* FilePositionInformation. */
+static uint64_t position(struct client *client, const struct file *file)
+{
+	uint8_t *body = request(client, QUERY_INFO, 1);
+
+	put16(body, 41);
+	body[2] = 1;
+	body[3] = 14;
+	put32(body + 4, 8);
+	memcpy(body + 24, file->id, 16);
+	send_request(client, 41);
+	return reply(client) == 0 ? get64(client->in + HEADER + 8) : UINT64_MAX;
+}
+
+/* One read, and what came of it; a connection that ends is an error of the program. */
+static void try_read(struct client *client, const struct file *file, uint64_t offset, uint32_t length,
+		     uint32_t minimum)
+{
+	uint32_t status, sum = 0, i, got;
+	uint8_t *data = malloc(length + 1);
+
+	ask_read_at_least(client, file, offset, length, minimum);
+	status = reply(client);
+	got = client->data_length;
+	if (got > length)
+		complain("more than was asked for", got);
+	receive(client, data, got);
+	for (i = 0; i < got; i++)
+		sum = sum * 31 + data[i];
+	free(data);
+	printf("  offset %llu, %u bytes, at least %u: 0x%08x, %u bytes, sum %08x, at %lld\n", (unsigned long long)offset,
+	       length, minimum, status, got, sum, (long long)position(client, file));
+}
+
+static void try_reads(struct client *client, const struct file *file, uint64_t size)
+{
+	const uint64_t offsets[] = { 0, 1, size - 1, size, size + 1, 1ull << 31, 1ull << 32, INT64_MAX - size,
+				     INT64_MAX - 1, INT64_MAX, 1ull << 63, UINT64_MAX };
+	const uint32_t lengths[] = { 0, 1, 2, size - 1, size, size + 1, 1 << 20, (1 << 20) + 1 };
+	size_t i, j, k;
+
+	for (i = 0; i < sizeof offsets / sizeof *offsets; i++)
+		for (j = 0; j < sizeof lengths / sizeof *lengths; j++) {
+			const uint32_t minima[] = { 0, 1, 2, lengths[j], lengths[j] + 1, UINT32_MAX };
+
+			for (k = 0; k < sizeof minima / sizeof *minima; k++)
+				try_read(client, file, offsets[i], lengths[j], minima[k]);
+		}
+}
+
+static int edges(struct client *client, char **arguments)
+{
+	static const struct { const char *what, *suffix; uint32_t access; } opens[] = {
+		{ "for reading", "", ACCESS_READ },
+		{ "for reading and writing", "", ACCESS_READ_WRITE },
+		{ "for execution", "", ACCESS_EXECUTE },
+		{ "for its attributes", "", ACCESS_ATTRIBUTES },
+		{ "the directory", NULL, ACCESS_READ },
+		{ "a stream", ":stream", ACCESS_READ },
+	};
+	uint64_t size = strtoull(arguments[1], NULL, 10);
+	struct file file;
+	size_t i;
+
+	open_file(client, arguments[0], &file);
+	gather_credits(client, &file, 2 << 20);
+	close_file(client, &file);
+	for (i = 0; i < sizeof opens / sizeof *opens; i++) {
+		char name[128] = "";
+		uint32_t status;
+
+		if (opens[i].suffix)
+			snprintf(name, sizeof name, "%s%s", arguments[0], opens[i].suffix);
+		ask_open(client, name, opens[i].access, 0);
+		status = reply(client);
+		printf("%s: 0x%08x\n", opens[i].what, status);
+		if (status != 0)
+			continue;
+		opened(client, name, &file);
+		try_reads(client, &file, size);
+		close_file(client, &file);
+	}
+	printf("closed:\n");
+	try_read(client, &file, 0, 0, 0);
+	try_read(client, &file, 0, 1, 0);
+	return 0;
+}
+
+static int closed(int port, const char *share, char **arguments)
+{
+	uint32_t length = strtoul(arguments[1], NULL, 10), queued = 8 << 20, status;
+	uint8_t *body, *data = malloc(queued);
+	struct client client;
+	struct file file;
+	int i;
+
+	/* Small, so that the server's socket fills. */
+	connect_to(&client, port, share, 4096);
+	open_file(&client, arguments[0], &file);
+	gather_credits(&client, &file, queued + length + (1 << 20));
+	/* It goes beyond the end of the file, so that smbd reads it into memory and its reply waits in smbd's queue. */
+	ask_read(&client, &file, file.size - queued + 1, queued);
+	usleep(300000);
+	ask_read(&client, &file, 0, length);
+	usleep(300000);
+	body = request(&client, CLOSE, 1);
+	put16(body, 24);
+	memcpy(body + 8, file.id, 16);
+	send_request(&client, 24);
+	usleep(300000);
+	for (i = 0; i < 3; i++) {
+		status = reply(&client);
+		receive(&client, data, client.data_length);
+		printf("%s0x%08x %u", i ? ", " : "", status, client.data_length);
+	}
+	printf("\n");
+	return 0;
+}
+
 static int stall(struct client *client, char **arguments)
 {
 	uint32_t length = strtoul(arguments[1], NULL, 10);
@@ -933,6 +1067,8 @@ int main(int count, char **arguments)
 		return conflict(port, share, arguments);
 	if ((strcmp(what, "overwrite") == 0 || strcmp(what, "cut") == 0) && count == 3)
 		return overwrite(port, share, arguments, *what == 'c');
+	if (strcmp(what, "closed") == 0 && count == 2)
+		return closed(port, share, arguments);
 	connect_to(&client, port, share, strcmp(what, "stall") == 0 ? 4096 : 0);
 	if (strcmp(what, "get") == 0 && count == 4)
 		return get(&client, arguments);
@@ -942,6 +1078,8 @@ int main(int count, char **arguments)
 		return lock(&client, arguments);
 	if (strcmp(what, "twice") == 0 && count == 2)
 		return twice(&client, share, arguments);
+	if (strcmp(what, "edges") == 0 && count == 2)
+		return edges(&client, arguments);
 	if (strcmp(what, "stall") == 0 && count == 3)
 		return stall(&client, arguments);
 	fprintf(stderr, "usage: see the head of smb2_reader.c\n");

@@ -18,10 +18,14 @@
 #include "includes.h"
 #include "system/filesys.h"
 #include "system/network.h"
-#include "system/select.h"
 #include "system/shmem.h"
 #include "smbd/smbd.h"
 #include "smbd/globals.h"
+#include "smbd/fd_handle.h"
+#include "smbd/smb1_reply.h"
+#include "lib/util/blocking.h"
+#include "lib/util/iov_buf.h"
+#include "lib/util/sys_rw.h"
 #include "libcli/smb/smb2_constants.h"
 #include "smbprofile.h"
 #include <snapsend.h>
@@ -52,6 +56,11 @@
 /* At most this often are the counters logged while a client reads. */
 #define REPORT_SECONDS 10
 
+/* Where an SMB2 READ request has its arguments, MS-SMB2 2.2.19. */
+#define READ_LENGTH 0x04
+#define READ_OFFSET 0x08
+#define READ_MINIMUM_COUNT 0x20
+
 /*
  * What an SMB2 READ reply consists of, MS-SMB2 2.2.20; the data follows the
  * body.
@@ -60,6 +69,8 @@
 #define REPLY_READ_LENGTH (REPLY_BODY + 16)
 /* An SMB2 ERROR reply, MS-SMB2 2.2.2. */
 #define REPLY_ERROR_LENGTH (REPLY_BODY + 9)
+/* What setup_readX_header makes for SMB1: 12 words and a byte of padding. */
+#define REPLY_READX_LENGTH (smb_size + 12 * 2 + 1)
 
 /* One tree connection. */
 struct snapsend_share {
@@ -92,6 +103,15 @@ struct snapsend_share {
 	 */
 	uint64_t sent, copied, shortened;
 	uint64_t bytes;
+};
+
+/* One call of the sendfile hook. */
+struct snapsend_read {
+	int sock;
+	files_struct *fsp;
+	const DATA_BLOB *header;
+	off_t offset;
+	size_t count;
 };
 
 /*
@@ -293,19 +313,6 @@ static void report_now_and_then(vfs_handle_struct *handle,
 	}
 }
 
-static void share_free(void **data)
-{
-	struct snapsend_share *share = *data;
-
-	DLIST_REMOVE(shares, share);
-	TALLOC_FREE(*data);
-	if (shares == NULL) {
-		drop_context();
-		context_failed = false;
-		buffer_drop();
-	}
-}
-
 /* Another tree connection to the same share. */
 static struct snapsend_share *share_beside(const struct snapsend_share *share)
 {
@@ -355,6 +362,24 @@ static void settings_undo(const struct snapsend_share *share)
 	lp_do_parameter(share->snum, "aio read size", bytes);
 }
 
+/*
+ * Called when the tree connection is freed, also after one that failed
+ * half-way.
+ */
+static void share_free(void **data)
+{
+	struct snapsend_share *share = *data;
+
+	settings_undo(share);
+	DLIST_REMOVE(shares, share);
+	TALLOC_FREE(*data);
+	if (shares == NULL) {
+		drop_context();
+		context_failed = false;
+		buffer_drop();
+	}
+}
+
 static int snapsend_vfs_connect(vfs_handle_struct *handle,
 				const char *service,
 				const char *user)
@@ -395,29 +420,95 @@ static void snapsend_vfs_disconnect(vfs_handle_struct *handle)
 {
 	if (handle->data != NULL) {
 		report(handle, handle->data);
-		settings_undo(handle->data);
 	}
 	SMB_VFS_NEXT_DISCONNECT(handle);
 }
 
 /*
- * What is to be signed or encrypted has to be in smbd's own memory: smbd then
- * does not use sendfile. Asynchronous reads are the best it has.
+ * Returns the SMB2 READ that smbd is working on, or NULL. All other requests
+ * for the file are waiting for something and have a subreq. The newest request
+ * is the last in the list.
+ */
+static const struct smbd_smb2_request *current_read(const files_struct *fsp)
+{
+	const struct smbXsrv_connection *xconn = NULL;
+	const struct smbd_smb2_request *req = NULL;
+
+	for (xconn = fsp->conn->sconn->client->connections; xconn != NULL;
+	     xconn = xconn->next) {
+		for (req = DLIST_TAIL(xconn->smb2.requests); req != NULL;
+		     req = DLIST_PREV(req)) {
+			if (req->compat_chain_fsp == fsp &&
+			    req->subreq == NULL &&
+			    SVAL(SMBD_SMB2_IN_HDR_PTR(req), SMB2_HDR_OPCODE) ==
+				    SMB2_OP_READ) {
+				return req;
+			}
+		}
+	}
+	return NULL;
+}
+
+/*
+ * Returns whether smbd is to answer the read by the sendfile hook. smbd has
+ * conditions of its own for that, in schedule_smb2_sendfile_read; they come
+ * first, because a read that it refuses would otherwise be done synchronously.
+ *
+ * The module's own conditions: The answer to a read of 0 bytes or with a
+ * minimum count (STATUS_OK or STATUS_END_OF_FILE) depends on what the hook is
+ * not told. If replies are queued that the client has not taken yet, the hook
+ * is called later, when the file may have been closed and its files_struct
+ * freed.
+ */
+static bool is_for_sendfile(const struct smbd_smb2_request *req,
+			    const files_struct *fsp)
+{
+	const struct stat_ex *st = &fsp->fsp_name->st;
+	const uint8_t *body = SMBD_SMB2_IN_BODY_PTR(req);
+	uint32_t length = IVAL(body, READ_LENGTH);
+	uint64_t offset = BVAL(body, READ_OFFSET);
+	uint64_t size = st->st_ex_size;
+
+	if (req->do_signing || req->do_encryption ||
+	    smbd_smb2_is_compound(req) || fsp_is_alternate_stream(fsp) ||
+	    !S_ISREG(st->st_ex_mode) || offset >= size ||
+	    size - offset < length) {
+		return false;
+	}
+	return length > 0 && IVAL(body, READ_MINIMUM_COUNT) <= 1 &&
+	       req->xconn->smb2.send_queue == NULL;
+}
+
+/*
+ * smbd asks this before each read, as its setting of "aio read size" is 0. It
+ * asks before writes, too, and for SMB1. Reads that are not for the sendfile
+ * hook are done as the share's own settings say.
  */
 static bool snapsend_vfs_aio_force(vfs_handle_struct *handle, files_struct *fsp)
 {
-	struct smbXsrv_tcon *tcon = handle->conn->tcon;
+	const struct smbd_smb2_request *req = current_read(fsp);
+	bool force = SMB_VFS_NEXT_AIO_FORCE(handle, fsp);
+	struct snapsend_share *share = NULL;
+	size_t aio_read_size;
+	bool use_sendfile;
 
-	/*
-	 * The same question is asked for writes; who has switched their
-	 * asynchronous way off is heeded.
-	 */
-	if (tcon != NULL && lp_aio_write_size(SNUM(handle->conn)) != 0 &&
-	    (smbXsrv_is_signed(tcon->global->signing_flags) ||
-	     smbXsrv_is_encrypted(tcon->global->encryption_flags))) {
-		return true;
+	if (req == NULL) {
+		return force;
 	}
-	return SMB_VFS_NEXT_AIO_FORCE(handle, fsp);
+	SMB_VFS_HANDLE_GET_DATA(handle,
+				share,
+				struct snapsend_share,
+				return force);
+	use_sendfile = is_for_sendfile(req, fsp);
+	/* smbd looks at it next. */
+	set_use_sendfile(share->snum, use_sendfile);
+	aio_read_size = share->aio_read_size;
+	if (!use_sendfile && aio_read_size != 0) {
+		const uint8_t *body = SMBD_SMB2_IN_BODY_PTR(req);
+
+		force |= IVAL(body, READ_LENGTH) >= aio_read_size;
+	}
+	return force;
 }
 
 /*
@@ -437,8 +528,10 @@ static int cut_off(int error)
 }
 
 /*
- * Sends all of two pieces, however long the client takes, as sendfile would;
- * the socket's mode stays what it is.
+ * Sends all of two pieces, however long the client takes. Where the socket is
+ * full it is made a blocking one, as in sys_sendfile: poll would return at
+ * once, again and again, for an error queue that nobody reads, or while TCP is
+ * short of memory.
  */
 static ssize_t send_all(int sock,
 			const uint8_t *header,
@@ -446,40 +539,39 @@ static ssize_t send_all(int sock,
 			const uint8_t *data,
 			size_t length)
 {
-	struct iovec iov[2] = {
+	struct iovec pieces[2] = {
 		{.iov_base = discard_const_p(uint8_t, header),
 		 .iov_len = header_length},
 		{.iov_base = discard_const_p(uint8_t, data), .iov_len = length},
 	};
-	struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
-	size_t total = header_length + length;
+	struct iovec *iov = pieces;
+	int iovcnt = 2, old_flags = -1, error = 0;
 
-	while (iov[0].iov_len + iov[1].iov_len > 0) {
-		ssize_t count =
-			sendmsg(sock, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-		size_t of_header;
+	while (iovcnt > 0 && error == 0) {
+		struct msghdr message = {.msg_iov = iov, .msg_iovlen = iovcnt};
+		ssize_t count = sendmsg(sock, &message, MSG_NOSIGNAL);
 
-		if (count == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			struct pollfd room = {.fd = sock, .events = POLLOUT};
-
-			poll(&room, 1, -1);
-			continue;
+		if (count >= 0) {
+			error = iov_advance(&iov, &iovcnt, count) ? 0 : EIO;
+		} else if (errno == EAGAIN && old_flags == -1) {
+			old_flags = fcntl(sock, F_GETFL, 0);
+			error = old_flags == -1 ||
+						set_blocking(sock, true) == -1
+					? errno
+					: 0;
+		} else if (errno != EINTR) {
+			error = errno;
 		}
-		if (count == -1 && errno == EINTR) {
-			continue;
-		}
-		if (count == -1) {
-			errno = cut_off(errno);
-			return -1;
-		}
-		of_header = MIN((size_t)count, iov[0].iov_len);
-		iov[0].iov_base = (uint8_t *)iov[0].iov_base + of_header;
-		iov[0].iov_len -= of_header;
-		count -= of_header;
-		iov[1].iov_base = (uint8_t *)iov[1].iov_base + count;
-		iov[1].iov_len -= count;
 	}
-	return total;
+	if (old_flags != -1 && fcntl(sock, F_SETFL, old_flags) == -1 &&
+	    error == 0) {
+		error = errno;
+	}
+	if (error != 0) {
+		errno = cut_off(error);
+		return -1;
+	}
+	return header_length + length;
 }
 
 /*
@@ -498,43 +590,71 @@ static bool is_smb2_read_reply(const DATA_BLOB *header, size_t count)
 	       IVAL(reply, REPLY_BODY + 4) == count;
 }
 
-/* Turns the reply into one that announces length bytes. */
-static void announce(uint8_t *reply, size_t length)
+/*
+ * Whether the header is that of an SMB1 READ ANDX reply that announces count
+ * bytes.
+ */
+static bool is_smb1_read_reply(const DATA_BLOB *header, size_t count)
 {
-	RSIVAL(reply, 0, REPLY_READ_LENGTH - NBT_HDR_SIZE + length);
-	SIVAL(reply, REPLY_BODY + 4, length);
+	const uint8_t *reply = header->data;
+
+	return header->length == REPLY_READX_LENGTH &&
+	       memcmp(reply + NBT_HDR_SIZE, "\377SMB", 4) == 0 &&
+	       CVAL(reply, smb_com) == SMBreadX && CVAL(reply, smb_wct) == 12 &&
+	       (SVAL(reply, smb_vwv5) | (uint32_t)SVAL(reply, smb_vwv7)
+						<< 16) == count;
 }
 
-/* Turns the reply into an error; its credits and flags stay as they are. */
-static void announce_error(uint8_t *reply, NTSTATUS status)
+/*
+ * Makes the header of a READ reply one that announces length bytes, or, with
+ * length -1, an error. Credits and flags stay as they are. Returns the new
+ * header's length.
+ */
+static size_t shorten_smb2(uint8_t *reply, ssize_t length, NTSTATUS status)
 {
+	if (length > 0) {
+		RSIVAL(reply, 0, REPLY_READ_LENGTH - NBT_HDR_SIZE + length);
+		SIVAL(reply, REPLY_BODY + 4, length);
+		return REPLY_READ_LENGTH;
+	}
+	if (length == 0) {
+		status = NT_STATUS_END_OF_FILE;
+	}
 	RSIVAL(reply, 0, REPLY_ERROR_LENGTH - NBT_HDR_SIZE);
 	SIVAL(reply, NBT_HDR_SIZE + SMB2_HDR_STATUS, NT_STATUS_V(status));
 	memset(reply + REPLY_BODY, 0, 16);
 	SSVAL(reply, REPLY_BODY, 8 + 1);
+	return REPLY_ERROR_LENGTH;
 }
 
-/* Reads until the range is complete or the file ends. */
-static ssize_t read_range(int fd, uint8_t *data, size_t count, off_t offset)
+static size_t shorten_smb1(uint8_t *reply, ssize_t length, NTSTATUS status)
 {
-	size_t total = 0;
-
-	while (total < count) {
-		ssize_t ret =
-			pread(fd, data + total, count - total, offset + total);
-
-		if (ret == -1 && errno == EINTR) {
-			continue;
-		}
-		if (ret == -1) {
-			return -1;
-		}
-		if (ret == 0) {
-			break;
-		}
-		total += ret;
+	if (length >= 0) {
+		setup_readX_header((char *)reply, length);
+		return REPLY_READX_LENGTH;
 	}
-	return total;
+	srv_smb1_set_message((char *)reply, 0, 0, true);
+	error_packet_set((char *)reply, 0, 0, status, __LINE__, __FILE__);
+	return smb_size;
+}
+
+/*
+ * Counts a read that is answered, and moves the handle's position behind it, as
+ * smbd's other ways to read do: clients may ask for it
+ * (FilePositionInformation).
+ */
+static void answered(struct snapsend_share *share,
+		     const struct snapsend_read *read,
+		     uint64_t *counter,
+		     size_t length)
+{
+	*counter += 1;
+	share->bytes += length;
+	if (length > 0) {
+		fh_set_pos(read->fsp->fh, read->offset + length);
+		fh_set_position_information(read->fsp->fh,
+					    read->offset + length);
+	}
 }
 
 /*
@@ -544,86 +664,85 @@ static ssize_t read_range(int fd, uint8_t *data, size_t count, off_t offset)
  * only to guess when the client has acknowledged an oplock break, on
  * connections with several channels.
  */
-static ssize_t send_short(int sock,
-			  struct snapsend_share *share,
-			  const DATA_BLOB *header,
+static ssize_t send_short(struct snapsend_share *share,
+			  const struct snapsend_read *read,
 			  const uint8_t *data,
-			  ssize_t length,
-			  size_t count)
+			  ssize_t length)
 {
-	uint8_t reply[REPLY_READ_LENGTH];
+	NTSTATUS status =
+		length == -1 ? map_nt_error_from_unix(errno) : NT_STATUS_OK;
+	uint8_t reply[MAX(REPLY_READ_LENGTH, REPLY_READX_LENGTH)];
+	size_t reply_length;
 	ssize_t ret;
 
-	if (!is_smb2_read_reply(header, count)) {
+	if (is_smb2_read_reply(read->header, read->count)) {
+		memcpy(reply, read->header->data, read->header->length);
+		reply_length = shorten_smb2(reply, length, status);
+	} else if (is_smb1_read_reply(read->header, read->count)) {
+		memcpy(reply, read->header->data, read->header->length);
+		reply_length = shorten_smb1(reply, length, status);
+	} else {
 		/*
-		 * SMB1, where smbd reads again and then makes a header that is
-		 * right.
+		 * READ RAW of SMB1, for which smbd reads again and makes a
+		 * header that is right.
 		 */
 		errno = ENOSYS;
-		return length == -1 ? -1 : 0;
+		return -1;
 	}
-	memcpy(reply, header->data, sizeof(reply));
-	if (length > 0) {
-		announce(reply, length);
-		ret = send_all(sock, reply, sizeof(reply), data, length);
-	} else {
-		announce_error(reply,
-			       length == 0 ? NT_STATUS_END_OF_FILE
-					   : map_nt_error_from_unix(errno));
-		ret = send_all(sock, reply, REPLY_ERROR_LENGTH, NULL, 0);
-	}
+	ret = send_all(read->sock, reply, reply_length, data, MAX(length, 0));
 	if (ret == -1) {
 		return -1;
 	}
-	share->shortened += 1;
-	share->bytes += MAX(length, 0);
-	return header->length + count;
+	answered(share, read, &share->shortened, MAX(length, 0));
+	return read->header->length + read->count;
 }
 
 /* Reads the whole range and then sends it, on this thread. */
-static ssize_t send_copy(vfs_handle_struct *handle,
-			 int sock,
-			 struct snapsend_share *share,
-			 int fd,
-			 const DATA_BLOB *header,
-			 off_t offset,
-			 size_t count)
+static ssize_t send_copy(struct snapsend_share *share,
+			 const struct snapsend_read *read)
 {
-	uint8_t *data = buffer_get(handle->conn->sconn->ev_ctx, count);
-	/*
-	 * Without memory it is a read that fails: smbd's own way would be to
-	 * send piece by piece what it then finds.
-	 */
-	ssize_t length =
-		data == NULL ? -1 : read_range(fd, data, count, offset);
+	uint8_t *data = NULL;
+	ssize_t length = 0;
 	ssize_t ret;
 
-	if (length != (ssize_t)count) {
-		return send_short(sock, share, header, data, length, count);
+	/* There is no buffer of 0 bytes. */
+	if (read->count > 0) {
+		data = buffer_get(read->fsp->conn->sconn->ev_ctx, read->count);
+		/*
+		 * Without memory it is a read that fails: smbd's own way is to
+		 * send piece by piece what it then finds.
+		 */
+		length = data == NULL ? -1
+				      : sys_pread_full(fsp_get_io_fd(read->fsp),
+						       data,
+						       read->count,
+						       read->offset);
 	}
-	ret = send_all(sock, header->data, header->length, data, count);
+	if (length != (ssize_t)read->count) {
+		return send_short(share, read, data, length);
+	}
+	ret = send_all(read->sock,
+		       read->header->data,
+		       read->header->length,
+		       data,
+		       length);
 	if (ret != -1) {
-		share->copied += 1;
-		share->bytes += count;
+		answered(share, read, &share->copied, length);
 	}
 	return ret;
 }
 
 /* Sends by the library; 0: not a byte went out, and a copy may do. */
-static ssize_t send_snapshot(int sock,
-			     struct snapsend_share *share,
-			     int fd,
-			     const DATA_BLOB *header,
-			     off_t offset,
-			     size_t count)
+static ssize_t send_snapshot(struct snapsend_share *share,
+			     const struct snapsend_read *read)
 {
-	struct iovec iov = {.iov_base = header->data,
-			    .iov_len = header->length};
+	struct iovec iov = {.iov_base = read->header->data,
+			    .iov_len = read->header->length};
 	struct snapsend_request request = {
-		.socket_fd = sock,
-		.file_fd = fd,
-		.offset = offset,
-		.length = count,
+		.socket_fd = read->sock,
+		.file_fd = fsp_get_io_fd(read->fsp),
+		.offset = read->offset,
+		.length = read->count,
 		.header = &iov,
 		.header_count = 1,
 		.flags = SNAPSEND_EXACT,
@@ -634,7 +753,7 @@ static ssize_t send_snapshot(int sock,
 	ret = snapsend_send(context, &request, sizeof(request), &completion);
 	if (ret < 0) {
 		DBG_NOTICE("a read of %zu bytes is refused: %s; it is copied\n",
-			   count,
+			   read->count,
 			   strerror(-ret));
 		if (ret == -ECHILD || ret == -EBADF || ret == -EIO) {
 			/*
@@ -646,12 +765,11 @@ static ssize_t send_snapshot(int sock,
 		return 0;
 	}
 	if (completion.status == 0) {
-		share->sent += 1;
-		share->bytes += completion.file_bytes;
+		answered(share, read, &share->sent, completion.file_bytes);
 		return completion.wire_bytes;
 	}
 	DBG_NOTICE("a read of %zu bytes ended after %" PRIu64 " with %s\n",
-		   count,
+		   read->count,
 		   completion.wire_bytes,
 		   strerror(-completion.status));
 	if (completion.wire_bytes == 0) {
@@ -725,8 +843,15 @@ static ssize_t snapsend_vfs_sendfile(vfs_handle_struct *handle,
 				     off_t offset,
 				     size_t count)
 {
+	struct snapsend_read read = {
+		.sock = sock,
+		.fsp = fsp,
+		.header = header,
+		.offset = offset,
+		.count = count,
+	};
 	struct snapsend_share *share = NULL;
-	int fd = fsp_get_io_fd(fsp);
+	int saved_errno;
 	ssize_t ret = 0;
 
 	SMB_VFS_HANDLE_GET_DATA(
@@ -740,22 +865,19 @@ static ssize_t snapsend_vfs_sendfile(vfs_handle_struct *handle,
 	START_PROFILE_BYTES(syscall_sendfile, count);
 	if (is_for_library(share, sock, count)) {
 		if (context == NULL && !context_failed) {
-			make_context(SNUM(handle->conn));
+			make_context(share->snum);
 		}
 		if (context != NULL) {
-			ret = send_snapshot(sock,
-					    share,
-					    fd,
-					    header,
-					    offset,
-					    count);
+			ret = send_snapshot(share, &read);
 		}
 	}
 	if (ret == 0) {
-		ret = send_copy(handle, sock, share, fd, header, offset, count);
+		ret = send_copy(share, &read);
 	}
+	saved_errno = errno;
 	END_PROFILE_BYTES(syscall_sendfile);
 	report_now_and_then(handle, share);
+	errno = saved_errno;
 	return ret;
 }
 
