@@ -1,24 +1,23 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The other end: one process that reads with copies, as a real client does.  It holds the clock: it
- * says when the time that counts begins and ends, and takes the CPU time of both processes there, so
- * that neither connecting nor tearing down is in the figures.
+ * The other end: one process that reads with copies, as a real client does, and compares samples of what comes.
  */
-#include "bench.h"
+#include "client.h"
 
 #include <inttypes.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "measure.h"
+
 #define BUFFER_SIZE (256u << 10)
 #define BATCH       256
+#define COLD_ANSWER MIB         /* what a connection on the cold part asks for */
+#define STALL_ANSWER MIB        /* what a stalled peer asks for: more than the socket's buffers hold */
 #define STALL_LIMIT_NS 20000000000u /* for thousands of peers to fill their buffers */
-#define FIRST_LIMIT_NS 5000000000u  /* for what comes first, beyond the time of the run */
 
 struct peer {
 	int fd;
@@ -33,85 +32,11 @@ struct peer {
 static unsigned char *buffer;
 static const struct setup *setup;
 static struct shared *shared;
-static clockid_t server_clock;
-static uint64_t total_bytes, total_cold, checked; /* since the start */
-static uint64_t begin_time, begin_bytes, begin_cold, begin_server, begin_client, begin_machine;
 static unsigned cold_left; /* connections that still find something cold */
-
-uint64_t machine_cpu(void)
-{
-	uint64_t user = 0, nice = 0, system = 0, idle, iowait, irq = 0, softirq = 0, steal = 0;
-	FILE *stat = fopen("/proc/stat", "re");
-
-	if (stat != NULL) {
-		if (fscanf(stat, "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-			   " %" SCNu64, &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal) != 8)
-			user = nice = system = irq = softirq = steal = 0;
-		fclose(stat);
-	}
-	return (user + nice + system + irq + softirq + steal) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
-}
-
-uint64_t begin_measuring(uint64_t now)
-{
-	begin_time = now;
-	begin_bytes = total_bytes;
-	begin_cold = total_cold;
-	begin_machine = machine_cpu();
-	begin_server = nanoseconds(server_clock);
-	begin_client = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
-	atomic_store(&shared->measuring, 1);
-	return now + (uint64_t)(setup->seconds * 1e9);
-}
-
-/* On a busy machine the first bytes may take longer than the whole run was to be. */
-bool is_over(uint64_t now, uint64_t limit)
-{
-	return now >= limit && (total_bytes > begin_bytes || now >= limit + FIRST_LIMIT_NS);
-}
-
-void end_measuring(uint64_t now)
-{
-	uint64_t one = 1;
-
-	shared->server_cpu = nanoseconds(server_clock) - begin_server;
-	shared->client_cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - begin_client;
-	shared->machine_cpu = machine_cpu() - begin_machine;
-	shared->seconds = (double)(now - begin_time) / 1e9;
-	shared->bytes = total_bytes - begin_bytes;
-	shared->cold_bytes = total_cold - begin_cold;
-	shared->checked = checked;
-	atomic_store(&shared->stopping, 1);
-	if (write(setup->control, &one, sizeof(one)) != sizeof(one))
-		fail(shared, "client: eventfd: %s", strerror(errno));
-}
-
-void count_received(uint64_t bytes)
-{
-	total_bytes += bytes;
-}
-
-void count_checked(uint64_t words)
-{
-	checked += words;
-}
-
-/* A reset leaves no TIME_WAIT behind: thousands of connections a minute would use up the ports. */
-int new_client_socket(void)
-{
-	struct linger linger = { .l_onoff = 1, .l_linger = 0 };
-	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		fail(shared, "client: socket: %s", strerror(errno));
-	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	return fd;
-}
 
 static int connect_to_server(int receive_buffer)
 {
-	int fd = new_client_socket();
+	int fd = new_client_socket(shared);
 
 	if (receive_buffer > 0)
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
@@ -140,7 +65,7 @@ static void check_word(const unsigned char *data, uint64_t offset)
 	if (word != pattern(offset))
 		fail(shared, "WRONG DATA at offset %" PRIu64 " of the file: %016" PRIx64 " instead of %016" PRIx64,
 		     offset, word, pattern(offset));
-	checked++;
+	count_checked(1);
 }
 
 /* The first, the middle and the last whole word. */
@@ -193,13 +118,13 @@ static void read_bulk(void)
 			limit = begin_measuring(now);
 			measuring = true;
 		}
-		if (is_over(now, limit) || (want != 0 && total_bytes >= want))
+		if (is_over(now, limit) || (want != 0 && total_received() >= want))
 			break;
 		n = recv(fd, buffer, BUFFER_SIZE, 0);
 		if (n <= 0)
 			fail(shared, "client: recv: %s", n < 0 ? strerror(errno) : "end of the stream");
-		check_stream(buffer, (size_t)n, total_bytes);
-		total_bytes += (uint64_t)n;
+		check_stream(buffer, (size_t)n, total_received());
+		count_received((uint64_t)n);
 	}
 	end_measuring(now);
 	close(fd);
@@ -252,9 +177,9 @@ static void take(struct peer *p, const unsigned char *data, size_t length)
 		check_sample(data + head, length - head, p->offset + p->got + head - sizeof(p->header));
 	p->got += length;
 	if (p->cold)
-		total_cold += length;
+		count_cold(length);
 	else
-		total_bytes += length;
+		count_received(length);
 }
 
 static void read_answer(struct peer *p, bool measuring)
@@ -300,25 +225,16 @@ static void wait_for_idle_server(void)
 	unsigned idle = 0;
 
 	while (idle < 3 && nanoseconds(CLOCK_MONOTONIC) < limit) {
-		before = nanoseconds(server_clock);
+		before = server_time();
 		usleep(100000);
 		/* On a busy machine a server that does nothing may only be waiting for a processor. */
 		idle = atomic_load(&shared->questions) >= setup->stalled &&
-		       nanoseconds(server_clock) - before < 3000000 ? idle + 1 : 0;
+		       server_time() - before < 3000000 ? idle + 1 : 0;
 	}
 }
 
-static void ask_and_read(void)
+static void connect_peers(struct peer *peers, unsigned count, int epoll)
 {
-	unsigned count = setup->connections + setup->cold;
-	struct peer *peers = calloc(count, sizeof(*peers));
-	struct epoll_event events[BATCH];
-	int epoll = epoll_create1(EPOLL_CLOEXEC), *stalled = stall();
-	uint64_t warm, limit = UINT64_MAX, now;
-	bool measuring = false;
-
-	if (peers == NULL || epoll < 0)
-		fail(shared, "client: no memory or descriptors");
 	for (unsigned i = 0; i < count; i++) {
 		struct peer *p = &peers[i];
 		struct epoll_event event = { .events = EPOLLIN, .data.ptr = p };
@@ -334,16 +250,15 @@ static void ask_and_read(void)
 		if (epoll_ctl(epoll, EPOLL_CTL_ADD, p->fd, &event) < 0)
 			fail(shared, "client: epoll_ctl: %s", strerror(errno));
 	}
-	while (!atomic_load(&shared->server_ready))
-		usleep(200);
-	for (unsigned i = 0; i < setup->stalled; i++)
-		ask(stalled[i], random_word() % (setup->warm_size / STALL_ANSWER) * STALL_ANSWER, STALL_ANSWER);
-	if (setup->stalled > 0)
-		wait_for_idle_server();
-	cold_left = setup->cold;
-	for (unsigned i = 0; i < count; i++)
-		ask_next(&peers[i]);
-	warm = nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(setup->warm_up * 1e9);
+}
+
+/* Until the time that counts is over, or nothing cold is left to ask for. */
+static void read_answers(int epoll)
+{
+	uint64_t warm = nanoseconds(CLOCK_MONOTONIC) + (uint64_t)(setup->warm_up * 1e9), limit = UINT64_MAX, now;
+	struct epoll_event events[BATCH];
+	bool measuring = false;
+
 	for (;;) {
 		int n = epoll_wait(epoll, events, BATCH, 100);
 
@@ -354,7 +269,7 @@ static void ask_and_read(void)
 			limit = begin_measuring(now);
 			measuring = true;
 		}
-		if ((is_over(now, limit) && (shared->times.count > 0 || now >= limit + FIRST_LIMIT_NS)) ||
+		if ((is_over(now, limit) && (shared->times.count > 0 || is_overdue(now, limit))) ||
 		    (setup->cold > 0 && cold_left == 0))
 			break;
 		for (int i = 0; i < n; i++)
@@ -363,6 +278,27 @@ static void ask_and_read(void)
 	if (!measuring)
 		fail(shared, "client: the cold part was read before the time that counts began");
 	end_measuring(now);
+}
+
+static void ask_and_read(void)
+{
+	unsigned count = setup->connections + setup->cold;
+	struct peer *peers = calloc(count, sizeof(*peers));
+	int epoll = epoll_create1(EPOLL_CLOEXEC), *stalled = stall();
+
+	if (peers == NULL || epoll < 0)
+		fail(shared, "client: no memory or descriptors");
+	connect_peers(peers, count, epoll);
+	while (!atomic_load(&shared->server_ready))
+		usleep(200);
+	for (unsigned i = 0; i < setup->stalled; i++)
+		ask(stalled[i], random_word() % (setup->warm_size / STALL_ANSWER) * STALL_ANSWER, STALL_ANSWER);
+	if (setup->stalled > 0)
+		wait_for_idle_server();
+	cold_left = setup->cold;
+	for (unsigned i = 0; i < count; i++)
+		ask_next(&peers[i]);
+	read_answers(epoll);
 	for (unsigned i = 0; i < count; i++)
 		close(peers[i].fd);
 	for (unsigned i = 0; i < setup->stalled; i++)
@@ -377,15 +313,9 @@ void run_client(const struct setup *the_setup, struct shared *the_shared)
 	if (buffer == NULL)
 		fail(shared, "client: no memory");
 	memset(buffer, 0, BUFFER_SIZE);
-	if (clock_getcpuclockid(shared->server, &server_clock) != 0)
-		fail(shared, "client: the server's CPU clock");
-	if (setup->wire)
-		run_far_end(setup, shared);
-	else if (setup->workload == BULK)
+	prepare_measuring(setup, shared);
+	if (setup->workload == BULK)
 		read_bulk();
 	else
 		ask_and_read();
-	if (checked == 0)
-		fail(shared, "client: nothing has come (the library said EAGAIN %" PRIu64 " times)",
-		     atomic_load(&shared->refusals));
 }

@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-# In the order of bench.c: the name in the CSV, what a reader calls it, light colour, dark colour.
+# In the order of ways.c: the name in the CSV, what a reader calls it, light colour, dark colour.
 WAYS = [
     ("submit", "snapsend, submit and poll", "#c2410c", "#fb923c"),
     ("submit_many", "snapsend, submit_many and poll", "#a16207", "#facc15"),

@@ -7,15 +7,17 @@
  *	uring_zc       READ_FIXED into a pool of registered huge pages, linked to SEND_ZC from there
  *	uring_zc_plain the same, but SEND_ZC goes by address, not by registered buffer: see "Registered buffers" in NOTES.md
  */
-#include "bench.h"
+#include "ring.h"
 
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <fcntl.h>
 #include <unistd.h>
+
+#include "connections.h"
 
 #define ENTRIES    4096u
 #define CHAIN_MAX  4u              /* most requests that are made together */
@@ -120,7 +122,8 @@ struct slot {
 	bool linked;               /* the send has been made together with the read */
 	uint32_t buffer;
 	size_t want;               /* of the file's data */
-	size_t from, until;        /* what is to be sent, in the buffer */
+	const char *bytes;         /* what is sent ... */
+	size_t from, until;        /* ... of it, the part that is left */
 };
 
 struct peer {
@@ -235,17 +238,8 @@ static struct {
 	struct peer *first_waiting, **last_waiting;
 } pool = { .last_waiting = &pool.first_waiting };
 
-static void make_pool(void)
+static void map_pool(void)
 {
-	struct iovec all;
-
-	pool.chunk = (size_t)smaller(setup->size, MIB);
-	if (setup->cold > 0)
-		pool.chunk = MIB;
-	pool.stride = pool.chunk + PAGE;
-	pool.count = (uint32_t)(POOL_SIZE / pool.stride);
-	if (pool.count > UINT16_MAX)
-		pool.count = UINT16_MAX;
 	pool.memory = mmap(NULL, POOL_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 	if (pool.memory == MAP_FAILED) { /* none set aside: transparent ones */
 		uintptr_t start;
@@ -257,6 +251,20 @@ static void make_pool(void)
 		pool.memory = (char *)start;
 		madvise(pool.memory, POOL_SIZE, MADV_HUGEPAGE);
 	}
+}
+
+static void make_pool(void)
+{
+	struct iovec all;
+
+	pool.chunk = (size_t)smaller(setup->size, MIB);
+	if (setup->cold > 0)
+		pool.chunk = MIB;
+	pool.stride = pool.chunk + PAGE;
+	pool.count = (uint32_t)(POOL_SIZE / pool.stride);
+	if (pool.count > UINT16_MAX)
+		pool.count = UINT16_MAX;
+	map_pool();
 	memset(pool.memory, 0, POOL_SIZE);
 	all = (struct iovec){ pool.memory, POOL_SIZE };
 	if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &all, 1) < 0)
@@ -294,7 +302,7 @@ static void request_send(struct peer *p, unsigned index, bool zerocopy)
 	struct io_uring_sqe *sqe = request(zerocopy ? IORING_OP_SEND_ZC : IORING_OP_SEND, p->c->fd,
 					   mark(p, SEND, index, s->buffer));
 
-	sqe->addr = (uintptr_t)(bytes_of(s->buffer) + s->from);
+	sqe->addr = (uintptr_t)(s->bytes + s->from);
 	sqe->len = (uint32_t)(s->until - s->from);
 	sqe->msg_flags = MSG_WAITALL | MSG_NOSIGNAL;
 	if (zerocopy) {
@@ -332,12 +340,30 @@ static void wait_for_buffer(struct peer *p)
 	pool.last_waiting = &p->next_waiting;
 }
 
-/* Reads into the next slot if it is free and something is left to read. */
-static bool start_read(struct peer *p)
+/* Asks for the next piece of the file in a slot's buffer, behind what is left of the header. */
+static void fill_by_read(struct peer *p, unsigned index)
+{
+	struct connection *c = p->c;
+	struct slot *s = &p->slots[index];
+	char *bytes = bytes_of(s->buffer);
+
+	s->state = READING;
+	s->bytes = bytes;
+	s->from = PAGE - c->header_left;
+	s->until = PAGE + s->want;
+	memcpy(bytes + s->from, &c->header, c->header_left);
+	c->header_left = 0;
+	make_room(CHAIN_MAX);
+	request_read(p, index);
+	if (s->linked)
+		request_send(p, index, true);
+}
+
+/* Fills the next slot if it is free and something is left to send. */
+static bool fill_slot(struct peer *p)
 {
 	struct connection *c = p->c;
 	struct slot *s = &p->slots[p->next_read];
-	bool alone = true;
 
 	if (s->state != FREE || (c->left == 0 && !take_next(setup, shared, c)))
 		return false;
@@ -345,23 +371,15 @@ static bool start_read(struct peer *p)
 		wait_for_buffer(p);
 		return false;
 	}
+	s->linked = true;
 	for (unsigned i = 0; i < SLOTS; i++)
-		alone = alone && (p->slots[i].state == FREE);
-	s->state = READING;
-	s->linked = alone;
+		s->linked = s->linked && p->slots[i].state == FREE;
 	s->buffer = pool.free[--pool.free_count];
 	s->want = (size_t)smaller(c->left, pool.chunk);
-	s->from = PAGE - c->header_left;
-	s->until = PAGE + s->want;
-	memcpy(bytes_of(s->buffer) + s->from, &c->header, c->header_left);
-	c->header_left = 0;
-	make_room(CHAIN_MAX);
-	request_read(p, p->next_read);
-	if (s->linked)
-		request_send(p, p->next_read, true);
+	fill_by_read(p, p->next_read);
+	c->offset += s->want;
 	c->left -= s->want;
 	p->next_read = (p->next_read + 1) % SLOTS;
-	c->offset += s->want;
 	return true;
 }
 
@@ -369,7 +387,7 @@ static void advance(struct peer *p)
 {
 	struct slot *s = &p->slots[p->next_send];
 
-	while (start_read(p))
+	while (fill_slot(p))
 		;
 	if (s->state == READY) {
 		s->state = SENDING;
@@ -452,22 +470,22 @@ static void make_pipe(struct connection *c)
 		skip(shared, "F_SETPIPE_SZ: %s", strerror(errno));
 }
 
-int serve_by_ring(const struct setup *the_setup, struct shared *the_shared)
+static void wait_for_control(void)
 {
-	bool zerocopy = strncmp(the_setup->way->name, "uring_zc", 8) == 0;
-	unsigned total = the_setup->connections + the_setup->cold;
-	struct connection *all;
 	static uint64_t control;
 	struct io_uring_sqe *sqe;
 
-	setup = the_setup;
-	shared = the_shared;
-	make_ring();
-	pool.send_fixed = strcmp(the_setup->way->name, "uring_zc") == 0;
-	if (zerocopy)
-		make_pool();
-	pipe_size = setup->size > 64 * KIB || setup->cold > 0 ? MIB : 64 * KIB;
-	all = accept_all(setup, shared, true);
+	make_room(1);
+	sqe = request(IORING_OP_READ, setup->control, CONTROL);
+	sqe->addr = (uintptr_t)&control;
+	sqe->len = sizeof(control);
+}
+
+static void make_peers(bool zerocopy)
+{
+	struct connection *all = accept_all(setup, shared, true);
+	unsigned total = setup->connections + setup->cold;
+
 	peers = calloc(total, sizeof(*peers));
 	if (peers == NULL)
 		fail(shared, "server: no memory");
@@ -477,32 +495,49 @@ int serve_by_ring(const struct setup *the_setup, struct shared *the_shared)
 			make_pipe(&all[i]);
 		wait_for_question(&peers[i]);
 	}
-	make_room(1);
-	sqe = request(IORING_OP_READ, setup->control, CONTROL);
-	sqe->addr = (uintptr_t)&control;
-	sqe->len = sizeof(control);
+}
+
+/* False: the run is over. */
+static bool take_event(struct io_uring_cqe cqe, bool zerocopy)
+{
+	unsigned kind = cqe.user_data & 255, slot = cqe.user_data >> 8 & 255;
+	struct peer *p = &peers[cqe.user_data >> 32];
+
+	if (kind == CONTROL)
+		return false;
+	if (kind == QUESTION)
+		begin(p, zerocopy, cqe.res);
+	else if (kind == READ)
+		read_event(p, slot, cqe.res);
+	else if (kind == SEND)
+		send_event(p, slot, cqe.user_data >> 16 & 65535, cqe.res, cqe.flags);
+	else
+		splice_event(p, kind, cqe.res);
+	return true;
+}
+
+int serve_by_ring(const struct setup *the_setup, struct shared *the_shared)
+{
+	bool zerocopy = the_setup->way->variant != RING_SPLICE;
+
+	setup = the_setup;
+	shared = the_shared;
+	make_ring();
+	pool.send_fixed = setup->way->variant == RING_ZEROCOPY;
+	if (zerocopy)
+		make_pool();
+	pipe_size = setup->size > 64 * KIB || setup->cold > 0 ? MIB : 64 * KIB;
+	make_peers(zerocopy);
+	wait_for_control();
 	atomic_store(&shared->server_ready, 1);
 	for (;;) {
 		unsigned head = *ring.cq_head, tail;
 
 		enter(1);
 		tail = __atomic_load_n(ring.cq_tail, __ATOMIC_ACQUIRE);
-		for (; head != tail; head++) {
-			struct io_uring_cqe cqe = ring.cqes[head & ring.cq_mask];
-			unsigned kind = cqe.user_data & 255, slot = cqe.user_data >> 8 & 255;
-			struct peer *p = &peers[cqe.user_data >> 32];
-
-			if (kind == CONTROL)
+		for (; head != tail; head++)
+			if (!take_event(ring.cqes[head & ring.cq_mask], zerocopy))
 				return 0;
-			if (kind == QUESTION)
-				begin(p, zerocopy, cqe.res);
-			else if (kind == READ)
-				read_event(p, slot, cqe.res);
-			else if (kind == SEND)
-				send_event(p, slot, cqe.user_data >> 16 & 65535, cqe.res, cqe.flags);
-			else
-				splice_event(p, kind, cqe.res);
-		}
 		__atomic_store_n(ring.cq_head, head, __ATOMIC_RELEASE);
 	}
 }

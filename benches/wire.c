@@ -13,7 +13,7 @@
  * Acknowledgements are handled, and what they let out is sent, on the client's time: only the CPU time of both
  * processes together, or of the whole machine, says what a way costs.
  */
-#include "bench.h"
+#include "wire.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -31,6 +31,8 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "measure.h"
 
 #define NEAR_ADDRESS 0x0a4d0001u /* 10.77.0.1 */
 #define FAR_ADDRESS  0x0a4d0002u
@@ -353,7 +355,7 @@ static void connect_far(const struct setup *setup, struct shared *shared, struct
 
 	c->port = (uint16_t)(FIRST_PORT + setup->number % PORT_SETS * FLOWS + index % FLOWS);
 	own.sin_port = htons(c->port);
-	c->fd = new_client_socket();
+	c->fd = new_client_socket(shared);
 	if (bind(c->fd, (struct sockaddr *)&own, sizeof(own)) < 0)
 		fail(shared, "client: bind: %s", strerror(errno));
 	if (connect(c->fd, (const struct sockaddr *)&setup->address, sizeof(setup->address)) < 0)
@@ -464,6 +466,7 @@ void run_far_end(const struct setup *setup, struct shared *shared)
 
 	if (all == NULL || raw < 0)
 		fail(shared, "client: a raw socket: %s", strerror(errno));
+	prepare_measuring(setup, shared);
 	prctl(PR_SET_TIMERSLACK, 1);
 	for (unsigned i = 0; i < setup->connections; i++)
 		connect_far(setup, shared, &all[i], i);

@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the parts of the benchmark share: see bench.c for what it does.
- *
- *	bench.c   command line, the order of the runs, tables, CSV
- *	server.c  the epoll server, the library and the ways that need no ring
- *	ring.c    the two io_uring ways, by raw system calls
- *	client.c  the readers: bulk, and one question at a time on many connections
- *	wire.c    a link where zero-copy is real, and its far end
+ * What every part of the benchmark may use: sizes, what one run is, the memory that its processes share, what its two ends
+ * say to each other, time, and how to give up.  Depends on no other part.
  */
-#ifndef BENCH_H
-#define BENCH_H
+#ifndef BENCH_COMMON_H
+#define BENCH_COMMON_H
 
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -32,13 +27,24 @@
 #define GIB         ((uint64_t)1 << 30)
 #define PAGE        4096u
 #define SKIPPED     77           /* exit status of a child that cannot run here, as tests/c has it */
-#define COLD_ANSWER MIB          /* what a connection on the cold part asks for */
-#define STALL_ANSWER MIB         /* what a stalled peer asks for: more than the socket's buffers hold */
-#define STALL_BUFFER (64 << 10)  /* send buffer of every connection beside stalled peers */
 
 /* ---- one run ------------------------------------------------------------------------------- */
 
 enum workload { BULK, ANSWERS, COLD, STALLED };
+
+struct setup;
+struct shared;
+
+/* One way of sending.  The table of all of them is in ways.c. */
+struct way {
+	const char *name;
+	const char *group;         /* the name of the way that it is a variant of */
+	bool library;
+	bool no_stalled;           /* cannot have thousands of peers stalled: a kernel thread, or pinned memory, each */
+	bool wire_only;            /* differs from another way only where zero-copy is real */
+	int (*serve)(const struct setup *setup, struct shared *shared);
+	int variant;               /* which of its ways serve() is to run: its header lists them */
+};
 
 struct setup {
 	enum workload workload;
@@ -57,6 +63,7 @@ struct setup {
 	struct sockaddr_in address;
 	bool pin;
 	bool wire;                 /* bulk on each connection, over wire.c's link */
+	const char *congestion_control; /* on loopback; NULL: what the machine has */
 	unsigned number;           /* of this run in the program's life */
 };
 
@@ -112,57 +119,22 @@ static inline uint64_t pattern(uint64_t offset)
 	return (offset / 8 + 1) * PATTERN_FACTOR;
 }
 
-/* ---- ways ---------------------------------------------------------------------------------- */
+/* A socket for a client of either kind: it is reset when it is closed. */
+int new_client_socket(struct shared *shared);
 
-struct way {
-	const char *name;
-	const char *group;         /* the name of the way that it is a variant of */
-	bool library;
-	bool no_stalled;           /* cannot have thousands of peers stalled: a kernel thread, or pinned memory, each */
-	bool wire_only;            /* differs from another way only where zero-copy is real */
-	int (*serve)(const struct setup *setup, struct shared *shared);
-};
+/* ---- giving up ----------------------------------------------------------------------------- */
 
-extern const struct way ways[];
-extern const unsigned way_count;
-
-int serve_by_epoll(const struct setup *setup, struct shared *shared);
-int serve_by_ring(const struct setup *setup, struct shared *shared);
-void run_client(const struct setup *setup, struct shared *shared);
-
-/* ---- the wire, see wire.c ------------------------------------------------------------------ */
-
-#define WIRE_CONNECTIONS 128u    /* of a run, at most; a power of two */
-
-enum wire_place { WIRE_HOME, WIRE_NEAR, WIRE_FAR };
-
-/* Makes the link, once; NULL, or why it cannot be made here.  The file's size is a power of two up to 2 GiB. */
-const char *wire_open(uint64_t file_size);
-/* Takes the calling thread there. */
-void wire_go(enum wire_place place);
-/* The server's, in network order. */
-uint32_t wire_near_address(void);
-void run_far_end(const struct setup *setup, struct shared *shared);
-
-/* ---- the client's clock and counts, in client.c -------------------------------------------- */
-
-/* A socket that is reset when it is closed. */
-int new_client_socket(void);
-void count_received(uint64_t bytes);
-void count_checked(uint64_t words);
-/* When the run is to end. */
-uint64_t begin_measuring(uint64_t now);
-bool is_over(uint64_t now, uint64_t limit);
-void end_measuring(uint64_t now);
-
-/* ---- help ---------------------------------------------------------------------------------- */
-
-/* Ends the process, and the run, with a message. */
+/* Ends the coordinator with a message. */
+__attribute__((format(printf, 1, 2), noreturn))
+void die(const char *format, ...);
+/* Ends a child of a run, and the run, with a message. */
 __attribute__((format(printf, 2, 3), noreturn))
 void fail(struct shared *shared, const char *format, ...);
 /* The same where the way cannot run on this machine. */
 __attribute__((format(printf, 2, 3), noreturn))
 void skip(struct shared *shared, const char *format, ...);
+
+/* ---- time ---------------------------------------------------------------------------------- */
 
 static inline uint64_t nanoseconds(clockid_t clock)
 {
@@ -183,42 +155,5 @@ uint64_t machine_cpu(void);
 void note_time(struct histogram *histogram, uint64_t ns);
 /* In nanoseconds; 0 when nothing was noted. */
 double percentile(const struct histogram *histogram, double share);
-
-/* ---- server side, for server.c and ring.c -------------------------------------------------- */
-
-struct buffer;
-
-struct connection {
-	int fd, file_fd;
-	uint32_t index;
-	bool busy;                 /* an operation is in hand */
-	bool readable;             /* the library: a question came before the last answer's DONE was seen */
-	unsigned in_flight;        /* the library: operations submitted */
-	bool waiting;              /* the library had no room for the operation in hand */
-	struct connection *next_waiting;
-	struct iovec header_part;
-	uint64_t operations;       /* begun so far */
-	uint64_t start;            /* bulk: of its first operation, in the file */
-	struct header header;
-	unsigned header_left;
-	uint64_t offset, left;     /* of the range in hand, what has not been sent */
-
-	struct buffer *buffer;     /* pread, zerocopy: holds what is to be sent next */
-	size_t from, until;
-	struct buffer **sent;      /* zerocopy: ring of those that sends are out for, by the kernel's numbers */
-	uint32_t sent_first, sent_next;
-	char *map;                 /* mmap: the window in hand */
-	size_t map_length;
-	int pipe[2];               /* splice */
-	size_t in_pipe;
-};
-
-/* Accepts all connections; blocking says how. */
-struct connection *accept_all(const struct setup *setup, struct shared *shared, bool blocking);
-/* Makes the question the operation in hand. */
-void take_question(const struct setup *setup, struct shared *shared, struct connection *c,
-		   const struct question *question);
-/* Bulk: makes the next operation the one in hand.  False: there is none. */
-bool take_next(const struct setup *setup, struct shared *shared, struct connection *c);
 
 #endif

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "cases.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+
+#include "files.h"
+#include "options.h"
+#include "wire.h"
+
+#define CASES_MAX      256
+#define HUGE_OPERATION GIB   /* from here on a run is one operation, not a time */
+#define HUGE_LIMIT     30.0  /* seconds for it, at most */
+
+struct one_case cases[CASES_MAX];
+int case_count;
+
+static void print_size(char *out, size_t room, uint64_t n)
+{
+	if (n % GIB == 0)
+		snprintf(out, room, "%" PRIu64 "G", n / GIB);
+	else if (n % MIB == 0)
+		snprintf(out, room, "%" PRIu64 "M", n / MIB);
+	else if (n % KIB == 0)
+		snprintf(out, room, "%" PRIu64 "K", n / KIB);
+	else
+		snprintf(out, room, "%" PRIu64, n);
+}
+
+static struct one_case *add_case(enum workload workload, uint64_t size, unsigned connections)
+{
+	struct one_case *c = &cases[case_count];
+	char text[32];
+
+	if (case_count == CASES_MAX)
+		die("too many cases");
+	print_size(text, sizeof(text), size);
+	c->alone = -1;
+	c->setup = (struct setup){
+		.workload = workload, .size = size, .connections = connections,
+		/* At first windows grow, and segments lost to small ones come again after 200 ms. */
+		.seconds = options.seconds, .warm_up = options.quick ? 0.1 : fmax(options.seconds * 0.2, 0.3),
+		.path = files.path, .warm_size = files.warm, .file_size = files.size, .pin = options.pin,
+		.congestion_control = options.congestion_control,
+	};
+	if (workload == BULK)
+		snprintf(c->name, sizeof(c->name), "bulk %s", text);
+	else
+		snprintf(c->name, sizeof(c->name), "answers %ux%s", connections, text);
+	case_count++;
+	return c;
+}
+
+static void plan_bulk(void)
+{
+	static const uint64_t usual[] = { 64 * KIB, 256 * KIB, MIB, 16 * MIB, 8 * GIB }, quick[] = { 64 * KIB, MIB };
+	const uint64_t *sizes = options.quick ? quick : usual;
+	unsigned count = options.quick ? 2 : 5;
+
+	if (options.size_count > 0) {
+		sizes = options.sizes;
+		count = options.size_count;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		struct one_case *c;
+
+		if (sizes[i] < HUGE_OPERATION) {
+			if (sizes[i] > files.size)
+				die("--size of bulk: at most %" PRIu64 ", or 1G and more", files.size);
+			c = add_case(BULK, sizes[i], 1);
+			c->setup.file_size = files.size / sizes[i] * sizes[i];
+			continue;
+		}
+		c = add_case(BULK, smaller(sizes[i], files.huge_size), 1);
+		c->setup.operations = 1;
+		c->setup.seconds = HUGE_LIMIT;
+		c->setup.warm_up = 0;
+		c->setup.path = files.huge_path;
+		c->setup.file_size = files.huge_size;
+		c->setup.pattern_step = MIB;
+	}
+}
+
+static void plan_answers(void)
+{
+	static const uint64_t usual[] = { 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, MIB };
+	static const unsigned usual_connections[] = { 1, 16, 64, 1024 };
+	static const struct {
+		unsigned connections;
+		uint64_t size;
+	} quick[] = { { 1, 4 * KIB }, { 16, 64 * KIB }, { 64, 256 * KIB }, { 16, MIB }, { 1024, 16 * KIB } };
+	const uint64_t *sizes = options.size_count > 0 ? options.sizes : usual;
+	const unsigned *connections = options.connection_count > 0 ? options.connections : usual_connections;
+	unsigned size_count = options.size_count > 0 ? options.size_count : 5;
+	unsigned connection_count = options.connection_count > 0 ? options.connection_count : 4;
+
+	if (options.quick && options.size_count == 0 && options.connection_count == 0) {
+		for (unsigned i = 0; i < sizeof(quick) / sizeof(quick[0]); i++)
+			add_case(ANSWERS, quick[i].size, quick[i].connections);
+		return;
+	}
+	for (unsigned i = 0; i < connection_count; i++) {
+		for (unsigned j = 0; j < size_count; j++) {
+			if (sizes[j] > files.warm)
+				continue;
+			add_case(ANSWERS, sizes[j], connections[i]);
+		}
+	}
+}
+
+static const char * plan_wire(void)
+{
+	static const uint64_t usual[] = { 64 * KIB, 256 * KIB, MIB, 16 * MIB }, quick[] = { MIB };
+	static const unsigned usual_connections[] = { 1, 64 };
+	const uint64_t *sizes = options.size_count > 0 ? options.sizes : options.quick ? quick : usual;
+	const unsigned *connections = options.connection_count > 0 ? options.connections : usual_connections;
+	unsigned size_count = options.size_count > 0 ? options.size_count : options.quick ? 1 : 4;
+	unsigned connection_count = options.connection_count > 0 ? options.connection_count : 2;
+	const char *why_not = wire_open(files.warm);
+
+	if (why_not != NULL)
+		return why_not;
+	for (unsigned i = 0; i < connection_count; i++) {
+		for (unsigned j = 0; j < size_count; j++) {
+			struct one_case *c;
+			char text[32];
+
+			/* Connections start in different operations of a file that they go round in. */
+			if (files.warm % sizes[j] != 0 || connections[i] > WIRE_CONNECTIONS)
+				continue;
+			c = add_case(BULK, sizes[j], connections[i]);
+			print_size(text, sizeof(text), sizes[j]);
+			snprintf(c->name, sizeof(c->name), "wire %ux%s", connections[i], text);
+			c->setup.wire = true;
+			c->setup.file_size = files.warm;
+		}
+	}
+	return NULL;
+}
+
+const char *plan_cases(void)
+{
+	struct one_case *c;
+
+	if (options.workloads[BULK])
+		plan_bulk();
+	if (options.workloads[ANSWERS])
+		plan_answers();
+	if (options.workloads[COLD]) {
+		c = add_case(COLD, 16 * KIB, 16);
+		strcpy(c->name, "cold: 16x16K alone");
+		c = add_case(COLD, 16 * KIB, 16);
+		strcpy(c->name, "cold: 16x1M cold + 16x16K");
+		c->setup.cold = 16;
+		/* The time that counts begins at once: cold data is soon used up. */
+		c->setup.warm_up = 0;
+		c->setup.seconds = options.seconds * 2;
+		c->alone = case_count - 2;
+	}
+	if (options.workloads[STALLED]) {
+		c = add_case(STALLED, 16 * KIB, 64);
+		strcpy(c->name, "stalled: 64x16K alone");
+		c = add_case(STALLED, 16 * KIB, 64);
+		snprintf(c->name, sizeof(c->name), "stalled: %u + 64x16K", options.stalled);
+		c->setup.stalled = options.stalled;
+		c->alone = case_count - 2;
+	}
+	return options.workloads[WIRE] ? plan_wire() : NULL;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "files.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct files files;
+static const char *directory;
+static bool chilled; /* not all of files.path is in the cache */
+
+/* Without a name from the start, so that it is gone however the benchmark ends; the children have its descriptor. */
+static int make_file(char *path, const char *name)
+{
+	char named[4096];
+	int fd;
+
+	snprintf(named, sizeof(named), "%s/%s.XXXXXX", directory, name);
+	fd = mkostemp(named, O_CLOEXEC);
+	if (fd < 0 || unlink(named) < 0)
+		die("%s: %s", named, strerror(errno));
+	snprintf(path, sizeof(files.path), "/proc/self/fd/%d", fd);
+	return fd;
+}
+
+static void write_pattern(int fd, uint64_t offset, uint64_t *block, size_t length)
+{
+	for (size_t i = 0; i < length / 8; i++)
+		block[i] = pattern(offset + i * 8);
+	if (pwrite(fd, block, length, (off_t)offset) != (ssize_t)length)
+		die("writing a file in %s: %s", directory, strerror(errno));
+}
+
+void make_files(const char *the_directory, bool quick)
+{
+	uint64_t *block = malloc(MIB), available;
+	int fd;
+
+	directory = the_directory;
+	available = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * PAGE;
+	files.size = quick ? 192 * MIB : GIB;
+	files.warm = quick ? 64 * MIB : 256 * MIB; /* a power of two: see wire.c */
+	if (block == NULL)
+		die("no memory");
+	fd = make_file(files.path, "snapsend-bench");
+	for (uint64_t offset = 0; offset < files.size; offset += MIB)
+		write_pattern(fd, offset, block, MIB);
+	/* Written back now, not in the middle of a run; and only clean pages can be dropped. */
+	if (fsync(fd) < 0)
+		die("fsync: %s", strerror(errno));
+	/* Sparse but for a page in each MiB, which is checked; all of it is to be in the cache. */
+	files.huge_size = 8 * GIB;
+	while (files.huge_size > available / 2)
+		files.huge_size /= 2;
+	free(block);
+}
+
+static void make_huge_file(void)
+{
+	uint64_t block[PAGE / 8];
+	int fd;
+
+	if (files.huge_path[0] != '\0')
+		return;
+	fd = make_file(files.huge_path, "snapsend-bench-huge");
+	for (uint64_t offset = 0; offset < files.huge_size; offset += MIB)
+		write_pattern(fd, offset, block, PAGE);
+	if (ftruncate(fd, (off_t)files.huge_size) < 0 || fsync(fd) < 0)
+		die("%s: %s", files.huge_path, strerror(errno));
+}
+
+/* Reading is what brings a file into the cache in the same way for all. */
+static void warm(const char *path, uint64_t offset, uint64_t until)
+{
+	char *block = malloc(MIB);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || block == NULL)
+		die("%s: %s", path, strerror(errno));
+	for (; offset < until; offset += MIB)
+		if (pread(fd, block, MIB, (off_t)offset) < 0)
+			die("%s: %s", path, strerror(errno));
+	close(fd);
+	free(block);
+}
+
+void warm_file(bool huge)
+{
+	if (huge) {
+		make_huge_file();
+		warm(files.huge_path, 0, files.huge_size);
+	} else if (chilled) {
+		warm(files.path, 0, files.size);
+		chilled = false;
+	}
+}
+
+/* Drops the cold part from the cache and looks whether it has gone.  mincore(2) starts no read. */
+void chill_file(void)
+{
+	uint64_t length = files.size - files.warm, resident = 0;
+	int fd = open(files.path, O_RDONLY | O_CLOEXEC);
+	unsigned char *pages = malloc(length / PAGE);
+	void *map;
+
+	if (fd < 0 || pages == NULL)
+		die("%s: %s", files.path, strerror(errno));
+	posix_fadvise(fd, (off_t)files.warm, (off_t)length, POSIX_FADV_DONTNEED);
+	map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)files.warm);
+	if (map == MAP_FAILED || mincore(map, length, pages) < 0)
+		die("mincore: %s", strerror(errno));
+	for (uint64_t i = 0; i < length / PAGE; i++)
+		resident += pages[i] & 1;
+	munmap(map, length);
+	free(pages);
+	close(fd);
+	if (resident * 20 > length / PAGE)
+		fprintf(stderr, "bench: %" PRIu64 " MiB of the cold part stayed in the cache\n",
+			resident * PAGE / MIB);
+	chilled = true;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * The files that are sent: made, brought into the page cache, dropped from it.
+ */
+#ifndef BENCH_FILES_H
+#define BENCH_FILES_H
+
+#include "common.h"
+
+struct files {
+	char path[64], huge_path[64]; /* in /proc/self/fd: the files have no names */
+	uint64_t size, warm;          /* of path; its first part, which stays in the cache.  Powers of two */
+	uint64_t huge_size;
+};
+
+extern struct files files;
+
+/* In a directory, which must outlive the program. */
+void make_files(const char *directory, bool quick);
+/* Brings all of a file into the cache; the huge one is made when it is first asked for. */
+void warm_file(bool huge);
+/* Drops the cold part, what is behind the first warm bytes, from the cache. */
+void chill_file(void);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+#include "ways.h"
+
+#include "classic.h"
+#include "ring.h"
+#include "server.h"
+
+const struct way ways[] = {
+	{ .name = "submit", .library = true, .serve = serve_by_epoll, .variant = SUBMIT },
+	{ .name = "submit_many", .library = true, .serve = serve_by_epoll, .variant = SUBMIT_MANY },
+	{ .name = "try_send", .library = true, .serve = serve_by_epoll, .variant = TRY_SEND },
+	{ .name = "sendfile", .serve = serve_by_epoll, .variant = SENDFILE },
+	{ .name = "splice64k", .group = "splice", .serve = serve_by_epoll, .variant = SPLICE_64K },
+	{ .name = "splice1m", .group = "splice", .serve = serve_by_epoll, .variant = SPLICE_1M },
+	{ .name = "pread", .serve = serve_by_epoll, .variant = PREAD },
+	{ .name = "mmap", .serve = serve_by_epoll, .variant = MMAP },
+	{ .name = "zerocopy", .no_stalled = true, .serve = serve_by_epoll, .variant = ZEROCOPY },
+	{ .name = "uring_splice", .no_stalled = true, .serve = serve_by_ring, .variant = RING_SPLICE },
+	{ .name = "uring_zc", .no_stalled = true, .serve = serve_by_ring, .variant = RING_ZEROCOPY },
+	{ .name = "uring_zc_plain", .group = "uring_zc", .no_stalled = true, .wire_only = true, .serve = serve_by_ring, .variant = RING_ZEROCOPY_PLAIN },
+};
+const unsigned way_count = sizeof(ways) / sizeof(ways[0]);
+
+_Static_assert(sizeof(ways) / sizeof(ways[0]) <= WAYS_MAX, "more ways than WAYS_MAX");
