@@ -9,6 +9,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,26 @@ static inline void loopback_pair(int *sender, int *peer, int buffer_bytes)
 		die("accept", errno);
 	*peer = client;
 	close(listener);
+}
+
+/* Listens on 127.0.0.1, without blocking in accept, and prints where.  Port 0: any that is free. */
+static inline int loopback_listener(int port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	socklen_t length = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	/* Accepted sockets inherit TCP_NODELAY.  Each answer is one operation, so nothing small is ever left over for Nagle's
+	 * algorithm to gather. */
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
+	    bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, SOMAXCONN) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+		die("listen", errno);
+	printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+	fflush(stdout);
+	return fd;
 }
 
 /* A file in $TMPDIR or /tmp that is gone when its descriptor is closed. */

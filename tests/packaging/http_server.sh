@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT OR Apache-2.0
+#
+# c-examples/http_server, by hand-written requests:  http_server.sh PROGRAM
+# (demo/run.sh fetches whole files and ranges from it, demo/load.sh with 1,000 clients.)
+set -eu
+export LC_ALL=C
+work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-http.XXXXXX")
+server=
+cleanup() {
+    [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+fail() {
+    echo "failed: $*"
+    cat "$work/errors"
+    exit 1
+}
+
+mkdir "$work/files" "$work/files/directory"
+printf 0123456789 >"$work/files/ten"
+printf secret >"$work/secret"
+mkfifo "$work/files/pipe"
+head -c 100000000 /dev/zero >"$work/files/large"
+"$1" --root "$work/files" --idle 1 >"$work/out" 2>"$work/errors" &
+server=$!
+for _ in $(seq 100); do
+    port=$(sed -n 's/^listening on .*://p' "$work/out" 2>/dev/null) || true
+    [ -z "$port" ] || break
+    sleep 0.05
+done
+[ -n "$port" ] || fail "it does not listen"
+
+# Sends a request, as printf has it, and reads until the server closes; what came is in $answer.
+ask() {
+    exec 3<>"/dev/tcp/127.0.0.1/$port"
+    # shellcheck disable=SC2059 # the request is a format
+    printf "$1" >&3
+    answer=$(timeout 20 cat <&3) || fail "$1: not closed"
+    exec 3<&- 3>&-
+}
+expect() { # request status [what stands at the end]
+    ask "$1"
+    case $answer in
+    "HTTP/1.1 $2 "*"${3-}") ;;
+    *) fail "$1: $answer" ;;
+    esac
+}
+closes='Connection: close\r\n\r\n'
+expect "GET /ten HTTP/1.1\r\n$closes" 200 0123456789
+expect "GET /t%%65n?query HTTP/1.0\r\n\r\n" 200 0123456789
+expect "GET /ten HTTP/1.1\r\nRange: bytes=3-4\r\n$closes" 206 34
+expect "GET /ten HTTP/1.1\r\nRange: bytes=-2\r\n$closes" 206 89
+expect "GET /missing HTTP/1.1\r\n$closes" 404
+expect "GET /directory HTTP/1.1\r\n$closes" 404
+expect "GET /pipe HTTP/1.1\r\n$closes" 404
+expect "GET / HTTP/1.1\r\n$closes" 404
+expect "GET /../secret HTTP/1.1\r\n$closes" 403
+expect "GET /%%2e%%2e%%2fsecret HTTP/1.1\r\n$closes" 403
+expect "GET /ten HTTP/1.1\r\nRange: bytes=10-\r\n$closes" 416
+# Closed by itself: what follows cannot be understood.
+expect 'GET /ten\r\n\r\n' 400
+expect 'GET /ten HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc' 400
+expect 'GET /ten HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n' 400
+expect 'PUT /ten HTTP/1.1\r\n\r\n' 405
+expect "GET /ten HTTP/1.1\r\nLong: $(printf 'a%.0s' $(seq 8200))" 431
+expect "GET /$(printf 'a%.0s' $(seq 5000)) HTTP/1.1\r\n\r\n" 414
+ask "HEAD /ten HTTP/1.1\r\n$closes"
+case $answer in *"Content-Length: 10"*close*[0-9]) fail "HEAD: $answer" ;; *"Content-Length: 10"*close*) ;; *) fail "HEAD: $answer" ;; esac
+
+# Two requests in one piece; one in many.
+ask "GET /ten HTTP/1.1\r\n\r\nGET /ten HTTP/1.1\r\nRange: bytes=0-1\r\n$closes"
+[[ $answer == "HTTP/1.1 200 "*"0123456789HTTP/1.1 206 "*01 ]] || fail "two: $answer"
+exec 3<>"/dev/tcp/127.0.0.1/$port"
+request=$'GET /ten HTTP/1.1\r\nConnection: close\r\n\r\n'
+for ((i = 0; i < ${#request}; i++)); do printf %s "${request:i:1}" >&3; done
+answer=$(timeout 20 cat <&3)
+exec 3<&- 3>&-
+[[ $answer == *0123456789 ]] || fail "byte by byte: $answer"
+
+# An idle client, and one that begins a request and does not go on, are closed.
+for begun in '' 'GET /t'; do
+    exec 3<>"/dev/tcp/127.0.0.1/$port"
+    printf %s "$begun" >&3
+    timeout 10 cat <&3 >/dev/null || fail "an idle client is kept"
+    exec 3<&- 3>&-
+done
+
+# Clients that send anything, and clients that go in the middle of their answer, do no harm.
+for i in $(seq 60); do
+    exec 3<>"/dev/tcp/127.0.0.1/$port"
+    { head -c $((i * 300)) /dev/urandom; printf '\r\n\r\n'; } >&3 2>/dev/null || true
+    exec 3<&- 3>&-
+done
+for _ in 1 2 3; do
+    exec 3<>"/dev/tcp/127.0.0.1/$port"
+    printf 'GET /large HTTP/1.1\r\n\r\n' >&3
+    head -c 100000 <&3 >/dev/null
+    exec 3<&- 3>&-
+done
+expect "GET /ten HTTP/1.1\r\n$closes" 200 0123456789
+for _ in $(seq 100); do
+    open=$(find "/proc/$server/fd" -lname "$work/files/?*" | wc -l)
+    [ "$open" != 0 ] || break
+    sleep 0.1
+done
+[ "$open" = 0 ] || fail "$open files stay open"
+
+# Ended while a client that does not read is being answered.
+exec 3<>"/dev/tcp/127.0.0.1/$port"
+printf 'GET /large HTTP/1.1\r\n\r\n' >&3
+head -c 1000 <&3 >/dev/null
+kill -TERM "$server"
+status=0
+wait "$server" || status=$?
+server=
+[ "$status" = 0 ] || fail "status $status"
+grep -qx '[0-9]* answers, [0-9]* bytes' "$work/errors" || fail "no count"
+[ "$(wc -l <"$work/errors")" = 1 ] || fail "it complains"
+echo "all as it should be"
