@@ -48,7 +48,7 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install-samba-module install uninstall debian vendor abi clean
+.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install-samba-module install uninstall debian vendor abi clean
 
 all: library shim shared examples
 
@@ -83,10 +83,16 @@ $(BUILT)/libsnapsend_preload.so:
 examples: library
 	$(MAKE) -C c-examples
 
-demo: examples
+# The demonstration's client, which knows nothing of the library.
+fetch:
+	$(CARGO) build --release -p snapsend-fetch
+	mkdir -p target/c-examples
+	ln -f $(BUILT)/fetch target/c-examples/fetch
+
+demo: examples fetch
 	demo/run.sh
 
-load: examples
+load: examples fetch
 	demo/load.sh $(LOAD_SECONDS)
 
 bench: library
@@ -115,7 +121,7 @@ test-fuzz:
 test-kernel: library
 	tests/run-old-kernel
 
-test: examples shim
+test: examples fetch shim
 	$(MAKE) shared
 	tests/run
 

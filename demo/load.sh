@@ -35,7 +35,7 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Two descriptors a client in the server, one in fetch; both raise their own limit to the hard one.
+# Two descriptors a client in the server, one in fetch.
 # shellcheck disable=SC3045 # every shell in use has it
 hard=$(ulimit -H -n)
 if [ "$hard" != unlimited ] && [ "$hard" -lt $((2 * connections + 100)) ]; then
@@ -44,6 +44,9 @@ if [ "$hard" != unlimited ] && [ "$hard" -lt $((2 * connections + 100)) ]; then
 		echo "FAILED: at most $hard descriptors here, $connections connections need $((2 * connections + 100))"
 		exit 1
 	}
+else
+	# shellcheck disable=SC3045
+	ulimit -S -n "$hard"
 fi
 
 # What the process holds besides mapped pages of files, in KiB.

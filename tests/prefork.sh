@@ -79,6 +79,18 @@ port=${line##*:}
 fetch "4 connections" --connections 4 --ranges 60 "$@"
 fetch "as many connections as workers and twice" --connections 8 --ranges 20 --pipeline 4 --seed 2 "$@"
 
+# Were a byte another, or the file shorter, fetch would notice.
+mkdir wrong
+for size in 4096 1048577; do
+	"$bin/fetch" --make "wrong/size-$size.bin" "$size"
+done
+printf x | dd of=wrong/size-1048577.bin bs=1 seek=1048576 conv=notrunc 2>/dev/null
+truncate -s 4095 wrong/size-4096.bin
+for path in size-4096.bin size-1048577.bin; do
+	timeout -k 10 100 "$bin/fetch" --port "$port" --root wrong --ranges 0 "$path" >wrong.out 2>&1 && fail "a wrong byte passes"
+	grep -q '^WRONG: ' wrong.out || fail "fetch does not say what is wrong"
+done
+
 # One worker is killed, then all: others take their places.
 kill -KILL "$(last_workers 1)"
 fetch "one worker less" --connections 3 --ranges 10 --seed 3 "$@"
