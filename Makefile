@@ -21,13 +21,16 @@
 #   make debian     Debian packages, in target/debian
 #   make vendor     the crates, into vendor/, for building without a network
 #   make abi        writes the description of the ABI that later changes are compared with
+#
+# Where target/ is named here, it is the folder that cargo builds in: CARGO_TARGET_DIR and build.target-dir of cargo's
+# configuration are honoured.
 
 CARGO ?= cargo
 CC ?= cc
 INSTALL ?= install
 LOAD_SECONDS ?= 30
 BENCH ?=
-BENCH_OUT = target/bench$(if $(QUICK),/quick)
+BENCH_OUT = $(SNAPSEND_TARGET)/bench$(if $(QUICK),/quick)
 HOURS ?= 1
 OPERATIONS ?= 10000000
 FUZZ_SECONDS ?= 3600
@@ -42,8 +45,15 @@ DESTDIR    ?=
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 SONAME  := libsnapsend.so.$(firstword $(subst ., ,$(VERSION)))
 
-BUILT    = target/release
-STAGED   = target/install
+# What the tests and the other makefiles build in, too.
+ifndef SNAPSEND_TARGET
+SNAPSEND_TARGET := $(shell CARGO='$(CARGO)' build/target-dir)
+endif
+export SNAPSEND_TARGET
+
+BUILT    = $(SNAPSEND_TARGET)/release
+STAGED   = $(SNAPSEND_TARGET)/install
+DEBS     = $(SNAPSEND_TARGET)/debian
 SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
@@ -59,9 +69,9 @@ library:
 # Built by itself: together with the library it would export that one's symbols too.  And apart from it, or each of
 # the two would have to be built again after the other.
 shim:
-	$(CARGO) build --release -p snapsend-preload --target-dir target/shim
+	$(CARGO) build --release -p snapsend-preload --target-dir $(SNAPSEND_TARGET)/shim
 	mkdir -p $(BUILT)
-	ln -f target/shim/release/libsnapsend_preload.so $(BUILT)/libsnapsend_preload.so
+	ln -f $(SNAPSEND_TARGET)/shim/release/libsnapsend_preload.so $(BUILT)/libsnapsend_preload.so
 
 # As `make install` installs it, with a version on each symbol.  rustc passes the linker a version script of its
 # own, and GNU ld takes one only; so this one is linked from the archive.
@@ -86,8 +96,8 @@ examples: library
 # The demonstration's client, which knows nothing of the library.
 fetch:
 	$(CARGO) build --release -p snapsend-fetch
-	mkdir -p target/c-examples
-	ln -f $(BUILT)/fetch target/c-examples/fetch
+	mkdir -p $(SNAPSEND_TARGET)/c-examples
+	ln -f $(BUILT)/fetch $(SNAPSEND_TARGET)/c-examples/fetch
 
 demo: examples fetch
 	demo/run.sh
@@ -98,7 +108,7 @@ load: examples fetch
 bench: library
 	$(MAKE) -C benches
 	mkdir -p $(BENCH_OUT)
-	target/benches/bench $(if $(QUICK),--quick) --csv $(BENCH_OUT)/results.csv $(BENCH)
+	$(SNAPSEND_TARGET)/benches/bench $(if $(QUICK),--quick) --csv $(BENCH_OUT)/results.csv $(BENCH)
 	@if command -v python3 >/dev/null; then \
 		benches/plot.py $(BENCH_OUT)/results.csv $(BENCH_OUT)$(if $(QUICK),, && benches/aims.py $(BENCH_OUT)/results.csv); \
 	else echo "no plots, and no list of the aims: they want python3"; fi
@@ -171,11 +181,11 @@ uninstall:
 
 # Everything in one place, and from what has been built; dpkg-buildpackage by itself works as it does everywhere.
 debian: library shim
-	rm -rf target/debian
-	mkdir -p target/debian
-	DEB_DESTDIR=$(CURDIR)/target/debian dpkg-buildpackage -us -uc -b -nc -Ppkg.snapsend.rustup \
-		--buildinfo-file=$(CURDIR)/target/debian/snapsend.buildinfo --changes-file=$(CURDIR)/target/debian/snapsend.changes \
-		--buildinfo-option=-u$(CURDIR)/target/debian --changes-option=-u$(CURDIR)/target/debian
+	rm -rf $(DEBS)
+	mkdir -p $(DEBS)
+	DEB_DESTDIR=$(DEBS) dpkg-buildpackage -us -uc -b -nc -Ppkg.snapsend.rustup \
+		--buildinfo-file=$(DEBS)/snapsend.buildinfo --changes-file=$(DEBS)/snapsend.changes \
+		--buildinfo-option=-u$(DEBS) --changes-option=-u$(DEBS)
 	dh_clean -XCargo.toml.orig
 
 vendor:

@@ -14,7 +14,7 @@ seconds=${1:-${LOAD_SECONDS:-30}}
 connections=${LOAD_CONNECTIONS:-1000}
 most_kib=65536
 here=$(cd "$(dirname "$0")" && pwd)
-bin=${SNAPSEND_EXAMPLES:-$here/../target/c-examples}
+bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
 [ -x "$bin/fetch" ] || {
 	echo "there is no $bin/fetch: build the examples first (make demo)" >&2
 	exit 2

@@ -10,7 +10,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-bin=${SNAPSEND_EXAMPLES:-$here/../target/c-examples}
+bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
 [ -x "$bin/fetch" ] || {
 	echo "there is no $bin/fetch: build the examples first (make demo)" >&2
 	exit 2

@@ -23,7 +23,8 @@ trap 'rm -rf "$tree"' EXIT
 tar --exclude=./target --exclude=./.git -c . | tar -x -m -C "$tree"
 
 # What matters here is the time to compile.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/mutants
+target=$("$root/build/target-dir")/mutants
+export CARGO_TARGET_DIR=$target SNAPSEND_TARGET=$target
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_INCREMENTAL=true
 export CARGO_PROFILE_RELEASE_DEBUG=0 RUST_BACKTRACE=0 PROPTEST_MAX_SHRINK_ITERS=0

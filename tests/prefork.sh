@@ -10,7 +10,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-bin=${SNAPSEND_EXAMPLES:-$here/../target/c-examples}
+bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
 for program in prefork_server fetch; do
 	[ -x "$bin/$program" ] || {
 		echo "there is no $bin/$program: build the examples first" >&2

@@ -10,7 +10,7 @@
 set -u
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
-export SNAPSEND_PRELOAD=${SNAPSEND_PRELOAD:-$here/../../target/release/libsnapsend_preload.so}
+export SNAPSEND_PRELOAD=${SNAPSEND_PRELOAD:-$("$here/../../build/target-dir")/release/libsnapsend_preload.so}
 rounds=${1:-5} seconds=${2:-4}
 shift $(($# < 2 ? $# : 2))
 sizes=("$@")
