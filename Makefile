@@ -21,6 +21,7 @@
 #   make debian     Debian packages, in target/debian
 #   make vendor     the crates, into vendor/, for building without a network
 #   make abi        writes the description of the ABI that later changes are compared with
+#   make style-check   the style of C sources (STYLED="folders") and what shellcheck finds; make style puts the first right
 #
 # Where target/ is named here, it is the folder that cargo builds in: CARGO_TARGET_DIR and build.target-dir of cargo's
 # configuration are honoured.
@@ -58,7 +59,7 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install-samba-module install uninstall debian vendor abi clean
+.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install-samba-module install uninstall debian vendor abi style style-check clean
 
 all: library shim shared examples
 
@@ -193,6 +194,20 @@ vendor:
 
 abi:
 	tests/packaging/abi.sh --write
+
+# Folders whose C sources follow .clang-format, and scripts that shellcheck has nothing to say about.
+STYLED  ?= benches c-examples tests/examples
+SCRIPTS ?= .ci/run build/target-dir demo/run.sh demo/load.sh tests/prefork.sh tests/run-packaging $(wildcard tests/packaging/*.sh)
+SOURCES  = $(shell find $(STYLED) -name '*.[ch]')
+
+style-check:
+	@if command -v clang-format >/dev/null; then clang-format --dry-run --Werror $(SOURCES); \
+	else echo "SKIP style of C sources: no clang-format"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+	else echo "SKIP scripts: no shellcheck"; fi
+
+style:
+	clang-format -i $(SOURCES)
 
 clean:
 	$(CARGO) clean

@@ -10,8 +10,8 @@
 #include "wire.h"
 
 #define CASES_MAX      256
-#define HUGE_OPERATION GIB   /* from here on a run is one operation, not a time */
-#define HUGE_LIMIT     30.0  /* seconds for it, at most */
+#define HUGE_OPERATION GIB  /* from here on a run is one operation, not a time */
+#define HUGE_LIMIT     30.0 /* seconds for it, at most */
 
 struct one_case cases[CASES_MAX];
 int case_count;
@@ -38,10 +38,16 @@ static struct one_case *add_case(enum workload workload, uint64_t size, unsigned
 	print_size(text, sizeof(text), size);
 	c->alone = -1;
 	c->setup = (struct setup){
-		.workload = workload, .size = size, .connections = connections,
+		.workload = workload,
+		.size = size,
+		.connections = connections,
 		/* At first windows grow, and segments lost to small ones come again after 200 ms. */
-		.seconds = options.seconds, .warm_up = options.quick ? 0.1 : fmax(options.seconds * 0.2, 0.3),
-		.path = files.path, .warm_size = files.warm, .file_size = files.size, .pin = options.pin,
+		.seconds = options.seconds,
+		.warm_up = options.quick ? 0.1 : fmax(options.seconds * 0.2, 0.3),
+		.path = files.path,
+		.warm_size = files.warm,
+		.file_size = files.size,
+		.pin = options.pin,
 		.congestion_control = options.congestion_control,
 	};
 	if (workload == BULK)
@@ -109,7 +115,7 @@ static void plan_answers(void)
 	}
 }
 
-static const char * plan_wire(void)
+static const char *plan_wire(void)
 {
 	static const uint64_t usual[] = { 64 * KIB, 256 * KIB, MIB, 16 * MIB }, quick[] = { MIB };
 	static const unsigned usual_connections[] = { 1, 64 };

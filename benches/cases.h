@@ -12,7 +12,7 @@
 struct one_case {
 	struct setup setup;
 	char name[48];
-	int alone;                 /* index of the case without the cold or stalled ones, or -1 */
+	int alone; /* index of the case without the cold or stalled ones, or -1 */
 	struct result median[WAYS_MAX];
 	double lowest[WAYS_MAX], highest[WAYS_MAX];
 };

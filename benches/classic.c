@@ -10,10 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MAP_WINDOW   MIB
-#define SENT_MAX     256u           /* zero-copy sends of a connection that the kernel has not reported */
-#define SENT_REAP    8u             /* from here on looked for without being told */
-#define PINNED_MAX   (256 * MIB)    /* buffers held for zero-copy, past which copies are sent */
+#define MAP_WINDOW MIB
+#define SENT_MAX   256u        /* zero-copy sends of a connection that the kernel has not reported */
+#define SENT_REAP  8u          /* from here on looked for without being told */
+#define PINNED_MAX (256 * MIB) /* buffers held for zero-copy, past which copies are sent */
 
 static struct classic {
 	const struct setup *setup;
@@ -21,7 +21,7 @@ static struct classic {
 	size_t chunk, pipe_size;
 	struct buffer *free_buffers;
 	uint64_t buffers_size;
-	int (*pipes)[2];           /* free ones, as a stack: the last used is the warmest */
+	int (*pipes)[2]; /* free ones, as a stack: the last used is the warmest */
 	unsigned pipe_count;
 } classic;
 
@@ -43,8 +43,8 @@ static void ended_early(const struct connection *c)
 
 struct buffer {
 	struct buffer *next;
-	unsigned sends;            /* zero-copy sends that the kernel has not reported */
-	bool finished;             /* nothing of it is left to send */
+	unsigned sends; /* zero-copy sends that the kernel has not reported */
+	bool finished;  /* nothing of it is left to send */
 	char *bytes;
 };
 
@@ -317,8 +317,9 @@ static int push_mmap(struct connection *c)
 			map_window(c);
 		}
 		if (c->header_left > 0)
-			parts[message.msg_iovlen++] = (struct iovec){
-				(char *)&c->header + sizeof(c->header) - c->header_left, c->header_left };
+			parts[message.msg_iovlen++] =
+				(struct iovec){ (char *)&c->header + sizeof(c->header) - c->header_left,
+						c->header_left };
 		parts[message.msg_iovlen++] = (struct iovec){ c->map + c->from, c->until - c->from };
 		n = sendmsg(c->fd, &message, more(c));
 		if (n < 0)
@@ -341,7 +342,7 @@ push_function prepare_classic(const struct setup *setup, struct shared *shared)
 {
 	static const push_function functions[] = {
 		[SENDFILE] = push_sendfile, [SPLICE_64K] = push_splice, [SPLICE_1M] = push_splice,
-		[PREAD] = push_pread, [MMAP] = push_mmap, [ZEROCOPY] = push_zerocopy,
+		[PREAD] = push_pread,       [MMAP] = push_mmap,         [ZEROCOPY] = push_zerocopy,
 	};
 
 	classic = (struct classic){ .setup = setup, .shared = shared };

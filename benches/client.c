@@ -13,19 +13,19 @@
 
 #include "measure.h"
 
-#define BUFFER_SIZE (256u << 10)
-#define BATCH       256
-#define COLD_ANSWER MIB         /* what a connection on the cold part asks for */
-#define STALL_ANSWER MIB        /* what a stalled peer asks for: more than the socket's buffers hold */
+#define BUFFER_SIZE    (256u << 10)
+#define BATCH          256
+#define COLD_ANSWER    MIB          /* what a connection on the cold part asks for */
+#define STALL_ANSWER   MIB          /* what a stalled peer asks for: more than the socket's buffers hold */
 #define STALL_LIMIT_NS 20000000000u /* for thousands of peers to fill their buffers */
 
 struct peer {
 	int fd;
 	bool cold;
-	uint64_t begun;        /* when the question went out */
+	uint64_t begun; /* when the question went out */
 	uint64_t offset, length, sequence;
-	uint64_t got;          /* of header and range */
-	uint64_t next, end;    /* cold: the part of the file that is this peer's */
+	uint64_t got;       /* of header and range */
+	uint64_t next, end; /* cold: the part of the file that is this peer's */
 	struct header header;
 };
 
@@ -199,8 +199,7 @@ static void read_answer(struct peer *p, bool measuring)
 			return;
 	}
 	if (measuring)
-		note_time(p->cold ? &shared->cold_times : &shared->times,
-			  nanoseconds(CLOCK_MONOTONIC) - p->begun);
+		note_time(p->cold ? &shared->cold_times : &shared->times, nanoseconds(CLOCK_MONOTONIC) - p->begun);
 	p->sequence++;
 	if (!ask_next(p))
 		cold_left--;
@@ -228,8 +227,9 @@ static void wait_for_idle_server(void)
 		before = server_time();
 		usleep(100000);
 		/* On a busy machine a server that does nothing may only be waiting for a processor. */
-		idle = atomic_load(&shared->questions) >= setup->stalled &&
-		       server_time() - before < 3000000 ? idle + 1 : 0;
+		bool is_idle = server_time() - before < 3000000;
+
+		idle = is_idle && atomic_load(&shared->questions) >= setup->stalled ? idle + 1 : 0;
 	}
 }
 

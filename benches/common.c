@@ -10,8 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-__attribute__((format(printf, 1, 2), noreturn))
-void die(const char *format, ...)
+__attribute__((format(printf, 1, 2), noreturn)) void die(const char *format, ...)
 {
 	va_list arguments;
 
@@ -23,8 +22,8 @@ void die(const char *format, ...)
 	exit(EXIT_FAILURE);
 }
 
-__attribute__((format(printf, 3, 0), noreturn))
-static void end_child(struct shared *shared, int status, const char *format, va_list arguments)
+__attribute__((format(printf, 3, 0), noreturn)) static void end_child(struct shared *shared, int status,
+								      const char *format, va_list arguments)
 {
 	int before = 0;
 
@@ -69,8 +68,10 @@ uint64_t machine_cpu(void)
 	FILE *stat = fopen("/proc/stat", "re");
 
 	if (stat != NULL) {
-		if (fscanf(stat, "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-			   " %" SCNu64, &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal) != 8)
+		if (fscanf(stat,
+			   "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
+			   " %" SCNu64,
+			   &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal) != 8)
 			user = nice = system = irq = softirq = steal = 0;
 		fclose(stat);
 	}

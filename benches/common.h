@@ -22,11 +22,11 @@
 
 #include "snapsend.h"
 
-#define KIB         ((uint64_t)1 << 10)
-#define MIB         ((uint64_t)1 << 20)
-#define GIB         ((uint64_t)1 << 30)
-#define PAGE        4096u
-#define SKIPPED     77           /* exit status of a child that cannot run here, as tests/c has it */
+#define KIB     ((uint64_t)1 << 10)
+#define MIB     ((uint64_t)1 << 20)
+#define GIB     ((uint64_t)1 << 30)
+#define PAGE    4096u
+#define SKIPPED 77 /* exit status of a child that cannot run here, as tests/c has it */
 
 /* ---- one run ------------------------------------------------------------------------------- */
 
@@ -38,33 +38,33 @@ struct shared;
 /* One way of sending.  The table of all of them is in ways.c. */
 struct way {
 	const char *name;
-	const char *group;         /* the name of the way that it is a variant of */
+	const char *group; /* the name of the way that it is a variant of */
 	bool library;
-	bool no_stalled;           /* cannot have thousands of peers stalled: a kernel thread, or pinned memory, each */
-	bool wire_only;            /* differs from another way only where zero-copy is real */
+	bool no_stalled; /* cannot have thousands of peers stalled: a kernel thread, or pinned memory, each */
+	bool wire_only;  /* differs from another way only where zero-copy is real */
 	int (*serve)(const struct setup *setup, struct shared *shared);
-	int variant;               /* which of its ways serve() is to run: its header lists them */
+	int variant; /* which of its ways serve() is to run: its header lists them */
 };
 
 struct setup {
 	enum workload workload;
 	const struct way *way;
-	uint64_t size;             /* of an operation or an answer */
-	unsigned connections;      /* that ask and read */
-	unsigned cold;             /* further ones that read the cold part */
-	unsigned stalled;          /* further ones that ask and never read */
-	uint64_t operations;       /* bulk: the connection is one such number long; 0: endless */
+	uint64_t size;        /* of an operation or an answer */
+	unsigned connections; /* that ask and read */
+	unsigned cold;        /* further ones that read the cold part */
+	unsigned stalled;     /* further ones that ask and never read */
+	uint64_t operations;  /* bulk: the connection is one such number long; 0: endless */
 	double seconds, warm_up;
 	const char *path;
-	uint64_t warm_size;        /* questions lie in the first so many bytes of the file ... */
-	uint64_t file_size;        /* ... and cold ones between there and here */
-	uint64_t pattern_step;     /* the file has its pattern at the start of each so many bytes, or 0: everywhere */
+	uint64_t warm_size;    /* questions lie in the first so many bytes of the file ... */
+	uint64_t file_size;    /* ... and cold ones between there and here */
+	uint64_t pattern_step; /* the file has its pattern at the start of each so many bytes, or 0: everywhere */
 	int listener, control;
 	struct sockaddr_in address;
 	bool pin;
-	bool wire;                 /* bulk on each connection, over wire.c's link */
+	bool wire;                      /* bulk on each connection, over wire.c's link */
 	const char *congestion_control; /* on loopback; NULL: what the machine has */
-	unsigned number;           /* of this run in the program's life */
+	unsigned number;                /* of this run in the program's life */
 };
 
 /* Times in nanoseconds, in steps of 1/64 of their power of two. */
@@ -78,23 +78,24 @@ struct histogram {
 
 /* In memory that coordinator, server and client share. */
 struct shared {
-	_Atomic int server_ready;  /* all connections have been accepted */
+	_Atomic int server_ready;   /* all connections have been accepted */
 	_Atomic unsigned questions; /* that the server has read */
-	_Atomic int measuring;     /* the time that counts has begun */
-	_Atomic int stopping;      /* from here on broken connections are no errors */
+	_Atomic int measuring;      /* the time that counts has begun */
+	_Atomic int stopping;       /* from here on broken connections are no errors */
 	_Atomic int failed;
 	char message[256];
 	pid_t server;
-	double seconds;            /* what follows: in that time */
+	double seconds; /* what follows: in that time */
 	uint64_t bytes, cold_bytes, checked;
-	_Atomic uint64_t refusals; /* submits that the library had no room for */
+	_Atomic uint64_t refusals;       /* submits that the library had no room for */
 	uint64_t server_cpu, client_cpu; /* nanoseconds, all threads, io_uring's workers included */
-	uint64_t machine_cpu;      /* nanoseconds that the machine's processors were busy or taken away */
-	struct histogram times;    /* from question to last byte, the cold ones apart */
+	uint64_t machine_cpu;            /* nanoseconds that the machine's processors were busy or taken away */
+	struct histogram times;          /* from question to last byte, the cold ones apart */
 	struct histogram cold_times;
 	uint32_t engine;
 	struct snapsend_stats before, after;
-	uint64_t zerocopy_notified, zerocopy_copied; /* sends the kernel has reported, and those it had copied after all */
+	/* Sends that the kernel has reported, and those that it had copied after all. */
+	uint64_t zerocopy_notified, zerocopy_copied;
 };
 
 /* ---- the protocol -------------------------------------------------------------------------- */
@@ -125,14 +126,11 @@ int new_client_socket(struct shared *shared);
 /* ---- giving up ----------------------------------------------------------------------------- */
 
 /* Ends the coordinator with a message. */
-__attribute__((format(printf, 1, 2), noreturn))
-void die(const char *format, ...);
+__attribute__((format(printf, 1, 2), noreturn)) void die(const char *format, ...);
 /* Ends a child of a run, and the run, with a message. */
-__attribute__((format(printf, 2, 3), noreturn))
-void fail(struct shared *shared, const char *format, ...);
+__attribute__((format(printf, 2, 3), noreturn)) void fail(struct shared *shared, const char *format, ...);
 /* The same where the way cannot run on this machine. */
-__attribute__((format(printf, 2, 3), noreturn))
-void skip(struct shared *shared, const char *format, ...);
+__attribute__((format(printf, 2, 3), noreturn)) void skip(struct shared *shared, const char *format, ...);
 
 /* ---- time ---------------------------------------------------------------------------------- */
 

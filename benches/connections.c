@@ -50,7 +50,10 @@ void take_question(const struct setup *setup, struct shared *shared, struct conn
 	c->left = question->length;
 	if (setup->workload != BULK) {
 		c->header = (struct header){
-			.magic = HEADER_MAGIC, .offset = c->offset, .length = c->left, .sequence = c->operations,
+			.magic = HEADER_MAGIC,
+			.offset = c->offset,
+			.length = c->left,
+			.sequence = c->operations,
 		};
 		c->header_left = sizeof(c->header);
 	}

@@ -12,25 +12,25 @@ struct buffer;
 struct connection {
 	int fd, file_fd;
 	uint32_t index;
-	bool busy;                 /* an operation is in hand */
-	bool readable;             /* the library: a question came before the last answer's DONE was seen */
-	unsigned in_flight;        /* the library: operations submitted */
-	bool waiting;              /* the library had no room for the operation in hand */
+	bool busy;          /* an operation is in hand */
+	bool readable;      /* the library: a question came before the last answer's DONE was seen */
+	unsigned in_flight; /* the library: operations submitted */
+	bool waiting;       /* the library had no room for the operation in hand */
 	struct connection *next_waiting;
 	struct iovec header_part;
-	uint64_t operations;       /* begun so far */
-	uint64_t start;            /* bulk: of its first operation, in the file */
+	uint64_t operations; /* begun so far */
+	uint64_t start;      /* bulk: of its first operation, in the file */
 	struct header header;
 	unsigned header_left;
-	uint64_t offset, left;     /* of the range in hand, what has not been sent */
+	uint64_t offset, left; /* of the range in hand, what has not been sent */
 
-	struct buffer *buffer;     /* pread, zerocopy: holds what is to be sent next */
+	struct buffer *buffer; /* pread, zerocopy: holds what is to be sent next */
 	size_t from, until;
-	struct buffer **sent;      /* zerocopy: ring of those that sends are out for, by the kernel's numbers */
+	struct buffer **sent; /* zerocopy: ring of those that sends are out for, by the kernel's numbers */
 	uint32_t sent_first, sent_next;
-	char *map;                 /* mmap: the window in hand */
+	char *map; /* mmap: the window in hand */
 	size_t map_length;
-	int pipe[2];               /* splice */
+	int pipe[2]; /* splice */
 	size_t in_pipe;
 };
 

@@ -118,7 +118,6 @@ void chill_file(void)
 	free(pages);
 	close(fd);
 	if (resident * 20 > length / PAGE)
-		fprintf(stderr, "bench: %" PRIu64 " MiB of the cold part stayed in the cache\n",
-			resident * PAGE / MIB);
+		fprintf(stderr, "bench: %" PRIu64 " MiB of the cold part stayed in the cache\n", resident * PAGE / MIB);
 	chilled = true;
 }

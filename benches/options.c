@@ -84,7 +84,8 @@ static void usage(FILE *out)
 	fputs("bench [--quick] [--workload bulk,answers,cold,stalled,wire] [--way NAME,...] [--size N,...]\n"
 	      "      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]\n"
 	      "      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]\n"
-	      "      [--congestion-control NAME]\nways:", out);
+	      "      [--congestion-control NAME]\nways:",
+	      out);
 	for (unsigned i = 0; i < way_count; i++)
 		fprintf(out, " %s", ways[i].name);
 	fputs("\n", out);
@@ -94,13 +95,28 @@ static void take_option(int c)
 {
 	switch (c) {
 	case 'q': options.quick = true; break;
-	case 'w': each_of(optarg, take_workload); given.workload = true; break;
-	case 'y': each_of(optarg, take_way); given.way = true; break;
+	case 'w':
+		each_of(optarg, take_workload);
+		given.workload = true;
+		break;
+	case 'y':
+		each_of(optarg, take_way);
+		given.way = true;
+		break;
 	case 's': each_of(optarg, take_size); break;
 	case 'c': each_of(optarg, take_connections); break;
-	case 't': options.stalled = (unsigned)smaller(parse_number(optarg), 16384); given.stalled = true; break;
-	case 'r': options.rounds = (unsigned)smaller(parse_number(optarg), ROUNDS_MAX); given.rounds = true; break;
-	case 'S': options.seconds = strtod(optarg, NULL); given.seconds = true; break;
+	case 't':
+		options.stalled = (unsigned)smaller(parse_number(optarg), 16384);
+		given.stalled = true;
+		break;
+	case 'r':
+		options.rounds = (unsigned)smaller(parse_number(optarg), ROUNDS_MAX);
+		given.rounds = true;
+		break;
+	case 'S':
+		options.seconds = strtod(optarg, NULL);
+		given.seconds = true;
+		break;
 	case 'o':
 		options.csv = strcmp(optarg, "-") == 0 ? stdout : fopen(optarg, "we");
 		if (options.csv == NULL)
@@ -135,13 +151,20 @@ static void fill_defaults(void)
 void parse_options(int argc, char **argv)
 {
 	static const struct option known[] = {
-		{ "quick", no_argument, NULL, 'q' },          { "workload", required_argument, NULL, 'w' },
-		{ "way", required_argument, NULL, 'y' },      { "size", required_argument, NULL, 's' },
-		{ "connections", required_argument, NULL, 'c' }, { "stalled", required_argument, NULL, 't' },
-		{ "rounds", required_argument, NULL, 'r' },   { "seconds-per-run", required_argument, NULL, 'S' },
-		{ "csv", required_argument, NULL, 'o' },      { "dir", required_argument, NULL, 'd' },
-		{ "pin", no_argument, NULL, 'p' },            { "calm", required_argument, NULL, 'C' },
-		{ "patience", required_argument, NULL, 'P' }, { "congestion-control", required_argument, NULL, 'g' },
+		{ "quick", no_argument, NULL, 'q' },
+		{ "workload", required_argument, NULL, 'w' },
+		{ "way", required_argument, NULL, 'y' },
+		{ "size", required_argument, NULL, 's' },
+		{ "connections", required_argument, NULL, 'c' },
+		{ "stalled", required_argument, NULL, 't' },
+		{ "rounds", required_argument, NULL, 'r' },
+		{ "seconds-per-run", required_argument, NULL, 'S' },
+		{ "csv", required_argument, NULL, 'o' },
+		{ "dir", required_argument, NULL, 'd' },
+		{ "pin", no_argument, NULL, 'p' },
+		{ "calm", required_argument, NULL, 'C' },
+		{ "patience", required_argument, NULL, 'P' },
+		{ "congestion-control", required_argument, NULL, 'g' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};

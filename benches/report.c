@@ -36,12 +36,20 @@ static double cpu_cost(const struct one_case *c, const struct result *r)
 void summarise(struct one_case *c, unsigned way, const struct result *results)
 {
 	static const size_t fields[] = {
-		offsetof(struct result, rate), offsetof(struct result, cold_rate), offsetof(struct result, answers),
-		offsetof(struct result, server_cpu), offsetof(struct result, client_cpu),
+		offsetof(struct result, rate),
+		offsetof(struct result, cold_rate),
+		offsetof(struct result, answers),
+		offsetof(struct result, server_cpu),
+		offsetof(struct result, client_cpu),
 		offsetof(struct result, machine_cpu),
-		offsetof(struct result, p50), offsetof(struct result, p99), offsetof(struct result, p999),
-		offsetof(struct result, enters), offsetof(struct result, wakeups), offsetof(struct result, foreign),
-		offsetof(struct result, zerocopy_notified), offsetof(struct result, zerocopy_copied),
+		offsetof(struct result, p50),
+		offsetof(struct result, p99),
+		offsetof(struct result, p999),
+		offsetof(struct result, enters),
+		offsetof(struct result, wakeups),
+		offsetof(struct result, foreign),
+		offsetof(struct result, zerocopy_notified),
+		offsetof(struct result, zerocopy_copied),
 	};
 	double values[ROUNDS_MAX];
 	unsigned count = 0;
@@ -123,9 +131,12 @@ void print_case(const struct one_case *c)
 {
 	const struct one_case *alone = c->alone >= 0 ? &cases[c->alone] : NULL;
 
-	printf("\n%s\n%-14s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", c->name, "way", "GB/s", "min-max",
-	       "answers/s", "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us", "enters",
-	       "wakeups", "others", alone != NULL ? "  p99/alone" : c->setup.wire ? " not copied" : "");
+	printf("\n%s\n%-14s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", c->name, "way", "GB/s",
+	       "min-max", "answers/s", "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us",
+	       "enters", "wakeups", "others",
+	       alone != NULL   ? "  p99/alone"
+	       : c->setup.wire ? " not copied"
+			       : "");
 	for (unsigned i = 0; i < way_count; i++)
 		if (c->median[i].valid)
 			print_row(c, alone, i);
@@ -159,7 +170,8 @@ void print_summary(void)
 {
 	printf("\nThe library's rate divided by that of (splice: the better pipe; cpu: server s/GB divided by sendfile's,\n"
 	       "on the wire that of server and client together)\n"
-	       "%-26s %-11s", "case", "way");
+	       "%-26s %-11s",
+	       "case", "way");
 	for (unsigned i = 0; i < OTHERS; i++)
 		printf(" %12s", others[i]);
 	printf(" %8s %8s\n", "best", "cpu");
@@ -179,13 +191,13 @@ void write_csv(const struct one_case *c, unsigned way, unsigned round, const str
 	if (!headed)
 		fputs("case,way,engine,size,connections,cold,stalled,round,gb_per_s,cold_gb_per_s,answers_per_s,"
 		      "server_cpu_s_per_gb,client_cpu_s_per_gb,machine_cpu_s_per_gb,p50_us,p99_us,p999_us,enters_per_op,wakeups_per_op,"
-		      "others_share,words_checked,zerocopy_notified,zerocopy_copied\n", options.csv);
+		      "others_share,words_checked,zerocopy_notified,zerocopy_copied\n",
+		      options.csv);
 	headed = true;
-	fprintf(options.csv, "%s,%s,%s,%" PRIu64 ",%u,%u,%u,%u,%.4f,%.4f,%.1f,%.5f,%.5f,%.5f,%.2f,%.2f,%.2f,",
-		c->name,
-		ways[way].name, r->engine < 3 ? engines[r->engine] : "?", c->setup.size,
-		c->setup.connections, c->setup.cold, c->setup.stalled, round, r->rate, r->cold_rate, r->answers,
-		r->server_cpu, r->client_cpu, r->machine_cpu, r->p50, r->p99, r->p999);
+	fprintf(options.csv, "%s,%s,%s,%" PRIu64 ",%u,%u,%u,%u,%.4f,%.4f,%.1f,%.5f,%.5f,%.5f,%.2f,%.2f,%.2f,", c->name,
+		ways[way].name, r->engine < 3 ? engines[r->engine] : "?", c->setup.size, c->setup.connections,
+		c->setup.cold, c->setup.stalled, round, r->rate, r->cold_rate, r->answers, r->server_cpu, r->client_cpu,
+		r->machine_cpu, r->p50, r->p99, r->p999);
 	if (ways[way].library && !isnan(r->enters))
 		fprintf(options.csv, "%.4f,%.4f", r->enters, r->wakeups);
 	else

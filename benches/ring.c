@@ -19,10 +19,10 @@
 
 #include "connections.h"
 
-#define ENTRIES    4096u
-#define CHAIN_MAX  4u              /* most requests that are made together */
-#define POOL_SIZE  (64 * MIB)
-#define SLOTS      2u              /* buffers of a connection: one is read into while the other is sent */
+#define ENTRIES   4096u
+#define CHAIN_MAX 4u /* most requests that are made together */
+#define POOL_SIZE (64 * MIB)
+#define SLOTS     2u /* buffers of a connection: one is read into while the other is sent */
 
 /* Not in all headers. */
 #define ZC_REPORT_USAGE (1u << 3)
@@ -119,21 +119,21 @@ enum { CONTROL, QUESTION, HEADER, TO_PIPE, TO_SOCKET, READ, SEND };
 
 struct slot {
 	enum { FREE, READING, READY, SENDING } state;
-	bool linked;               /* the send has been made together with the read */
+	bool linked; /* the send has been made together with the read */
 	uint32_t buffer;
-	size_t want;               /* of the file's data */
-	const char *bytes;         /* what is sent ... */
-	size_t from, until;        /* ... of it, the part that is left */
+	size_t want;        /* of the file's data */
+	const char *bytes;  /* what is sent ... */
+	size_t from, until; /* ... of it, the part that is left */
 };
 
 struct peer {
 	struct connection *c;
 	struct question question;
-	unsigned pending;          /* completions of the chain that have not come */
+	unsigned pending; /* completions of the chain that have not come */
 	uint64_t in_pipe;
 	struct slot slots[SLOTS];
 	unsigned next_read, next_send;
-	bool waiting;              /* for a buffer */
+	bool waiting; /* for a buffer */
 	struct peer *next_waiting;
 };
 
@@ -203,13 +203,17 @@ static void splice_chain(struct peer *p)
 
 static void splice_event(struct peer *p, unsigned kind, int result)
 {
+	static const char *const calls[] = {
+		[HEADER] = "send",
+		[TO_PIPE] = "splice to the pipe",
+		[TO_SOCKET] = "splice to the socket",
+	};
 	struct connection *c = p->c;
 
 	p->pending--;
 	/* After a short splice into the pipe the other one is cancelled: it is made again below. */
 	if (result != -ECANCELED)
-		check_result(kind == HEADER ? "send" : kind == TO_PIPE ? "splice to the pipe" : "splice to the socket",
-			     result);
+		check_result(calls[kind], result);
 	if (kind == TO_PIPE && result > 0) {
 		p->in_pipe += (uint64_t)result;
 		c->offset += (uint64_t)result;
@@ -229,11 +233,11 @@ static void splice_event(struct peer *p, unsigned kind, int result)
 
 static struct {
 	char *memory;
-	size_t chunk, stride;      /* of data, and of a buffer: a page in front has the header at its end */
+	size_t chunk, stride; /* of data, and of a buffer: a page in front has the header at its end */
 	uint32_t count;
 	uint32_t *free, free_count;
-	uint32_t *notices;         /* by buffer: sends that the kernel has not let go of */
-	bool *finished;            /* by buffer: nothing of it is left to send */
+	uint32_t *notices; /* by buffer: sends that the kernel has not let go of */
+	bool *finished;    /* by buffer: nothing of it is left to send */
 	bool send_fixed;
 	struct peer *first_waiting, **last_waiting;
 } pool = { .last_waiting = &pool.first_waiting };
@@ -244,7 +248,8 @@ static void map_pool(void)
 	if (pool.memory == MAP_FAILED) { /* none set aside: transparent ones */
 		uintptr_t start;
 
-		pool.memory = mmap(NULL, POOL_SIZE + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		pool.memory =
+			mmap(NULL, POOL_SIZE + 2 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (pool.memory == MAP_FAILED)
 			fail(shared, "server: no memory");
 		start = ((uintptr_t)pool.memory + 2 * MIB - 1) & ~(uintptr_t)(2 * MIB - 1);
@@ -299,8 +304,8 @@ static void request_read(struct peer *p, unsigned index)
 static void request_send(struct peer *p, unsigned index, bool zerocopy)
 {
 	struct slot *s = &p->slots[index];
-	struct io_uring_sqe *sqe = request(zerocopy ? IORING_OP_SEND_ZC : IORING_OP_SEND, p->c->fd,
-					   mark(p, SEND, index, s->buffer));
+	struct io_uring_sqe *sqe =
+		request(zerocopy ? IORING_OP_SEND_ZC : IORING_OP_SEND, p->c->fd, mark(p, SEND, index, s->buffer));
 
 	sqe->addr = (uintptr_t)(s->bytes + s->from);
 	sqe->len = (uint32_t)(s->until - s->from);

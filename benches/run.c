@@ -79,8 +79,7 @@ static void choose_congestion_control(int listener, const char *wanted)
 	char name[32] = "";
 	socklen_t length = sizeof(name) - 1;
 
-	if (wanted != NULL &&
-	    setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
+	if (wanted != NULL && setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
 		die("--congestion-control %s: %s", wanted, strerror(errno));
 	if (said || getsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, name, &length) < 0)
 		return;
@@ -92,8 +91,9 @@ static void listen_for(struct setup *setup)
 {
 	socklen_t length = sizeof(setup->address);
 
-	setup->address = (struct sockaddr_in){ .sin_family = AF_INET,
-		.sin_addr.s_addr = setup->wire ? wire_near_address() : htonl(INADDR_LOOPBACK) };
+	setup->address =
+		(struct sockaddr_in){ .sin_family = AF_INET,
+				      .sin_addr.s_addr = setup->wire ? wire_near_address() : htonl(INADDR_LOOPBACK) };
 	if (setup->wire)
 		wire_go(WIRE_NEAR);
 	setup->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

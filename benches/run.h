@@ -9,16 +9,16 @@
 
 struct result {
 	bool valid;
-	double rate;               /* GB/s */
+	double rate; /* GB/s */
 	double cold_rate;
-	double answers;            /* per second */
+	double answers;                             /* per second */
 	double server_cpu, client_cpu, machine_cpu; /* s/GB */
-	double p50, p99, p999;     /* microseconds */
-	double enters, wakeups;    /* per operation */
-	double zerocopy_notified, zerocopy_copied; /* see struct shared */
-	double foreign;            /* share of the machine's processors that others had meanwhile */
-	uint32_t engine;           /* the library's */
-	uint64_t checked;          /* words of the file that were compared */
+	double p50, p99, p999;                      /* microseconds */
+	double enters, wakeups;                     /* per operation */
+	double zerocopy_notified, zerocopy_copied;  /* see struct shared */
+	double foreign;                             /* share of the machine's processors that others had meanwhile */
+	uint32_t engine;                            /* the library's */
+	uint64_t checked;                           /* words of the file that were compared */
 };
 
 /* EXIT_SUCCESS, EXIT_FAILURE or SKIPPED; except for the first, run_message() says why. */

@@ -14,11 +14,11 @@
 #include "classic.h"
 #include "connections.h"
 
-#define BATCH        256
-#define RETRY_MS     10             /* after -EAGAIN, when no completion comes sooner */
-#define DEPTH_BYTES  (4 * MIB)      /* bulk through the library: kept submitted ... */
-#define DEPTH_MAX    16u            /* ... in at most so many operations ... */
-#define DEPTH_MIN    2u             /* ... and at least so many, so that the next one is there in time */
+#define BATCH       256
+#define RETRY_MS    10        /* after -EAGAIN, when no completion comes sooner */
+#define DEPTH_BYTES (4 * MIB) /* bulk through the library: kept submitted ... */
+#define DEPTH_MAX   16u       /* ... in at most so many operations ... */
+#define DEPTH_MIN   2u        /* ... and at least so many, so that the next one is there in time */
 
 static struct {
 	const struct setup *setup;
@@ -26,12 +26,12 @@ static struct {
 	push_function push;
 	struct connection *connections;
 	int epoll;
-	snapsend_t *snapsend;      /* NULL: one of the classic ways */
+	snapsend_t *snapsend; /* NULL: one of the classic ways */
 	unsigned depth;
 	struct snapsend_request *gathered; /* for snapsend_submit_many(), or NULL */
 	unsigned gathered_count;
 	struct connection *first_waiting, **last_waiting; /* for room in the library, in order */
-	bool counted;              /* stats at the start of the time that counts have been taken */
+	bool counted; /* stats at the start of the time that counts have been taken */
 } server;
 
 /* ---- the library --------------------------------------------------------------------------- */
@@ -39,7 +39,10 @@ static struct {
 static void make_request(struct connection *c, struct snapsend_request *request)
 {
 	*request = (struct snapsend_request){
-		.socket_fd = c->fd, .file_fd = c->file_fd, .offset = c->offset, .length = c->left,
+		.socket_fd = c->fd,
+		.file_fd = c->file_fd,
+		.offset = c->offset,
+		.length = c->left,
 		.user_data = (uintptr_t)c,
 	};
 	if (c->header_left > 0) {
@@ -152,7 +155,8 @@ static void work(struct connection *c)
 	for (;;) {
 		int r = server.push(c);
 
-		if (r == BROKEN || r == REFUSED || (r == BLOCKED && !(server.snapsend != NULL && c->in_flight < server.depth)))
+		if (r == BROKEN || r == REFUSED ||
+		    (r == BLOCKED && !(server.snapsend != NULL && c->in_flight < server.depth)))
 			return;
 		if (r == DONE)
 			c->busy = false;
@@ -309,7 +313,8 @@ static void watch_connection(struct connection *c)
 {
 	/* The library looks after writability itself. */
 	struct epoll_event event = {
-		.events = EPOLLIN | EPOLLET | (server.snapsend == NULL ? EPOLLOUT : 0), .data.ptr = c,
+		.events = EPOLLIN | EPOLLET | (server.snapsend == NULL ? EPOLLOUT : 0),
+		.data.ptr = c,
 	};
 
 	if (server.snapsend == NULL)

@@ -17,7 +17,12 @@ const struct way ways[] = {
 	{ .name = "zerocopy", .no_stalled = true, .serve = serve_by_epoll, .variant = ZEROCOPY },
 	{ .name = "uring_splice", .no_stalled = true, .serve = serve_by_ring, .variant = RING_SPLICE },
 	{ .name = "uring_zc", .no_stalled = true, .serve = serve_by_ring, .variant = RING_ZEROCOPY },
-	{ .name = "uring_zc_plain", .group = "uring_zc", .no_stalled = true, .wire_only = true, .serve = serve_by_ring, .variant = RING_ZEROCOPY_PLAIN },
+	{ .name = "uring_zc_plain",
+	  .group = "uring_zc",
+	  .no_stalled = true,
+	  .wire_only = true,
+	  .serve = serve_by_ring,
+	  .variant = RING_ZEROCOPY_PLAIN },
 };
 const unsigned way_count = sizeof(ways) / sizeof(ways[0]);
 

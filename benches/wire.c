@@ -34,14 +34,14 @@
 
 #include "measure.h"
 
-#define NEAR_ADDRESS 0x0a4d0001u /* 10.77.0.1 */
-#define FAR_ADDRESS  0x0a4d0002u
-#define FLOWS        WIRE_CONNECTIONS
-#define FIRST_PORT   16384u      /* of the far end; each run has its own FLOWS */
-#define PORT_SETS    256u
-#define ACK_NS       50000
-#define ACK_AGAIN    100u        /* rounds after which each connection is acknowledged again: one may be lost */
-#define ATTACH_TCX_INGRESS 46    /* BPF_TCX_INGRESS: not in all headers */
+#define NEAR_ADDRESS       0x0a4d0001u /* 10.77.0.1 */
+#define FAR_ADDRESS        0x0a4d0002u
+#define FLOWS              WIRE_CONNECTIONS
+#define FIRST_PORT         16384u /* of the far end; each run has its own FLOWS */
+#define PORT_SETS          256u
+#define ACK_NS             50000
+#define ACK_AGAIN          100u /* rounds after which each connection is acknowledged again: one may be lost */
+#define ATTACH_TCX_INGRESS 46   /* BPF_TCX_INGRESS: not in all headers */
 
 /* What the program and the client share, for each connection. */
 struct flow {
@@ -52,8 +52,8 @@ struct flow {
 
 static struct {
 	bool tried;
-	char why_not[256];       /* empty: it is there */
-	int home, near, far;     /* network namespaces */
+	char why_not[256];   /* empty: it is there */
+	int home, near, far; /* network namespaces */
 	struct flow *flows;
 } wire;
 
@@ -61,7 +61,7 @@ static struct {
 
 #define OFFSET_IP  14
 #define OFFSET_TCP (OFFSET_IP + 20)
-#define TO_PASS    1000          /* jumps there, put right when all is emitted */
+#define TO_PASS    1000 /* jumps there, put right when all is emitted */
 #define TO_DROP    1001
 
 static struct bpf_insn program[128];
@@ -70,7 +70,11 @@ static int program_length;
 static void emit(unsigned code, unsigned to, unsigned from, int offset, int32_t constant)
 {
 	program[program_length++] = (struct bpf_insn){
-		.code = (uint8_t)code, .dst_reg = to & 15, .src_reg = from & 15, .off = (int16_t)offset, .imm = constant,
+		.code = (uint8_t)code,
+		.dst_reg = to & 15,
+		.src_reg = from & 15,
+		.off = (int16_t)offset,
+		.imm = constant,
 	};
 }
 
@@ -80,23 +84,23 @@ static void emit_constant(unsigned to, unsigned kind, uint64_t value)
 	emit(0, 0, 0, 0, (int32_t)(uint32_t)(value >> 32));
 }
 
-#define LOAD(size, to, from, at)    emit(BPF_LDX | BPF_MEM | (size), to, from, (int)(at), 0)
-#define STORE(size, to, at, from)   emit(BPF_STX | BPF_MEM | (size), to, from, (int)(at), 0)
-#define ADD_ATOMICALLY(to, at, from) emit(BPF_STX | BPF_ATOMIC | BPF_DW, to, from, (int)(at), BPF_ADD)
-#define MOVE(to, from)              emit(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0)
-#define SET(to, constant)           emit(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, constant)
-#define ALU(op, to, from)           emit(BPF_ALU64 | (op) | BPF_X, to, from, 0, 0)
-#define ALU_K(op, to, constant)     emit(BPF_ALU64 | (op) | BPF_K, to, 0, 0, constant)
-#define ALU32(op, to, from)         emit(BPF_ALU | (op) | BPF_X, to, from, 0, 0)
-#define ALU32_K(op, to, constant)   emit(BPF_ALU | (op) | BPF_K, to, 0, 0, constant)
-#define FROM_NETWORK(to, bits)      emit(BPF_ALU | BPF_END | BPF_TO_BE, to, 0, 0, bits)
-#define JUMP(op, a, b, where)       emit(BPF_JMP | (op) | BPF_X, a, b, where, 0)
+#define LOAD(size, to, from, at)       emit(BPF_LDX | BPF_MEM | (size), to, from, (int)(at), 0)
+#define STORE(size, to, at, from)      emit(BPF_STX | BPF_MEM | (size), to, from, (int)(at), 0)
+#define ADD_ATOMICALLY(to, at, from)   emit(BPF_STX | BPF_ATOMIC | BPF_DW, to, from, (int)(at), BPF_ADD)
+#define MOVE(to, from)                 emit(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0)
+#define SET(to, constant)              emit(BPF_ALU64 | BPF_MOV | BPF_K, to, 0, 0, constant)
+#define ALU(op, to, from)              emit(BPF_ALU64 | (op) | BPF_X, to, from, 0, 0)
+#define ALU_K(op, to, constant)        emit(BPF_ALU64 | (op) | BPF_K, to, 0, 0, constant)
+#define ALU32(op, to, from)            emit(BPF_ALU | (op) | BPF_X, to, from, 0, 0)
+#define ALU32_K(op, to, constant)      emit(BPF_ALU | (op) | BPF_K, to, 0, 0, constant)
+#define FROM_NETWORK(to, bits)         emit(BPF_ALU | BPF_END | BPF_TO_BE, to, 0, 0, bits)
+#define JUMP(op, a, b, where)          emit(BPF_JMP | (op) | BPF_X, a, b, where, 0)
 #define JUMP_K(op, a, constant, where) emit(BPF_JMP | (op) | BPF_K, a, 0, where, constant)
-#define CALL(function)              emit(BPF_JMP | BPF_CALL, 0, 0, 0, function)
+#define CALL(function)                 emit(BPF_JMP | BPF_CALL, 0, 0, 0, function)
 
 enum { R0, R1, R2, R3, R4, SKB = 6, SEQUENCE = 7, AT = 8, LENGTH = 9, STACK = 10 };
-#define PACKET SEQUENCE         /* until the headers have been read */
-#define FLOW   LENGTH           /* from when the length is not needed any more */
+#define PACKET SEQUENCE /* until the headers have been read */
+#define FLOW   LENGTH   /* from when the length is not needed any more */
 
 /* A data segment of IPv4 without options?  Its sequence number, where the data starts, and how long it is. */
 static void emit_headers(void)
@@ -206,8 +210,7 @@ static int bpf(int command, union bpf_attr *attributes)
 
 /* ---- setting it up, in the coordinator ----------------------------------------------------- */
 
-__attribute__((format(printf, 1, 2)))
-static bool cannot(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static bool cannot(const char *format, ...)
 {
 	va_list arguments;
 
@@ -219,8 +222,11 @@ static bool cannot(const char *format, ...)
 
 static bool attach_program(uint32_t file_mask)
 {
-	union bpf_attr map = { .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = sizeof(struct flow),
-			       .max_entries = FLOWS, .map_flags = BPF_F_MMAPABLE };
+	union bpf_attr map = { .map_type = BPF_MAP_TYPE_ARRAY,
+			       .key_size = 4,
+			       .value_size = sizeof(struct flow),
+			       .max_entries = FLOWS,
+			       .map_flags = BPF_F_MMAPABLE };
 	union bpf_attr load, link;
 	static char log[16384];
 	int map_fd = bpf(BPF_MAP_CREATE, &map), fd;
@@ -235,7 +241,7 @@ static bool attach_program(uint32_t file_mask)
 	load.prog_type = BPF_PROG_TYPE_SCHED_CLS;
 	load.insns = (uintptr_t)program;
 	load.insn_cnt = (uint32_t)program_length;
-	load.license = (uintptr_t)"Dual MIT/GPL";
+	load.license = (uintptr_t) "Dual MIT/GPL";
 	fd = bpf(BPF_PROG_LOAD, &load);
 	if (fd < 0) { /* once more for the reason */
 		load.log_buf = (uintptr_t)log;
@@ -273,8 +279,8 @@ static bool make_link(void)
 {
 	char command[256];
 
-	snprintf(command, sizeof(command), "ip link add far0 type veth peer name near0 netns /proc/%d/fd/%d", (int)getpid(),
-		 wire.near);
+	snprintf(command, sizeof(command), "ip link add far0 type veth peer name near0 netns /proc/%d/fd/%d",
+		 (int)getpid(), wire.near);
 	if (system(command) != 0 || system(far_commands) != 0)
 		return cannot("the far end of a veth pair: ip(8) or a sysctl failed");
 	if (setns(wire.near, CLONE_NEWNET) < 0 || system(near_commands) != 0 || setns(wire.far, CLONE_NEWNET) < 0)
@@ -322,7 +328,7 @@ uint32_t wire_near_address(void)
 
 struct far_connection {
 	int fd;
-	uint32_t sequence;       /* of the next byte that it would send */
+	uint32_t sequence; /* of the next byte that it would send */
 	uint32_t acknowledged;
 	uint16_t port;
 };
@@ -394,10 +400,20 @@ static void make_acknowledgement(const struct setup *setup, const struct far_con
 			  htons(sizeof(p->tcp));
 
 	/* The kernel fills in the lengths and checksum of the IP header. */
-	p->ip = (struct iphdr){ .version = 4, .ihl = 5, .ttl = 64, .protocol = IPPROTO_TCP, .frag_off = htons(0x4000),
-				.saddr = htonl(FAR_ADDRESS), .daddr = setup->address.sin_addr.s_addr };
-	p->tcp = (struct tcphdr){ .source = htons(c->port), .dest = setup->address.sin_port, .seq = htonl(c->sequence),
-				  .ack_seq = htonl(c->acknowledged), .doff = 5, .ack = 1, .window = 0xffff };
+	p->ip = (struct iphdr){ .version = 4,
+				.ihl = 5,
+				.ttl = 64,
+				.protocol = IPPROTO_TCP,
+				.frag_off = htons(0x4000),
+				.saddr = htonl(FAR_ADDRESS),
+				.daddr = setup->address.sin_addr.s_addr };
+	p->tcp = (struct tcphdr){ .source = htons(c->port),
+				  .dest = setup->address.sin_port,
+				  .seq = htonl(c->sequence),
+				  .ack_seq = htonl(c->acknowledged),
+				  .doff = 5,
+				  .ack = 1,
+				  .window = 0xffff };
 	p->tcp.check = checksum(pseudo, &p->tcp, sizeof(p->tcp));
 }
 
@@ -410,7 +426,9 @@ static void send_acknowledgements(struct shared *shared, int raw, const struct s
 	for (unsigned i = 0; i < count; i++) {
 		parts[i] = (struct iovec){ &packets[i], sizeof(packets[i]) };
 		messages[i].msg_hdr = (struct msghdr){ .msg_name = (void *)&setup->address,
-			.msg_namelen = sizeof(setup->address), .msg_iov = &parts[i], .msg_iovlen = 1 };
+						       .msg_namelen = sizeof(setup->address),
+						       .msg_iov = &parts[i],
+						       .msg_iovlen = 1 };
 	}
 	while (sent < count) {
 		int n = sendmmsg(raw, messages + sent, count - sent, 0);

@@ -7,7 +7,7 @@
 
 #include "common.h"
 
-#define WIRE_CONNECTIONS 128u    /* of a run, at most; a power of two */
+#define WIRE_CONNECTIONS 128u /* of a run, at most; a power of two */
 
 enum wire_place { WIRE_HOME, WIRE_NEAR, WIRE_FAR };
 

@@ -17,9 +17,9 @@
 #include "loopback.h"
 #include "snapsend.h"
 
-#define MOST_BYTES   (512u << 10)
-#define LEAST_BYTES  (64u << 10)
-#define WAIT_MS      5000
+#define MOST_BYTES  (512u << 10)
+#define LEAST_BYTES (64u << 10)
+#define WAIT_MS     5000
 
 /* Sends the file's first length bytes and returns when it may be changed, says the method: true,
  * or false if the socket's buffers would not take them all. */
@@ -47,8 +47,7 @@ static bool by_sendfile(int socket_fd, int file_fd, size_t length)
 static bool drain_pipe(int pipe_fd, int socket_fd, size_t held)
 {
 	while (held > 0) {
-		ssize_t n = splice(pipe_fd, NULL, socket_fd, NULL, held,
-				   SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		ssize_t n = splice(pipe_fd, NULL, socket_fd, NULL, held, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
 
 		if (n < 0 && errno == EAGAIN)
 			return false;
@@ -68,8 +67,7 @@ static bool by_splice(int socket_fd, int file_fd, size_t length)
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		die("pipe2", errno);
 	while (fits && (size_t)offset < length) {
-		ssize_t n = splice(file_fd, &offset, ends[1], NULL, length - (size_t)offset,
-				   SPLICE_F_MOVE);
+		ssize_t n = splice(file_fd, &offset, ends[1], NULL, length - (size_t)offset, SPLICE_F_MOVE);
 
 		if (n <= 0)
 			die("splice from the file", n < 0 ? errno : ENODATA);
@@ -83,7 +81,9 @@ static bool by_splice(int socket_fd, int file_fd, size_t length)
 static bool by_snapsend(int socket_fd, int file_fd, size_t length)
 {
 	struct snapsend_request request = {
-		.socket_fd = socket_fd, .file_fd = file_fd, .length = length,
+		.socket_fd = socket_fd,
+		.file_fd = file_fd,
+		.length = length,
 		.timeout_ms = WAIT_MS,
 	};
 	struct snapsend_completion done;
@@ -108,8 +108,8 @@ static const struct method {
 	send_function *send;
 } methods[] = {
 	{ "sendfile", "sendfile returned", by_sendfile },
-	{ "splice",   "splice returned",   by_splice },
-	{ "snapsend", "DONE",              by_snapsend },
+	{ "splice", "splice returned", by_splice },
+	{ "snapsend", "DONE", by_snapsend },
 };
 #define METHODS (sizeof(methods) / sizeof(methods[0]))
 
@@ -150,8 +150,7 @@ static size_t run_all(int file_fd, long changed[METHODS])
 		if (m == METHODS)
 			return length;
 	}
-	fprintf(stderr, "not even %u bytes fit into the socket buffers of a loopback connection\n",
-		LEAST_BYTES);
+	fprintf(stderr, "not even %u bytes fit into the socket buffers of a loopback connection\n", LEAST_BYTES);
 	exit(2);
 }
 
@@ -186,7 +185,8 @@ static int file_in_memory(int scratch)
 	if (fstatfs(scratch, &fs) < 0)
 		die("fstatfs", errno);
 	printf("The file system of $TMPDIR or /tmp (type 0x%lx) copies even for sendfile and splice.\n"
-	       "The same with a file in memory:\n", (unsigned long)fs.f_type);
+	       "The same with a file in memory:\n",
+	       (unsigned long)fs.f_type);
 	return fd;
 }
 

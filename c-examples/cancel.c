@@ -26,7 +26,9 @@ static void check(int holds, const char *what)
 static uint64_t submit(snapsend_t *ctx, int socket_fd, int file_fd, uint32_t timeout_ms)
 {
 	struct snapsend_request request = {
-		.socket_fd = socket_fd, .file_fd = file_fd, .length = FILE_BYTES,
+		.socket_fd = socket_fd,
+		.file_fd = file_fd,
+		.length = FILE_BYTES,
 		.timeout_ms = timeout_ms,
 	};
 	uint64_t id;
@@ -53,8 +55,8 @@ static struct snapsend_completion next(snapsend_t *ctx)
 
 static void report(const char *what, const struct snapsend_completion *done)
 {
-	printf("  %-20s status %d (%s), wire_bytes %" PRIu64 "\n", what, done->status,
-	       strerror(-done->status), done->wire_bytes);
+	printf("  %-20s status %d (%s), wire_bytes %" PRIu64 "\n", what, done->status, strerror(-done->status),
+	       done->wire_bytes);
 }
 
 /* Ends the stream and lets the peer count what is in it. */

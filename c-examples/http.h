@@ -21,15 +21,15 @@
 
 #define HTTP_HEAD_MAX   8192u /* the longest head of a request that a server has to take */
 #define HTTP_PATH_MAX   4096u
-#define HTTP_ANSWER_MAX 512u  /* room for the head of an answer */
+#define HTTP_ANSWER_MAX 512u /* room for the head of an answer */
 
 enum http_range { HTTP_ALL, HTTP_FROM, HTTP_LAST };
 
 struct http_request {
 	bool head_only;
-	bool keep_alive;         /* false after anything but status 0: the next request cannot be found */
+	bool keep_alive; /* false after anything but status 0: the next request cannot be found */
 	enum http_range range;
-	uint64_t first, last;    /* HTTP_FROM: the range, both included.  HTTP_LAST: the last so many bytes */
+	uint64_t first, last;     /* HTTP_FROM: the range, both included.  HTTP_LAST: the last so many bytes */
 	char path[HTTP_PATH_MAX]; /* decoded, without slashes in front; no part of it is ".." */
 };
 

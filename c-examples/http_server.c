@@ -28,8 +28,8 @@
 #define SLOWEST_RATE  4096u       /* bytes a second below which a client is given up ... */
 #define SLOWEST_START 60u         /* ... after this many seconds */
 #define CLIENTS_MAX   16384u
-#define GRACE_MS      2000        /* for answers on their way when asked to stop */
-#define TICK_MS       1000        /* how often deadlines are looked at */
+#define GRACE_MS      2000 /* for answers on their way when asked to stop */
+#define TICK_MS       1000 /* how often deadlines are looked at */
 #define BATCH         256
 
 /* ---- clients ------------------------------------------------------------------------------- */
@@ -45,10 +45,10 @@ struct client {
 	struct client *next, *previous;
 	enum state state;
 	int fd;
-	int file_fd;        /* of the answer in flight, or -1 */
-	bool watched;       /* epoll reports input */
-	bool keep_alive;    /* after the answer in flight */
-	int64_t deadline;   /* of READING and LINGERING */
+	int file_fd;      /* of the answer in flight, or -1 */
+	bool watched;     /* epoll reports input */
+	bool keep_alive;  /* after the answer in flight */
+	int64_t deadline; /* of READING and LINGERING */
 	size_t in_length;
 	char in[HTTP_HEAD_MAX];
 };
@@ -60,8 +60,8 @@ static struct {
 	unsigned count, most; /* clients, and how many there may be */
 	bool accepting;
 	int64_t now, idle_ms;
-	int64_t looked_at;    /* the last time that deadlines were */
-	int64_t stop_at;      /* when to cancel what is still on its way; 0: not stopping */
+	int64_t looked_at; /* the last time that deadlines were */
+	int64_t stop_at;   /* when to cancel what is still on its way; 0: not stopping */
 	uint64_t answers;
 } server = { .idle_ms = 30000 };
 
@@ -190,14 +190,20 @@ static int start_answer(struct client *c, const struct answer *answer, struct sn
 	uint64_t seconds = SLOWEST_START + (body ? answer->length / SLOWEST_RATE : 0);
 	struct iovec header = { .iov_base = head };
 	struct snapsend_request request = {
-		.socket_fd = c->fd, .file_fd = answer->file_fd, .offset = answer->offset, .length = body ? answer->length : 0,
-		.header = &header, .header_count = 1, .user_data = (uintptr_t)c,
+		.socket_fd = c->fd,
+		.file_fd = answer->file_fd,
+		.offset = answer->offset,
+		.length = body ? answer->length : 0,
+		.header = &header,
+		.header_count = 1,
+		.user_data = (uintptr_t)c,
 		.timeout_ms = seconds < UINT32_MAX / 1000 ? (uint32_t)seconds * 1000 : UINT32_MAX,
 	};
 
 	c->keep_alive = answer->keep_alive && server.stop_at == 0;
 	c->file_fd = answer->file_fd;
-	header.iov_len = http_write_head(head, answer->status, c->keep_alive, answer->offset, answer->length, answer->size);
+	header.iov_len =
+		http_write_head(head, answer->status, c->keep_alive, answer->offset, answer->length, answer->size);
 	/* The kernel takes a small answer faster than another thread would wake up. */
 	if (request.length <= INLINE_MAX)
 		return snapsend_try_send(server.snapsend, &request, sizeof(request), done);
@@ -346,7 +352,8 @@ static void look_at_deadlines(void)
 		next = c->next;
 		if (c->state == SENDING && server.stop_at != 0 && server.now >= server.stop_at)
 			abandon(c);
-		else if (c->state != SENDING && c->state != ENDING && (server.stop_at != 0 || server.now >= c->deadline))
+		else if (c->state != SENDING && c->state != ENDING &&
+			 (server.stop_at != 0 || server.now >= c->deadline))
 			close_client(c);
 	}
 	accept_more(server.stop_at == 0);

@@ -35,9 +35,8 @@ static inline void loopback_pair(int *sender, int *peer, int buffer_bytes)
 
 	if (listener < 0 || client < 0)
 		die("socket", errno);
-	if (buffer_bytes != 0 &&
-	    (setsockopt(client, SOL_SOCKET, SO_RCVBUF, &buffer_bytes, sizeof(buffer_bytes)) < 0 ||
-	     setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof(buffer_bytes)) < 0))
+	if (buffer_bytes != 0 && (setsockopt(client, SOL_SOCKET, SO_RCVBUF, &buffer_bytes, sizeof(buffer_bytes)) < 0 ||
+				  setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof(buffer_bytes)) < 0))
 		die("setsockopt", errno);
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (bind(listener, (struct sockaddr *)&address, sizeof(address)) < 0)

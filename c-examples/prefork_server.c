@@ -102,16 +102,19 @@ static bool send_answer(snapsend_t *snapsend, const struct client *c, const stru
 	char head[HTTP_ANSWER_MAX];
 	struct iovec header = { .iov_base = head };
 	struct snapsend_request request = {
-		.socket_fd = c->fd, .file_fd = body ? answer->file_fd : -1,
-		.offset = body ? answer->offset : 0, .length = body ? answer->length : 0,
-		.header = &header, .header_count = 1,
+		.socket_fd = c->fd,
+		.file_fd = body ? answer->file_fd : -1,
+		.offset = body ? answer->offset : 0,
+		.length = body ? answer->length : 0,
+		.header = &header,
+		.header_count = 1,
 		.timeout_ms = seconds < UINT32_MAX / 1000 ? (uint32_t)seconds * 1000 : UINT32_MAX,
 	};
 	struct snapsend_completion done;
 	int r;
 
-	header.iov_len = http_write_head(head, answer->status, answer->keep_alive, answer->offset, answer->length,
-					 answer->size);
+	header.iov_len =
+		http_write_head(head, answer->status, answer->keep_alive, answer->offset, answer->length, answer->size);
 	r = snapsend_send(snapsend, &request, sizeof(request), &done);
 	if (r < 0) /* nothing that a client could have caused: the parent starts another worker */
 		die("snapsend_send", r);

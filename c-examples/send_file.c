@@ -45,7 +45,9 @@ static int connect_to(const char *host, const char *port)
 static int send_file(int socket_fd, int file_fd)
 {
 	struct snapsend_request request = {
-		.socket_fd = socket_fd, .file_fd = file_fd, .length = SNAPSEND_TO_EOF,
+		.socket_fd = socket_fd,
+		.file_fd = file_fd,
+		.length = SNAPSEND_TO_EOF,
 	};
 	struct snapsend_completion done;
 	snapsend_t *ctx;

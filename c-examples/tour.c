@@ -33,8 +33,8 @@ static void print_info(snapsend_t *ctx)
 	if (r < 0)
 		die("snapsend_get_info", r);
 	printf("snapsend %s, engine %s, at most %" PRIu32 " operations, %" PRIu64 " KiB of pool\n",
-	       snapsend_version_string(), info.engine < 3 ? engines[info.engine] : "?",
-	       info.max_ops, info.pool_bytes >> 10);
+	       snapsend_version_string(), info.engine < 3 ? engines[info.engine] : "?", info.max_ops,
+	       info.pool_bytes >> 10);
 	if (info.engine_errno < 0)
 		printf("  no io_uring: %s\n", strerror(-info.engine_errno));
 	/* A program may have been compiled against one version and loaded another. */
@@ -49,8 +49,13 @@ static void submit(snapsend_t *ctx, int socket_fd, int file_fd)
 	static struct iovec trailer = { .iov_base = ">", .iov_len = 1 };
 	struct snapsend_request requests[COUNT] = {
 		/* A range between a header and a trailer; more follows, so do not push it out. */
-		{ .offset = 100, .length = 50, .header = &header, .header_count = 1,
-		  .trailer = &trailer, .trailer_count = 1, .flags = SNAPSEND_MORE },
+		{ .offset = 100,
+		  .length = 50,
+		  .header = &header,
+		  .header_count = 1,
+		  .trailer = &trailer,
+		  .trailer_count = 1,
+		  .flags = SNAPSEND_MORE },
 		/* Everything from an offset on; tell when the file may change, too. */
 		{ .offset = 9000, .length = SNAPSEND_TO_EOF, .flags = SNAPSEND_NOTIFY_SNAPSHOT },
 		/* The file is too short: the promised length is filled up with zeros. */
@@ -113,8 +118,8 @@ static uint64_t print_completions(snapsend_t *ctx)
 				snapshot = true;
 				continue;
 			}
-			printf("  %-8s status %d (%s), wire_bytes %" PRIu64 "%s\n", names[c->user_data],
-			       c->status, strerror(-c->status), c->wire_bytes,
+			printf("  %-8s status %d (%s), wire_bytes %" PRIu64 "%s\n", names[c->user_data], c->status,
+			       strerror(-c->status), c->wire_bytes,
 			       (c->flags & SNAPSEND_WAS_PADDED) != 0 ? ", padded" : "");
 			check(c->status == (c->user_data == 3 ? -ENODATA : 0), "not that status");
 			wire_bytes += c->wire_bytes;
@@ -138,7 +143,8 @@ static void check_stream(int peer, const unsigned char *content, uint64_t wire_b
 	at[20] = '<';
 	check(wire_bytes == sizeof(expected), "wire_bytes do not add up");
 	check(read_all(peer, arrived, sizeof(arrived)) == sizeof(expected) &&
-	      memcmp(arrived, expected, sizeof(expected)) == 0, "the peer read something else");
+		      memcmp(arrived, expected, sizeof(expected)) == 0,
+	      "the peer read something else");
 }
 
 static void print_stats(snapsend_t *ctx)
@@ -148,11 +154,12 @@ static void print_stats(snapsend_t *ctx)
 
 	if (r < 0)
 		die("snapsend_get_stats", r);
-	printf("%" PRIu64 " submitted, %" PRIu64 " well, %" PRIu64 " with an error, %" PRIu64
-	       " cancelled, %" PRIu64 " in flight\n", stats.submitted, stats.done_ok,
-	       stats.done_error, stats.cancelled, stats.in_flight);
-	check(stats.submitted == COUNT && stats.done_ok == COUNT - 1 && stats.done_error == 1 &&
-	      stats.cancelled == 0 && stats.in_flight == 0, "the counters do not add up");
+	printf("%" PRIu64 " submitted, %" PRIu64 " well, %" PRIu64 " with an error, %" PRIu64 " cancelled, %" PRIu64
+	       " in flight\n",
+	       stats.submitted, stats.done_ok, stats.done_error, stats.cancelled, stats.in_flight);
+	check(stats.submitted == COUNT && stats.done_ok == COUNT - 1 && stats.done_error == 1 && stats.cancelled == 0 &&
+		      stats.in_flight == 0,
+	      "the counters do not add up");
 }
 
 int main(void)

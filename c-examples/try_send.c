@@ -15,8 +15,8 @@
 #include "loopback.h"
 #include "snapsend.h"
 
-#define SMALL  (16u << 10)
-#define LARGE  (64u << 20)
+#define SMALL (16u << 10)
+#define LARGE (64u << 20)
 
 static int wrong;
 

@@ -70,8 +70,7 @@ static void server_open(struct server *server, int argc, char **argv)
 	server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	address.sin_port = htons((uint16_t)(argc > 2 ? atoi(argv[2]) : 0));
-	if (server->listen_fd < 0 ||
-	    setsockopt(server->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	if (server->listen_fd < 0 || setsockopt(server->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    bind(server->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(server->listen_fd, SOMAXCONN) < 0 ||
 	    getsockname(server->listen_fd, (struct sockaddr *)&address, &length) < 0)
@@ -158,8 +157,8 @@ static int client_open_file(struct client *client, const char *path, off_t *size
 	if (path[0] != '/' || strstr(path, "/../") != NULL)
 		return 400;
 	path += strspn(path, "/");
-	client->file_fd = openat(client->server->root_fd, path[0] != '\0' ? path : ".",
-				 O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	client->file_fd =
+		openat(client->server->root_fd, path[0] != '\0' ? path : ".", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (client->file_fd < 0 || fstat(client->file_fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return 404;
 	*size = st.st_size;
@@ -182,7 +181,8 @@ static int client_answer(struct client *client)
 {
 	char *end = memmem(client->request, client->received, "\r\n\r\n", 4);
 	char method[8], path[2048], version[16];
-	struct snapsend_request request = { .socket_fd = client->socket_fd, .file_fd = -1,
+	struct snapsend_request request = { .socket_fd = client->socket_fd,
+					    .file_fd = -1,
 					    .user_data = (uintptr_t)client };
 	struct iovec header = { .iov_base = client->header };
 	off_t size = 0;
@@ -203,8 +203,8 @@ static int client_answer(struct client *client)
 	memmove(client->request, end, client->received);
 
 	length = snprintf(client->header, sizeof(client->header),
-			  "HTTP/1.1 %d %s\r\nContent-Length: %lld\r\nConnection: %s\r\n\r\n", status,
-			  reason(status), (long long)size, client->keep_alive ? "keep-alive" : "close");
+			  "HTTP/1.1 %d %s\r\nContent-Length: %lld\r\nConnection: %s\r\n\r\n", status, reason(status),
+			  (long long)size, client->keep_alive ? "keep-alive" : "close");
 	header.iov_len = (size_t)length;
 	request.header = &header;
 	request.header_count = 1;

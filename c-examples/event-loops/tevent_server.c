@@ -96,8 +96,7 @@ int main(int argc, char **argv)
 
 	server_open(&server, argc, argv);
 	ev = tevent_context_init(NULL);
-	if (ev == NULL ||
-	    tevent_add_fd(ev, ev, server.listen_fd, TEVENT_FD_READ, on_listener, &server) == NULL ||
+	if (ev == NULL || tevent_add_fd(ev, ev, server.listen_fd, TEVENT_FD_READ, on_listener, &server) == NULL ||
 	    tevent_add_fd(ev, ev, snapsend_event_fd(server.ctx), TEVENT_FD_READ, on_completions, &server) == NULL ||
 	    tevent_add_signal(ev, ev, SIGINT, 0, on_signal, NULL) == NULL ||
 	    tevent_add_signal(ev, ev, SIGTERM, 0, on_signal, NULL) == NULL)

@@ -11,12 +11,12 @@
 
 static unsigned failures;
 
-#define CHECK(condition, text)                                                                                          \
-	do {                                                                                                            \
-		if (!(condition)) {                                                                                     \
-			printf("line %d: %s: %s\n", __LINE__, #condition, text);                                        \
-			failures++;                                                                                     \
-		}                                                                                                       \
+#define CHECK(condition, text)                                                   \
+	do {                                                                     \
+		if (!(condition)) {                                              \
+			printf("line %d: %s: %s\n", __LINE__, #condition, text); \
+			failures++;                                              \
+		}                                                                \
 	} while (0)
 
 /* Parses from memory of just that size, so that reading past the end is noticed. */
@@ -172,9 +172,12 @@ static void check_edges(void)
 	CHECK(http_head_length("GET / HTTP/1.1\r\n\r", 17) == 0, "a byte is missing");
 	CHECK(http_head_length("a\r\n\r\nb\r\n\r\n", 10) == 5, "the first of two");
 	CHECK(parse("GET /\0 HTTP/1.1\r\n\r\n", 19, &request) == 400, "a zero byte");
-	CHECK(parse("HEAD / HTTP/1.1\r\nRange: bytes=0-1\r\n\r\n", 37, &request) == 0 && request.range == HTTP_ALL, "HEAD");
-	CHECK(parse("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 42, &request) == 0 && request.keep_alive, "HTTP/1.0");
-	CHECK(parse("GET /.. HTTP/1.1\r\nConnection: close\r\n\r\n", 39, &request) == 403 && !request.keep_alive, "403");
+	CHECK(parse("HEAD / HTTP/1.1\r\nRange: bytes=0-1\r\n\r\n", 37, &request) == 0 && request.range == HTTP_ALL,
+	      "HEAD");
+	CHECK(parse("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 42, &request) == 0 && request.keep_alive,
+	      "HTTP/1.0");
+	CHECK(parse("GET /.. HTTP/1.1\r\nConnection: close\r\n\r\n", 39, &request) == 403 && !request.keep_alive,
+	      "403");
 	for (int extra = -1; extra <= 1; extra++) {
 		n = snprintf(text, sizeof(text), "GET /%0*d HTTP/1.1\r\n\r\n", (int)HTTP_PATH_MAX - 1 + extra, 0);
 		CHECK(parse(text, (size_t)n, &request) == (extra > 0 ? 414 : 0), "a long path");
@@ -198,9 +201,40 @@ static uint64_t random_below(uint64_t bound)
 }
 
 static const char *const pieces[] = {
-	"GET ", "HEAD ", "POST ", "/", "/a/b", "..", "%2e", "%00", "%", "?", "http://", " HTTP/1.1", " HTTP/1.0", "\r\n", "\r\n\r\n",
-	"\r", "\n", "\t", " ", ":", "Range: bytes=", "0-", "-5", "18446744073709551615", "18446744073709551616", ",",
-	"Connection: ", "close", "keep-alive", "Content-Length: ", "0", "Transfer-Encoding: chunked", "If-Range: a", "Host: a",
+	"GET ",
+	"HEAD ",
+	"POST ",
+	"/",
+	"/a/b",
+	"..",
+	"%2e",
+	"%00",
+	"%",
+	"?",
+	"http://",
+	" HTTP/1.1",
+	" HTTP/1.0",
+	"\r\n",
+	"\r\n\r\n",
+	"\r",
+	"\n",
+	"\t",
+	" ",
+	":",
+	"Range: bytes=",
+	"0-",
+	"-5",
+	"18446744073709551615",
+	"18446744073709551616",
+	",",
+	"Connection: ",
+	"close",
+	"keep-alive",
+	"Content-Length: ",
+	"0",
+	"Transfer-Encoding: chunked",
+	"If-Range: a",
+	"Host: a",
 };
 
 static size_t append(char *text, size_t length, size_t room, const char *piece)
@@ -226,10 +260,12 @@ static size_t make_input(char *text, size_t room)
 		for (uint64_t n = random_below(24); n > 0; n--)
 			length = append(text, length, room, pieces[random_below(sizeof(pieces) / sizeof(pieces[0]))]);
 	} else {
-		length = append(text, length, room, first_lines[random_below(sizeof(first_lines) / sizeof(first_lines[0]))].line);
+		length = append(text, length, room,
+				first_lines[random_below(sizeof(first_lines) / sizeof(first_lines[0]))].line);
 		length = append(text, length, room, "\r\n");
 		for (uint64_t n = random_below(4); n > 0; n--)
-			length = append(text, length, room, fields[random_below(sizeof(fields) / sizeof(fields[0]))].fields);
+			length = append(text, length, room,
+					fields[random_below(sizeof(fields) / sizeof(fields[0]))].fields);
 	}
 	length = append(text, length, room, "\r\n\r\n");
 	for (uint64_t n = kind > 4 ? random_below(4) : 0; n > 0; n--)
@@ -254,7 +290,8 @@ static void try_anything(void)
 	if (status != 0)
 		return;
 	CHECK(memchr(request.path, '\0', sizeof(request.path)) != NULL && request.path[0] != '/', request.path);
-	CHECK(strcmp(request.path, "..") != 0 && strncmp(request.path, "../", 3) != 0 && strstr(request.path, "/../") == NULL,
+	CHECK(strcmp(request.path, "..") != 0 && strncmp(request.path, "../", 3) != 0 &&
+		      strstr(request.path, "/../") == NULL,
 	      request.path);
 	answer = http_select(&request, size, &offset, &length);
 	CHECK(answer == 200 || answer == 206 || answer == 416, "the status");

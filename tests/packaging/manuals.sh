@@ -53,7 +53,7 @@ complete() {
 
 # Each example is a piece of C that compiles by itself.
 examples() {
-    local page number=0 file flags package packages
+    local page number=0 file package packages
     for page in "$man"/*.[37]; do
         [ ! -L "$page" ] || continue
         awk -v to="$work/$(basename "$page")" '
