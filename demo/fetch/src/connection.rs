@@ -36,13 +36,13 @@ impl<'a> Connection<'a> {
         if self.stream.is_some() {
             return true;
         }
-        match TcpStream::connect(self.run.options.address) {
+        match TcpStream::connect(self.run.address) {
             Ok(stream) => {
                 self.stream = Some(stream);
                 (self.start, self.end) = (0, 0);
-                self.run.connects.fetch_add(1, Relaxed);
-                let open = self.run.open.fetch_add(1, Relaxed) + 1;
-                self.run.most_open.fetch_max(open, Relaxed);
+                self.run.counts.connects.fetch_add(1, Relaxed);
+                let open = self.run.counts.open.fetch_add(1, Relaxed) + 1;
+                self.run.counts.most_open.fetch_max(open, Relaxed);
                 true
             }
             Err(error) => {
@@ -54,7 +54,7 @@ impl<'a> Connection<'a> {
 
     fn hang_up(&mut self) {
         if self.stream.take().is_some() {
-            self.run.open.fetch_sub(1, Relaxed);
+            self.run.counts.open.fetch_sub(1, Relaxed);
         }
     }
 
@@ -70,7 +70,7 @@ impl<'a> Connection<'a> {
                 return self.hang_up();
             }
             self.answers += 1;
-            self.run.kinds[job.kind as usize].fetch_add(1, Relaxed);
+            self.run.counts.kinds[job.kind as usize].fetch_add(1, Relaxed);
         }
         let last = batch.last().expect("not empty");
         if last.kind != Kind::Abandoned && self.start < self.end {
@@ -162,7 +162,7 @@ impl<'a> Connection<'a> {
         if let Some(place) = job.file.compare(job.offset + at, data, &mut self.scratch) {
             return Err(format!("the byte at {place} of the file is another"));
         }
-        self.run.bytes.fetch_add(length as u64, Relaxed);
+        self.run.counts.bytes.fetch_add(length as u64, Relaxed);
         Ok(())
     }
 }

@@ -22,31 +22,17 @@ pub enum Kind {
     Abandoned,
 }
 
-pub const KINDS: [Kind; 8] = [
-    Kind::Whole,
-    Kind::Range,
-    Kind::OpenEnded,
-    Kind::Suffix,
-    Kind::Beyond,
-    Kind::Head,
-    Kind::Missing,
-    Kind::Abandoned,
+/// By `Kind`.
+pub const KIND_NAMES: [&str; 8] = [
+    "whole",
+    "range",
+    "open-ended range",
+    "suffix range",
+    "range past the end",
+    "HEAD",
+    "missing file",
+    "abandoned half-way",
 ];
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Whole => "whole",
-            Kind::Range => "range",
-            Kind::OpenEnded => "open-ended range",
-            Kind::Suffix => "suffix range",
-            Kind::Beyond => "range past the end",
-            Kind::Head => "HEAD",
-            Kind::Missing => "missing file",
-            Kind::Abandoned => "abandoned half-way",
-        })
-    }
-}
 
 /// One request and what must come back.
 pub struct Job<'a> {
@@ -66,6 +52,7 @@ pub struct Job<'a> {
 impl fmt::Display for Job<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Job { kind, file, offset, length, .. } = self;
+        let kind = KIND_NAMES[*kind as usize];
         write!(f, "{kind} of {}, offset {offset}, length {length}", file.path)
     }
 }
@@ -145,8 +132,9 @@ impl Jobs {
         Ok(jobs)
     }
 
-    pub fn count(&self) -> u64 {
-        self.order.len() as u64
+    /// `None`: as many as time allows.
+    pub fn count(&self) -> Option<u64> {
+        self.until.is_none().then_some(self.order.len() as u64)
     }
 
     fn random_below(&self, bound: u64) -> u64 {

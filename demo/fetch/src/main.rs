@@ -21,17 +21,18 @@ mod connection;
 mod files;
 mod jobs;
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use connection::Connection;
 use files::SharedFile;
-use jobs::{Job, Jobs, KINDS};
+use jobs::{Job, Jobs, KIND_NAMES};
 
 /// How long answers may take after `--seconds` are over.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -47,80 +48,63 @@ const USAGE: &str = "usage: fetch --port N --root DIR [--connections N] [--whole
        fetch --make FILE SIZE | --receive FILE";
 
 struct Options {
-    address: SocketAddr,
     root: PathBuf,
     paths: Vec<String>,
-    connections: usize,
-    whole: u64,
-    ranges: u64,
-    seconds: u64,
-    pipeline: u64,
-    limit: u64,
-    seed: u64,
+    numbers: HashMap<&'static str, u64>,
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
-        let mut options = Options {
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-            root: PathBuf::new(),
-            paths: Vec::new(),
-            connections: 8,
-            whole: 2,
-            ranges: 200,
-            seconds: 0,
-            pipeline: 1,
-            limit: 120,
-            seed: 1,
-        };
+        let numbers = [
+            ("port", 0),
+            ("connections", 8),
+            ("whole", 2),
+            ("ranges", 200),
+            ("seconds", 0),
+            ("pipeline", 1),
+            ("limit", 120),
+            ("seed", 1),
+        ];
+        let (mut root, mut paths, mut numbers) = (None, Vec::new(), HashMap::from(numbers));
         while let Some(argument) = arguments.next() {
-            let Some(name) = argument.strip_prefix("--") else {
-                options.paths.push(argument);
-                continue;
-            };
-            let value = arguments.next()?;
-            if name == "root" {
-                options.root = value.into();
-                continue;
-            }
-            let number: u64 = value.parse().ok()?;
-            match name {
-                "port" => options.address.set_port(number.try_into().ok()?),
-                "connections" => options.connections = number.try_into().ok()?,
-                "whole" => options.whole = number,
-                "ranges" => options.ranges = number,
-                "seconds" => options.seconds = number,
-                "pipeline" => options.pipeline = number,
-                "limit" => options.limit = number,
-                "seed" => options.seed = number,
-                _ => return None,
+            match argument.strip_prefix("--") {
+                None => paths.push(argument),
+                Some("root") => root = Some(arguments.next()?.into()),
+                Some(name) => *numbers.get_mut(name)? = arguments.next()?.parse().ok()?,
             }
         }
-        let complete = options.address.port() != 0
-            && !options.root.as_os_str().is_empty()
-            && !options.paths.is_empty()
-            && options.connections > 0
-            && (1..=PIPELINE_MAX).contains(&options.pipeline);
-        complete.then_some(options)
+        let good = (1..=u16::MAX.into()).contains(&numbers["port"])
+            && (1..=PIPELINE_MAX).contains(&numbers["pipeline"])
+            && numbers["connections"] > 0
+            && !paths.is_empty();
+        good.then_some(Options { root: root?, paths, numbers })
     }
 }
 
 /// What all connections share.
 struct Run {
-    options: Options,
+    address: SocketAddr,
+    /// Requests before the first answer, at most.
+    pipeline: u64,
     jobs: Jobs,
-    kinds: [AtomicU64; KINDS.len()],
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Answers of each kind.
+    kinds: [AtomicU64; KIND_NAMES.len()],
     bytes: AtomicU64,
     errors: AtomicU64,
-    open: AtomicUsize,
-    most_open: AtomicUsize,
+    open: AtomicU64,
+    most_open: AtomicU64,
     connects: AtomicU64,
 }
 
 impl Run {
     /// Reports that something was not as it must be.
     fn wrong(&self, job: Option<&Job>, what: &str) {
-        if self.errors.fetch_add(1, Relaxed) >= ERRORS_SHOWN {
+        if self.counts.errors.fetch_add(1, Relaxed) >= ERRORS_SHOWN {
             return;
         }
         match job {
@@ -133,11 +117,9 @@ impl Run {
     fn work(&self) -> u64 {
         let mut connection = Connection::new(self);
         loop {
-            let batch = self.jobs.next_batch(self.options.pipeline);
-            if batch.is_empty() || self.errors.load(Relaxed) > ERRORS_MAX {
-                return connection.answers;
-            }
-            if !connection.connect() {
+            let batch = self.jobs.next_batch(self.pipeline);
+            let broken = self.counts.errors.load(Relaxed) > ERRORS_MAX;
+            if batch.is_empty() || broken || !connection.connect() {
                 return connection.answers;
             }
             connection.run_batch(&batch);
@@ -145,51 +127,59 @@ impl Run {
     }
 
     fn report(&self, answers: &[u64], seconds: f64) {
-        let total: u64 = self.kinds.iter().map(|count| count.load(Relaxed)).sum();
-        let bytes = self.bytes.load(Relaxed);
-        let (least, most) =
-            (answers.iter().min().unwrap_or(&0), answers.iter().max().unwrap_or(&0));
-        let most_open = self.most_open.load(Relaxed);
+        let Counts { kinds, bytes, errors, most_open, connects, .. } = &self.counts;
+        let kinds = KIND_NAMES.iter().zip(kinds.iter().map(|count| count.load(Relaxed)));
+        let total: u64 = kinds.clone().map(|(_, count)| count).sum();
+        let (bytes, errors) = (bytes.load(Relaxed), errors.load(Relaxed));
         println!(
-            "{total} answers, {bytes} bytes compared, {} wrong; {seconds:.1} s, {:.0} answers/s, {:.2} GB/s",
-            self.errors.load(Relaxed),
+            "{total} answers, {bytes} bytes compared, {errors} wrong; {seconds:.1} s, \
+             {:.0} answers/s, {:.2} GB/s",
             total as f64 / seconds,
             bytes as f64 / seconds / 1e9
         );
         println!(
-            "  {most_open} connections at once ({} made in all), each had {least} to {most} answers",
-            self.connects.load(Relaxed)
+            "  {} connections at once ({} made in all), each had {} to {} answers",
+            most_open.load(Relaxed),
+            connects.load(Relaxed),
+            answers.iter().min().unwrap_or(&0),
+            answers.iter().max().unwrap_or(&0)
         );
-        let kinds = KINDS.iter().zip(&self.kinds).filter(|(_, count)| count.load(Relaxed) > 0);
-        let kinds: Vec<_> =
-            kinds.map(|(kind, count)| format!(" {kind}: {};", count.load(Relaxed))).collect();
-        println!(" {}", kinds.concat());
-        if self.options.seconds > 0 && (*least == 0 || most_open < self.options.connections) {
-            self.wrong(None, "not all connections were served");
-        }
-        if self.options.seconds == 0 && total != self.jobs.count() {
-            self.wrong(None, &format!("{} answers were expected", self.jobs.count()));
+        let kinds = kinds.filter(|(_, count)| *count > 0);
+        println!(
+            " {}",
+            kinds.map(|(name, count)| format!(" {name}: {count};")).collect::<String>()
+        );
+    }
+
+    /// Whether all that was to be done has been.
+    fn check_complete(&self, answers: &[u64], connections: u64) {
+        let total: u64 = answers.iter().sum();
+        let all_open = self.counts.most_open.load(Relaxed) == connections;
+        match self.jobs.count() {
+            Some(count) if total != count => {
+                self.wrong(None, &format!("{count} answers were expected"));
+            }
+            None if !all_open || answers.contains(&0) => {
+                self.wrong(None, "not all connections were served");
+            }
+            _ => {}
         }
     }
 }
 
 fn fetch(options: Options) -> Result<bool, String> {
-    let files: Result<Vec<_>, String> =
-        options.paths.iter().map(|path| SharedFile::open(&options.root, path)).collect();
+    let Options { root, paths, numbers } = options;
+    let files: Result<_, String> = paths.iter().map(|path| SharedFile::open(&root, path)).collect();
     let start = Instant::now();
-    let until = (options.seconds > 0).then(|| start + Duration::from_secs(options.seconds));
-    let deadline = until.map_or(start + Duration::from_secs(options.limit), |until| until + DRAIN);
-    let jobs = Jobs::new(files?, options.whole, options.ranges, until, options.seed)?;
-    let connections = options.connections;
+    let after = |name| start + Duration::from_secs(numbers[name]);
+    let until = (numbers["seconds"] > 0).then(|| after("seconds"));
+    let deadline = until.map_or(after("limit"), |until| until + DRAIN);
+    let connections = numbers["connections"];
     let run = Arc::new(Run {
-        options,
-        jobs,
-        kinds: Default::default(),
-        bytes: AtomicU64::new(0),
-        errors: AtomicU64::new(0),
-        open: AtomicUsize::new(0),
-        most_open: AtomicUsize::new(0),
-        connects: AtomicU64::new(0),
+        address: (Ipv4Addr::LOCALHOST, numbers["port"] as u16).into(),
+        pipeline: numbers["pipeline"],
+        jobs: Jobs::new(files?, numbers["whole"], numbers["ranges"], until, numbers["seed"])?,
+        counts: Counts::default(),
     });
 
     let (done, ended) = mpsc::channel();
@@ -199,20 +189,19 @@ fn fetch(options: Options) -> Result<bool, String> {
         let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(work);
         thread.map_err(|error| format!("cannot start a thread: {error}"))?;
     }
-    drop(done);
     let mut answers = Vec::new();
-    while answers.len() < connections {
+    for waiting in (1..=connections).rev() {
         match ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(count) => answers.push(count),
             Err(_) => {
-                let waiting = connections - answers.len();
                 run.wrong(None, &format!("time is up and {waiting} connections have not ended"));
                 break;
             }
         }
     }
     run.report(&answers, start.elapsed().as_secs_f64());
-    Ok(run.errors.load(Relaxed) == 0)
+    run.check_complete(&answers, connections);
+    Ok(run.counts.errors.load(Relaxed) == 0)
 }
 
 fn main() -> ExitCode {
