@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What the four servers here have in common and none is about: a listening socket, reading a request,
- * naming the file.  Nothing in it waits, and nothing in it knows which event loop calls it.
+ * naming the file (../http.h knows HTTP).  Nothing in it waits, and nothing in it knows which event loop calls it.
  *
  * A client is read from until a request is there, then not watched any more until the DONE of the answer
  * has come: the library watches the connection meanwhile, and DONE tells if it broke.  So a client is
@@ -23,6 +23,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../http.h"
+
 struct server;
 
 struct client {
@@ -32,9 +34,9 @@ struct client {
 	int socket_fd;
 	int file_fd;
 	bool keep_alive;
-	char request[4096];
+	char request[HTTP_HEAD_MAX];
 	size_t received;
-	char header[256];
+	char header[HTTP_ANSWER_MAX];
 };
 
 struct server {
@@ -129,7 +131,7 @@ static void client_free(struct client *client)
 
 static bool client_has_request(const struct client *client)
 {
-	return memmem(client->request, client->received, "\r\n\r\n", 4) != NULL;
+	return http_head_length(client->request, client->received) > 0;
 }
 
 /* 1: a request is there.  0: more of it must come.  -1: the client has gone, or says too much. */
@@ -148,70 +150,50 @@ static int client_read(struct client *client)
 	return client->received < sizeof(client->request) ? 0 : -1;
 }
 
-/* Opens what the request names; returns the status of the answer. */
-static int client_open_file(struct client *client, const char *path, off_t *size)
+/* Opens what the request names and chooses the part of it; returns the status of the answer.  Symbolic links are
+ * followed: whoever may make one in the directory may publish with it. */
+static int client_open_file(struct client *client, const struct http_request *asked, uint64_t *offset, uint64_t *length,
+			    uint64_t *size)
 {
 	struct stat st;
 
-	/* Symbolic links are followed: who may make one in the directory may publish with it. */
-	if (path[0] != '/' || strstr(path, "/../") != NULL)
-		return 400;
-	path += strspn(path, "/");
-	client->file_fd =
-		openat(client->server->root_fd, path[0] != '\0' ? path : ".", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	client->file_fd = openat(client->server->root_fd, asked->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (client->file_fd < 0 || fstat(client->file_fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return 404;
-	*size = st.st_size;
-	return 200;
-}
-
-static const char *reason(int status)
-{
-	switch (status) {
-	case 200: return "OK";
-	case 400: return "Bad Request";
-	case 404: return "Not Found";
-	default: return "Method Not Allowed";
-	}
+	*size = (uint64_t)st.st_size;
+	return http_select(asked, *size, offset, length);
 }
 
 /* Answers the request that is there.  0: the operation's DONE will come, with the client as user_data.
  * -errno: it was not accepted, and the client is to be closed. */
 static int client_answer(struct client *client)
 {
-	char *end = memmem(client->request, client->received, "\r\n\r\n", 4);
-	char method[8], path[2048], version[16];
-	struct snapsend_request request = { .socket_fd = client->socket_fd,
-					    .file_fd = -1,
-					    .user_data = (uintptr_t)client };
+	size_t head = http_head_length(client->request, client->received);
+	struct http_request asked;
 	struct iovec header = { .iov_base = client->header };
-	off_t size = 0;
-	int status, length, r;
+	struct snapsend_request request = {
+		.socket_fd = client->socket_fd,
+		.file_fd = -1,
+		.header = &header,
+		.header_count = 1,
+		.user_data = (uintptr_t)client,
+	};
+	uint64_t offset = 0, length = 0, size = 0;
+	int status = http_parse(client->request, head, &asked), r;
 
-	*end = '\0';
-	if (sscanf(client->request, "%7s %2047s %15s", method, path, version) != 3)
-		status = 400;
-	else if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
-		status = 405;
-	else
-		status = client_open_file(client, path, &size);
-	client->keep_alive = status != 400 && strcmp(version, "HTTP/1.1") == 0 &&
-			     strcasestr(client->request, "\nconnection: close") == NULL;
+	client->keep_alive = asked.keep_alive;
+	if (status == 0)
+		status = client_open_file(client, &asked, &offset, &length, &size);
 	/* What came behind the request is the beginning of the next. */
-	end += 4;
-	client->received -= (size_t)(end - client->request);
-	memmove(client->request, end, client->received);
+	client->received -= head;
+	memmove(client->request, client->request + head, client->received);
 
-	length = snprintf(client->header, sizeof(client->header),
-			  "HTTP/1.1 %d %s\r\nContent-Length: %lld\r\nConnection: %s\r\n\r\n", status, reason(status),
-			  (long long)size, client->keep_alive ? "keep-alive" : "close");
-	header.iov_len = (size_t)length;
-	request.header = &header;
-	request.header_count = 1;
-	if (status == 200 && strcmp(method, "GET") == 0) {
+	header.iov_len = http_write_head(client->header, status, client->keep_alive, offset, length, size);
+	if (length > 0 && !asked.head_only) {
 		/* As long as was promised: a file that becomes shorter ends the operation with -ENODATA. */
 		request.file_fd = client->file_fd;
-		request.length = (uint64_t)size;
+		request.offset = offset;
+		request.length = length;
 	}
 	r = snapsend_submit(client->server->ctx, &request, sizeof(request), NULL);
 	if (r < 0)
