@@ -526,7 +526,7 @@ int snapsend_send(snapsend_t *ctx,
 /**
  * sendfile(2), to the letter, with one promise more where out_fd is a stream socket or a pipe:
  * when it returns n, no later change to the file can change those n bytes.  Other pairs of
- * descriptors are passed on to sendfile(2).
+ * descriptors are passed on to sendfile(2).  As that, it is no cancellation point.
  *
  * Returns the number of bytes sent, or -1 with errno set as by sendfile(2).
  */

@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! sendfile(2), and splice(2) from a file into a pipe, with one promise more: what they say is
 //! sent has been copied, so no later change to the file can change it.
+//!
+//! A call is carried out in steps that never wait for the peer.  Between them it waits with a
+//! single system call, as the kernel's own sendfile does, and holds nothing meanwhile: no buffer,
+//! no mapping, and what has been sent is already in the caller's offset or file position.  So a
+//! handler may leave by longjmp(3), and a cancelled thread may end there.
 #![forbid(unsafe_code)]
 
-use crate::sys::{
-    self, Buffers, CallerOffset, Errno, FileKind, FileState, FileWindow, PAGE, Result, Span,
-};
+mod pipe;
+mod socket;
+
+use crate::sys::{self, Buffers, CallerOffset, Errno, FileKind, PAGE, Result, SignalMask, Span};
 use once_cell::race::OnceBool;
 use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 /// What a call did.
 #[derive(Clone, Copy, Debug)]
@@ -44,78 +52,349 @@ pub fn trim() {
 }
 
 /// sendfile(2).  From a regular file or block device to a stream socket or a pipe the data is
-/// copied; everything else, mistakes included, is the kernel's to answer.
+/// copied; everything else, mistakes included, is the kernel's to answer.  As sendfile(2), it is no
+/// cancellation point.
 pub fn sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Moved {
-    if let Some(result) = at_once(out, file, offset, count) {
-        return Moved { result, way: Way::Socket };
+    let splice = None;
+    run(Call::new(Arguments { out, file, offset, count, splice }))
+}
+
+/// splice(2).  From a regular file or block device into a pipe the data is copied; everything
+/// else, mistakes included, is the kernel's to answer.  As splice(2) of libc, it is a cancellation
+/// point.
+pub fn splice(
+    file: RawFd,
+    offset: CallerOffset,
+    out: RawFd,
+    out_offset: CallerOffset,
+    count: usize,
+    flags: u32,
+) -> Moved {
+    let splice = Some(Splice { out_offset, flags });
+    run(Call::new(Arguments { out, file, offset, count, splice }))
+}
+
+/// Runs `body` where neither a cancellation nor a panic can leave it half done.
+pub fn undisturbed(body: impl FnOnce()) {
+    let state = sys::disable_cancellation();
+    fenced(body);
+    sys::restore_cancellation(state);
+}
+
+#[inline(never)]
+fn fenced<T>(body: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(body)).ok()
+}
+
+// A cancelled thread is unwound from within this function, through the functions that called it.
+// So the panic fence is inside, and there is nothing to clean up here.
+fn run(mut call: Call) -> Moved {
+    let is_point = call.arguments.splice.is_some();
+    let state = sys::disable_cancellation();
+    if is_point {
+        let _ = sys::with_cancellation(state, is_point, || 0);
     }
-    match way(out, file, count) {
-        Ok(way @ Way::PassedOn) => {
-            Moved { result: sys::kernel_sendfile(out, file, offset, count), way }
+    let mut answer = Ok(0);
+    loop {
+        match fenced(|| call.step(answer)) {
+            Some(Step::Wait(wait)) => {
+                let arguments = &call.arguments;
+                answer = sys::with_cancellation(state, is_point, || wait.run(arguments));
+            }
+            Some(Step::Done(moved)) => {
+                sys::restore_cancellation(state);
+                return moved;
+            }
+            None => {
+                sys::restore_cancellation(state);
+                return Moved { result: Err(Errno(libc::EIO)), way: Way::PassedOn };
+            }
         }
-        Ok(way) => Moved { result: copy(way, out, file, offset, count), way },
-        Err(error) => Moved { result: Err(error), way: Way::PassedOn },
     }
 }
 
-// What servers mostly ask for, with the fewest system calls: one short or warm piece, all there.
-// None, with nothing done: it is something else.
-fn at_once(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Option<Result<usize>> {
-    if count == 0 || count > PIECE || !offset.is_valid() {
-        return None;
+#[derive(Clone, Copy)]
+struct Arguments {
+    out: RawFd,
+    file: RawFd,
+    offset: CallerOffset,
+    count: usize,
+    /// None: sendfile.
+    splice: Option<Splice>,
+}
+
+#[derive(Clone, Copy)]
+struct Splice {
+    out_offset: CallerOffset,
+    flags: u32,
+}
+
+enum Step {
+    Done(Moved),
+    /// The next step is told what came of it.
+    Wait(Wait),
+}
+
+/// System calls that may wait.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// The call itself, passed on.
+    Kernel,
+    /// With a count of 0 the kernel makes all its checks of sendfile, of the pointer too, waits for
+    /// room in a pipe, and moves nothing.
+    Checks,
+    /// For room in a pipe.
+    Pipe,
+    /// For room in a socket, while nothing has been sent: handlers restart it or do not.
+    Socket,
+    /// The same when something has been sent: any handler ends it.
+    Rest(Option<Duration>, SignalMask),
+    /// No wait of the socket's would wait: for the time alone.
+    Pause(Duration, SignalMask),
+}
+
+impl Wait {
+    fn run(self, call: &Arguments) -> isize {
+        match (self, call.splice) {
+            (Wait::Kernel, None) => sys::raw_sendfile(call.out, call.file, call.offset, call.count),
+            (Wait::Kernel, Some(Splice { out_offset, flags })) => {
+                sys::raw_splice(call.file, call.offset, call.out, out_offset, call.count, flags)
+            }
+            (Wait::Checks, _) => sys::raw_sendfile(call.out, call.file, call.offset, 0),
+            (Wait::Pipe, _) => sys::wait_for_pipe(call.out, call.file),
+            (Wait::Socket, _) => sys::wait_for_room(call.out),
+            (Wait::Rest(timeout, mask), _) => sys::poll_writable(call.out, timeout, mask),
+            (Wait::Pause(time, mask), _) => sys::poll_writable(-1, Some(time), mask),
+        }
     }
-    let start = match offset.load() {
-        Some(start) => u64::try_from(start).ok()?,
-        None => sys::seek_by(file, 0).ok()?,
-    };
-    let is_one_message = start % PAGE + count as u64 <= message_pages() * PAGE;
-    if !is_one_message && sys::socket_type(out) != Ok(libc::SOCK_STREAM) {
-        return None;
+}
+
+/// A call on its way.
+struct Call {
+    arguments: Arguments,
+    /// What the next step is to make of the answer that it gets.
+    waited: Option<Wait>,
+    way: Way,
+    /// In the file.
+    start: u64,
+    /// No more than this is moved.
+    limit: u64,
+    sent: u64,
+    /// How much of that the caller's offset, or the file position, has been moved by.
+    told: u64,
+    dont_wait: bool,
+    /// The caller's signal mask, while signals are held back.
+    mask: Option<SignalMask>,
+    /// How often it has waited since something was last sent, and from when on.
+    waits: u32,
+    waiting_since: Option<Instant>,
+    source: socket::Progress,
+}
+
+impl Call {
+    fn new(arguments: Arguments) -> Call {
+        Call {
+            arguments,
+            waited: None,
+            way: Way::PassedOn,
+            start: 0,
+            limit: 0,
+            sent: 0,
+            told: 0,
+            dont_wait: false,
+            mask: None,
+            waits: 0,
+            waiting_since: None,
+            source: socket::Progress::default(),
+        }
     }
-    // Reading anything else might take something away.
-    if kind(file) != Ok(FileKind::Regular) {
-        return None;
+
+    fn step(&mut self, answer: Result<usize>) -> Step {
+        match self.waited.take() {
+            None if self.arguments.splice.is_some() => self.begin_splice(),
+            None => self.begin_sendfile(),
+            Some(Wait::Kernel) => self.done(answer),
+            Some(Wait::Checks) => self.checked(answer),
+            Some(Wait::Pipe) => match answer {
+                Ok(_) => self.write_pieces(),
+                Err(error) => self.finish(Some(error)),
+            },
+            Some(Wait::Socket) => self.socket_has_room(answer),
+            Some(Wait::Rest(timeout, _)) => self.rest_has_room(answer, timeout.is_some()),
+            Some(Wait::Pause(..)) => self.rest_has_room(answer, false),
+        }
     }
-    // Of so little nothing can be sent while the rest is read, so it may wait for the disk here.
-    let read = if is_one_message { sys::read_at } else { sys::read_warm };
-    let body = |buffer: &mut [u8]| {
-        let piece = &mut buffer[..count];
-        if read(file, start, piece) != Ok(count) {
+
+    fn wait(&mut self, wait: Wait) -> Step {
+        self.waited = Some(wait);
+        Step::Wait(wait)
+    }
+
+    fn pass_on(&mut self) -> Step {
+        self.way = Way::PassedOn;
+        self.wait(Wait::Kernel)
+    }
+
+    fn done(&mut self, result: Result<usize>) -> Step {
+        if let Some(mask) = self.mask.take() {
+            sys::release_signals(mask);
+        }
+        Step::Done(Moved { result, way: self.way })
+    }
+
+    // An error is told only where nothing was sent.
+    fn finish(&mut self, error: Option<Errno>) -> Step {
+        let result = match error {
+            Some(error) if self.sent == 0 => Err(error),
+            _ => self.tell().map(|()| self.sent as usize),
+        };
+        self.done(result)
+    }
+
+    // Moves the caller's offset, or the file position, to behind what has been sent.
+    fn tell(&mut self) -> Result<()> {
+        let fresh = self.sent - self.told;
+        self.told = self.sent;
+        let at = (self.start + self.sent) as libc::off_t;
+        if !self.arguments.offset.store(at) && fresh > 0 {
+            sys::seek_by(self.arguments.file, fresh as i64)?;
+        }
+        Ok(())
+    }
+
+    // ---- sendfile --------------------------------------------------------------------
+
+    fn begin_sendfile(&mut self) -> Step {
+        if let Some(step) = self.at_once() {
+            return step;
+        }
+        match self.find_way() {
+            Ok(Way::PassedOn) => self.pass_on(),
+            Ok(way) => {
+                self.way = way;
+                self.wait(Wait::Checks)
+            }
+            Err(error) => self.done(Err(error)),
+        }
+    }
+
+    // What servers mostly ask for, with the fewest system calls: one short or warm piece, all
+    // there.  None, with nothing done: it is something else.
+    fn at_once(&mut self) -> Option<Step> {
+        let Arguments { out, file, offset, count, .. } = self.arguments;
+        if count == 0 || count > PIECE || !offset.is_valid() {
             return None;
         }
-        Some(sys::send_span(out, Span::of(piece), 0))
-    };
-    let sent = match BUFFERS.with(body).ok()?? {
-        Ok(sent) => sent,
-        Err(Errno(libc::ENOTSOCK)) => return None,
-        Err(error) => return Some(Err(error)),
-    };
-    Some(advance(file, offset, start, sent as u64).map(|()| sent))
+        let start = match offset.load() {
+            Some(start) => u64::try_from(start).ok()?,
+            None => sys::seek_by(file, 0).ok()?,
+        };
+        let is_one_message = is_one_message(start, count as u64);
+        if !is_one_message && sys::socket_type(out) != Ok(libc::SOCK_STREAM) {
+            return None;
+        }
+        // Reading anything else might take something away.
+        if kind(file) != Ok(FileKind::Regular) {
+            return None;
+        }
+        // Of so little nothing can be sent while the rest is read, so it may wait for the disk here.
+        let may_wait = is_one_message || !sys::probes_allowed();
+        let read = if may_wait { sys::read_at } else { sys::read_warm };
+        let sent = BUFFERS.with_any(|buffer| {
+            let piece = buffer.get_mut(..count)?;
+            let is_all = read(file, start, piece) == Ok(count);
+            is_all.then(|| sys::send_span(out, Span::of(piece), libc::MSG_DONTWAIT))
+        })?;
+        let step = match sent {
+            Ok(sent) => self.sent_at_once(start, sent as u64),
+            Err(Errno(libc::ENOTSOCK)) => return None,
+            Err(Errno(libc::EAGAIN)) if !self.out_is_nonblocking() => return None,
+            Err(error) => self.done(Err(error)),
+        };
+        Some(step)
+    }
+
+    fn sent_at_once(&mut self, start: u64, sent: u64) -> Step {
+        (self.way, self.start, self.sent) = (Way::Socket, start, sent);
+        self.limit = self.arguments.count as u64;
+        if sent == self.limit || self.out_is_nonblocking() {
+            return self.finish(None);
+        }
+        // Blocking and full.  A signal from between the send and here is taken for one that came
+        // before the call; longer calls hold signals back from their beginning.
+        self.socket_is_full()
+    }
+
+    fn out_is_nonblocking(&self) -> bool {
+        sys::status_flags(self.arguments.out).is_ok_and(|flags| flags & libc::O_NONBLOCK != 0)
+    }
+
+    // An error: what they are cannot be found out, so the kernel might send what changes later.
+    fn find_way(&self) -> Result<Way> {
+        let Arguments { out, file, count, .. } = self.arguments;
+        // Also what is no ssize_t is the kernel's to refuse.
+        if count == 0 || count > isize::MAX as usize {
+            return Ok(Way::PassedOn);
+        }
+        let way = match sys::socket_type(out) {
+            Ok(libc::SOCK_STREAM) => Way::Socket,
+            Err(Errno(libc::ENOTSOCK)) if kind(out)? == FileKind::Pipe => Way::Pipe,
+            Ok(_) | Err(Errno(libc::ENOTSOCK | libc::EBADF)) => return Ok(Way::PassedOn),
+            Err(error) => return Err(error),
+        };
+        match kind(file)? {
+            FileKind::Regular | FileKind::Block if way == Way::Socket => Ok(way),
+            FileKind::Regular | FileKind::Block => self.pipe_way(),
+            _ => Ok(Way::PassedOn),
+        }
+    }
+
+    fn checked(&mut self, checked: Result<usize>) -> Step {
+        match self.accept(checked) {
+            Ok(()) if self.way == Way::Pipe => self.write_pieces(),
+            Ok(()) => {
+                self.hold_signals();
+                self.send_pieces()
+            }
+            Err(error) => self.done(Err(error)),
+        }
+    }
+
+    fn accept(&mut self, checked: Result<usize>) -> Result<()> {
+        let Arguments { out, file, offset, count, .. } = self.arguments;
+        // At the very end of what offsets can say it gives this; with a count it would not.
+        if checked != Err(Errno(libc::EOVERFLOW)) {
+            checked?;
+        }
+        self.start = start_of(file, offset)?;
+        check_range(self.start, count as u64)?;
+        checked?;
+        self.limit = (count as u64).min(COUNT_MAX);
+        self.dont_wait = sys::status_flags(out)? & libc::O_NONBLOCK != 0;
+        Ok(())
+    }
+
+    // At the end of the file.
+    fn ended(&mut self) -> Step {
+        // Where this file system's offsets end there is EOVERFLOW, not the end of the file.
+        const FAR: u64 = 1 << 40;
+        if self.sent == 0 && self.start > FAR && self.arguments.splice.is_none() {
+            let Arguments { out, file, .. } = self.arguments;
+            if let Err(error) = sys::kernel_accepts_offset(out, file, self.start + 1) {
+                return self.done(Err(error));
+            }
+        }
+        self.finish(None)
+    }
 }
 
-// How many pages the kernel hands a socket of any type as one message, as one send does: 16 since
-// Linux 6.5, which cachestat(2) came with, too; one before.
-fn message_pages() -> u64 {
+// How many bytes from where in a file the kernel hands to a socket of any type as one message, as
+// one send does: 16 pages since Linux 6.5, one before.
+fn is_one_message(start: u64, count: u64) -> bool {
     static IS_SINCE_6_5: OnceBool = OnceBool::new();
-    if IS_SINCE_6_5.get_or_init(sys::has_cachestat) { 16 } else { 1 }
-}
-
-// An error: what they are cannot be found out, so the kernel might send what changes later.
-fn way(out: RawFd, file: RawFd, count: usize) -> Result<Way> {
-    // Also what is no ssize_t is the kernel's to refuse.
-    if count == 0 || count > isize::MAX as usize {
-        return Ok(Way::PassedOn);
-    }
-    let way = match sys::socket_type(out) {
-        Ok(libc::SOCK_STREAM) => Way::Socket,
-        Err(Errno(libc::ENOTSOCK)) if kind(out)? == FileKind::Pipe => Way::Pipe,
-        Ok(_) | Err(Errno(libc::ENOTSOCK | libc::EBADF)) => return Ok(Way::PassedOn),
-        Err(error) => return Err(error),
-    };
-    match kind(file)? {
-        FileKind::Regular | FileKind::Block => Ok(way),
-        _ => Ok(Way::PassedOn),
-    }
+    let is_since = || sys::probes_allowed() && sys::kernel_is_since(6, 5);
+    let end = start % PAGE + count;
+    end <= PAGE || end <= 16 * PAGE && IS_SINCE_6_5.get_or_init(is_since)
 }
 
 // Other: also what is closed, which is the kernel's to refuse.
@@ -127,278 +406,17 @@ fn kind(fd: RawFd) -> Result<FileKind> {
     }
 }
 
-fn copy(way: Way, out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Result<usize> {
-    // With a count of 0 the kernel makes all its checks, of the pointer too, waits for room in a
-    // pipe, and moves nothing.
-    let checked = sys::kernel_sendfile(out, file, offset, 0);
-    // At the very end of what offsets can say it gives this; with a count it would not.
-    if checked != Err(Errno(libc::EOVERFLOW)) {
-        checked?;
+// Only once the offset is known to be valid.
+fn start_of(file: RawFd, offset: CallerOffset) -> Result<u64> {
+    match offset.load() {
+        Some(start) => u64::try_from(start).map_err(|_| Errno(libc::EINVAL)),
+        None => sys::seek_by(file, 0),
     }
-    let start = match offset.load() {
-        Some(start) => start as u64,
-        None => sys::seek_by(file, 0)?,
-    };
-    check_range(start, count as u64)?;
-    checked?;
-    let count = (count as u64).min(COUNT_MAX);
-    let sent = if way == Way::Pipe {
-        to_pipe(out, file, start, count, sys::status_flags(out)? & libc::O_NONBLOCK != 0)?
-    } else {
-        to_socket(out, file, start, count)?
-    };
-    // Where this file system's offsets end there is EOVERFLOW, not the end of the file.
-    if sent == 0 && start > FAR {
-        sys::kernel_accepts_offset(out, file, start + 1)?;
-    }
-    advance(file, offset, start, sent)?;
-    Ok(sent as usize)
 }
-
-/// No file system's offsets end before it.
-const FAR: u64 = 1 << 40;
 
 fn check_range(start: u64, count: u64) -> Result<()> {
     match start.saturating_add(count) > libc::off_t::MAX as u64 {
         true => Err(Errno(libc::EINVAL)),
         false => Ok(()),
     }
-}
-
-fn advance(file: RawFd, offset: CallerOffset, start: u64, sent: u64) -> Result<()> {
-    if !offset.store((start + sent) as libc::off_t) && sent > 0 {
-        sys::seek_by(file, sent as i64)?;
-    }
-    Ok(())
-}
-
-fn size_of(file: RawFd) -> Result<u64> {
-    match sys::file_state(file)? {
-        FileState { kind: FileKind::Block, .. } => sys::device_size(file),
-        state => Ok(state.size),
-    }
-}
-
-// As the mode of `out` has it: blocking (with SO_SNDTIMEO and EINTR) or what fits.  How many
-// went; an error only when none did.
-fn to_socket(out: RawFd, file: RawFd, start: u64, count: u64) -> Result<u64> {
-    let size = size_of(file)?;
-    BUFFERS.with(|buffer| {
-        let mut source = Source { file, buffer, window: None, mappable: true, ahead: None };
-        let (mut sent, mut held_back) = (0, false);
-        while sent < count {
-            let at = start + sent;
-            let piece = match source.piece(at, count - sent, size.saturating_sub(at)) {
-                Ok(piece) if piece.len() == 0 => {
-                    if held_back {
-                        sys::push_tcp(out); // the file has been cut, and no more follows after all
-                    }
-                    break;
-                }
-                Ok(piece) => piece,
-                Err(error) => return partial(sent, error),
-            };
-            let after = sent + piece.len() as u64;
-            // As the kernel does it: full packets up to the end of what was asked for.
-            held_back = after < count && start + after < size;
-            if held_back {
-                source.prepare(start + after, count - after);
-            }
-            // Without MSG_NOSIGNAL: SIGPIPE comes as from sendfile itself.
-            match sys::send_span(out, piece, if held_back { libc::MSG_MORE } else { 0 }) {
-                Ok(length) => sent += length as u64,
-                // The page is not there: the file has been cut, or reading it failed; a read tells.
-                Err(Errno(libc::EFAULT)) if source.window.is_some() => {
-                    source.mappable = false;
-                    continue;
-                }
-                Err(error) => return partial(sent, error),
-            }
-            if sent < after && !source.was_cut(start + sent) {
-                break; // full, interrupted, or out of time
-            }
-        }
-        Ok(sent)
-    })?
-}
-
-fn partial(sent: u64, error: Errno) -> Result<u64> {
-    if sent > 0 { Ok(sent) } else { Err(error) }
-}
-
-/// From here on a piece is sent from a mapping, one copy instead of two; for less, making it costs
-/// more than the second copy.  A socket that is not blocking takes what fits, and what was read in
-/// vain would be read again.
-const MAPPED_MIN: u64 = 512 << 10;
-
-const WINDOW: u64 = 1 << 20;
-
-/// A file from front to back; where it is cold, the disk works while what has been read is sent.
-struct Source<'a> {
-    file: RawFd,
-    buffer: &'a mut [u8],
-    /// What the last piece is in, unless that is the buffer.
-    window: Option<FileWindow>,
-    mappable: bool,
-    /// Cold: up to where the kernel has been asked to read ahead.
-    ahead: Option<u64>,
-}
-
-impl Source<'_> {
-    const AHEAD: u64 = 2 << 20;
-
-    // The next piece, up to `wanted` bytes, of which the file had `there` when it was looked at;
-    // empty at the file's end.  Valid until the next call.
-    fn piece(&mut self, at: u64, wanted: u64, there: u64) -> Result<Span> {
-        self.window = None;
-        let length = wanted.min(there).min(WINDOW);
-        let mapped = length >= MAPPED_MIN
-            && self.mappable
-            && self.ahead.is_none()
-            && sys::is_resident(self.file, at, length);
-        if let Some(piece) = mapped.then(|| self.map(at, length as usize)).flatten() {
-            return Ok(piece);
-        }
-        let wanted = wanted.min(self.buffer.len() as u64) as usize;
-        let length = self.read(at, wanted)?;
-        Ok(Span::of(&self.buffer[..length]))
-    }
-
-    fn map(&mut self, at: u64, length: usize) -> Option<Span> {
-        let window = FileWindow::new(self.file, at, length);
-        self.mappable = window.is_ok();
-        Some(self.window.insert(window.ok()?).span())
-    }
-
-    // Whether the file has been cut under the window: then a read goes on, and tells.
-    fn was_cut(&mut self, at: u64) -> bool {
-        let is_cut = self.window.is_some() && size_of(self.file).is_ok_and(|size| size <= at);
-        self.mappable &= !is_cut;
-        is_cut
-    }
-
-    fn read(&mut self, at: u64, wanted: usize) -> Result<usize> {
-        let into = &mut self.buffer[..wanted];
-        match sys::read_at_without_waiting(self.file, at, into) {
-            // Short: what follows is not in memory, or the end.
-            Ok(length) if length > 0 => {
-                if length < wanted {
-                    self.ahead.get_or_insert(at + length as u64);
-                }
-                return Ok(length);
-            }
-            Err(Errno(libc::EAGAIN)) => {
-                self.ahead.get_or_insert(at);
-                self.prepare(at, wanted as u64);
-            }
-            _ => {} // not on this file system; or the end, which a read that may wait tells
-        }
-        sys::read_at(self.file, at, &mut self.buffer[..wanted])
-    }
-
-    // Called before what was read is sent: starts reading what comes next.
-    fn prepare(&mut self, at: u64, length: u64) {
-        let Some(ahead) = self.ahead else { return };
-        let from = ahead.max(at);
-        let until = at + length.min(Self::AHEAD);
-        let mut next = from;
-        while next < until {
-            // The kernel takes no more at once than its own readahead is long.
-            let step = (until - next).min(128 << 10);
-            sys::read_ahead(self.file, next, step);
-            next += step;
-        }
-        self.ahead = Some(next.max(ahead));
-    }
-}
-
-// What fits into the pipe now, as the kernel does it: a caller may be the pipe's reader too.
-fn to_pipe(out: RawFd, file: RawFd, start: u64, count: u64, dont_wait: bool) -> Result<u64> {
-    let count = count.min(sys::pipe_capacity(out));
-    BUFFERS.with(|buffer| {
-        let mut sent = 0;
-        while sent < count {
-            let wanted = (count - sent).min(buffer.len() as u64) as usize;
-            let piece = match sys::read_at(file, start + sent, &mut buffer[..wanted]) {
-                Ok(0) => break,
-                Ok(length) => &buffer[..length],
-                Err(error) => return partial(sent, error),
-            };
-            match sys::write_what_fits(out, piece) {
-                Ok(length) => sent += length as u64,
-                // Somebody else has filled it: this waits for room, and moves nothing.
-                Err(Errno(libc::EAGAIN)) if sent == 0 && !dont_wait => {
-                    sys::kernel_sendfile(out, file, CallerOffset::NONE, 0)?;
-                }
-                Err(error) => return partial(sent, error),
-            }
-        }
-        Ok(sent)
-    })?
-}
-
-/// splice(2).  From a regular file or block device into a pipe the data is copied; everything
-/// else, mistakes included, is the kernel's to answer.
-pub fn splice(
-    file: RawFd,
-    offset: CallerOffset,
-    out: RawFd,
-    out_offset: CallerOffset,
-    count: usize,
-    flags: u32,
-) -> Moved {
-    const KNOWN: u32 =
-        libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MORE | libc::SPLICE_F_GIFT;
-    let may_be_ours =
-        out_offset.is_none() && flags & !KNOWN == 0 && count > 0 && count <= isize::MAX as usize;
-    let is_ours = if may_be_ours { is_file_to_pipe(file, out) } else { Ok(false) };
-    match is_ours {
-        Ok(true) => {}
-        Ok(false) => {
-            let result = sys::kernel_splice(file, offset, out, out_offset, count, flags);
-            return Moved { result, way: Way::PassedOn };
-        }
-        Err(error) => return Moved { result: Err(error), way: Way::PassedOn },
-    }
-    let dont_wait = flags & libc::SPLICE_F_NONBLOCK != 0;
-    Moved { result: splice_copy(file, offset, out, count as u64, dont_wait), way: Way::Pipe }
-}
-
-fn is_file_to_pipe(file: RawFd, out: RawFd) -> Result<bool> {
-    Ok(kind(out)? == FileKind::Pipe && matches!(kind(file)?, FileKind::Regular | FileKind::Block))
-}
-
-fn splice_copy(
-    file: RawFd,
-    offset: CallerOffset,
-    out: RawFd,
-    count: u64,
-    dont_wait: bool,
-) -> Result<usize> {
-    if !offset.is_valid() {
-        return Err(Errno(libc::EFAULT));
-    }
-    let has_mode =
-        |fd, other| sys::status_flags(fd).is_ok_and(|flags| flags & libc::O_ACCMODE != other);
-    if !has_mode(file, libc::O_WRONLY) || !has_mode(out, libc::O_RDONLY) {
-        return Err(Errno(libc::EBADF));
-    }
-    let start = match offset.load() {
-        Some(start) if start < 0 => return Err(Errno(libc::EINVAL)),
-        Some(start) => start as u64,
-        None => sys::seek_by(file, 0)?,
-    };
-    check_range(start, count)?;
-    let dont_wait = dont_wait || sys::status_flags(out)? & libc::O_NONBLOCK != 0;
-    // A pipe without readers is writable too: there, and where it may wait, the kernel's own
-    // check follows, with its SIGPIPE.
-    if dont_wait && !sys::is_ready(out, libc::POLLOUT | libc::POLLERR) {
-        return Err(Errno(libc::EAGAIN));
-    }
-    if !dont_wait || sys::is_ready(out, libc::POLLERR) {
-        sys::kernel_sendfile(out, file, CallerOffset::NONE, 0)?;
-    }
-    let sent = to_pipe(out, file, start, count, dont_wait)?;
-    advance(file, offset, start, sent)?;
-    Ok(sent as usize)
 }

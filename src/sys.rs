@@ -4,6 +4,8 @@
 //! Calls that hand the kernel an address take a [`Span`], which only the owners of memory
 //! (a [`Mapping`], the pool, a staged header) can make.
 
+use once_cell::race::OnceBool;
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::io::IoSlice;
 use std::mem::{self, MaybeUninit};
@@ -60,8 +62,7 @@ pub struct KeepErrno(i32);
 impl KeepErrno {
     /// Remembers errno as it is now.
     pub fn new() -> KeepErrno {
-        // SAFETY: the address of this thread's errno is always valid.
-        KeepErrno(unsafe { *libc::__errno_location() })
+        KeepErrno(errno())
     }
 }
 
@@ -69,6 +70,12 @@ impl Drop for KeepErrno {
     fn drop(&mut self) {
         set_errno(self.0);
     }
+}
+
+/// The calling thread's errno.
+pub fn errno() -> i32 {
+    // SAFETY: the address of this thread's errno is always valid.
+    unsafe { *libc::__errno_location() }
 }
 
 /// Sets the calling thread's errno.
@@ -822,17 +829,14 @@ fn is_settled(file: RawFd, offset: u64, length: u64) -> bool {
     })
 }
 
-/// sendfile(2) itself, for what is passed on.
+/// sendfile(2) itself.
 pub fn kernel_sendfile(
     out: RawFd,
     file: RawFd,
     offset: CallerOffset,
     count: usize,
 ) -> Result<usize> {
-    // SAFETY: the raw call checks the pointer itself; libc's symbol is not used because our own
-    // shim interposes it.
-    let done = unsafe { libc::syscall(libc::SYS_sendfile, out, file, offset.0, count) };
-    check_size(done as isize)
+    check_size(raw_sendfile(out, file, offset, count))
 }
 
 /// lseek(2) by `delta` from the current position; returns the new position.
@@ -1063,6 +1067,66 @@ pub fn name_thread(name: &std::ffi::CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
+/// Whether system calls may be made that only find out how something is best done (docs/KERNELS.md
+/// lists them): not where the environment has SNAPSEND_PROBES=none, for hosts under a seccomp
+/// filter that ends the process.  Read once, when the library is loaded: hosts change the
+/// environment later (nginx), and reading it then would race with them.
+pub fn probes_allowed() -> bool {
+    static ALLOWED: OnceBool = OnceBool::new();
+    ALLOWED.get_or_init(|| {
+        // SAFETY: the name is a C string; the value is one, and read before anything can change it.
+        unsafe {
+            let value = libc::getenv(c"SNAPSEND_PROBES".as_ptr());
+            value.is_null() || std::ffi::CStr::from_ptr(value) != c"none"
+        }
+    })
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static READ_ENVIRONMENT: extern "C" fn() = read_environment;
+
+extern "C" fn read_environment() {
+    probes_allowed();
+}
+
+/// Whether the kernel is `major`.`minor` or later, as uname(2) tells.
+pub fn kernel_is_since(major: u32, minor: u32) -> bool {
+    let mut names = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: fills the struct, whose strings end with a zero; zeroed it is valid, too.
+    let release = unsafe {
+        libc::uname(names.as_mut_ptr());
+        std::ffi::CStr::from_ptr((*names.as_ptr()).release.as_ptr()).to_bytes()
+    };
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|digits| {
+        digits.iter().fold(0u32, |sum, digit| sum.wrapping_mul(10) + u32::from(digit - b'0'))
+    });
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}
+
+/// Whether a mapping of the file shows what read(2) gives, always: so it is on these file systems
+/// and for block devices.  On others a mapping may show older content: on overlayfs that of the
+/// lower file after it was copied up, and network file systems look for newer content in read only.
+pub fn mapping_shows_what_read_gives(file: RawFd) -> bool {
+    const EXT4: i64 = 0xEF53;
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683E;
+    const F2FS: i64 = 0xF2F5_2010;
+    const BCACHEFS: i64 = 0xCA45_1A4E;
+    const TMPFS: i64 = 0x0102_1994;
+    let mut state = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: there is room for what the kernel fills in, and it is read only then.
+    let kind = unsafe {
+        if libc::fstatfs(file, state.as_mut_ptr()) != 0 {
+            return false;
+        }
+        state.assume_init().f_type
+    };
+    // The file system of a device's node says nothing about the device.
+    matches!(kind, EXT4 | XFS | BTRFS | F2FS | BCACHEFS | TMPFS)
+        || file_state(file).is_ok_and(|state| state.kind == FileKind::Block)
+}
+
 /// Whether the kernel has cachestat(2) (Linux 6.5) and lets it be called.
 pub fn has_cachestat() -> bool {
     // SAFETY: with a closed descriptor nothing is read or written.
@@ -1128,19 +1192,201 @@ impl CallerOffset {
     }
 }
 
-/// splice(2) itself, for what is passed on.
-pub fn kernel_splice(
+/// splice(2) itself, as the kernel answers, for [`with_cancellation`].
+pub(crate) fn raw_splice(
     file: RawFd,
     offset: CallerOffset,
     out: RawFd,
     out_offset: CallerOffset,
     count: usize,
     flags: u32,
-) -> Result<usize> {
-    // SAFETY: the raw call checks the pointers itself; see kernel_sendfile().
+) -> isize {
+    // SAFETY: the raw call checks the pointers itself; see raw_sendfile().
     let done =
         unsafe { libc::syscall(libc::SYS_splice, file, offset.0, out, out_offset.0, count, flags) };
-    check_size(done as isize)
+    done as isize
+}
+
+/// What a thread's pthread_setcancelstate(3) was.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelState(libc::c_int);
+
+const CANCEL_DISABLE: libc::c_int = 1;
+const CANCEL_ASYNCHRONOUS: libc::c_int = 1;
+
+// A cancelled thread is unwound from within them.
+unsafe extern "C-unwind" {
+    fn pthread_setcancelstate(state: libc::c_int, old: *mut libc::c_int) -> libc::c_int;
+    fn pthread_setcanceltype(kind: libc::c_int, old: *mut libc::c_int) -> libc::c_int;
+}
+
+/// From here on pthread_cancel(3) does nothing to the calling thread, until it is undone.
+pub fn disable_cancellation() -> CancelState {
+    let mut old = 0;
+    // SAFETY: writes one number.  No system call.
+    unsafe { pthread_setcancelstate(CANCEL_DISABLE, &mut old) };
+    CancelState(old)
+}
+
+/// Undoes [`disable_cancellation`]; a thread that has been cancelled asynchronously ends here.
+pub fn restore_cancellation(state: CancelState) {
+    let mut old = 0;
+    // SAFETY: as above.
+    unsafe { pthread_setcancelstate(state.0, &mut old) };
+}
+
+/// Runs a system call with the caller's cancellation, and as a cancellation point where
+/// `is_point`.  The thread may end in it, so that nothing may be held meanwhile, neither by the
+/// callers nor by `call`, and it is unwound from any instruction: out of line, and without anything
+/// to clean up, since Rust would take an instruction that is no call for one that never unwinds.
+#[inline(never)]
+pub fn with_cancellation(
+    state: CancelState,
+    is_point: bool,
+    call: impl Fn() -> isize,
+) -> Result<usize> {
+    let (mut kind, mut ignored) = (0, 0);
+    // SAFETY: these write numbers of ours.
+    let result = unsafe {
+        pthread_setcancelstate(state.0, &mut ignored);
+        if is_point {
+            // As libc's own cancellation points do it; also ends a thread that is cancelled already.
+            pthread_setcanceltype(CANCEL_ASYNCHRONOUS, &mut kind);
+        }
+        let result = call();
+        if is_point {
+            pthread_setcanceltype(kind, &mut ignored);
+        }
+        pthread_setcancelstate(CANCEL_DISABLE, &mut ignored);
+        result
+    };
+    check_size(result)
+}
+
+/// A thread's signal mask.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalMask(u64);
+
+/// Blocks the signals whose handlers could come between two system calls unnoticed, and returns
+/// what the mask was.  Those of a fault or a system call of the thread itself stay as they are, or
+/// they would end the process; so do those of libc's own (32 and 33), for which another thread may
+/// be waiting.
+pub fn hold_signals() -> SignalMask {
+    let of_the_thread = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGSYS,
+        32,
+        33,
+    ];
+    let bits = of_the_thread.iter().fold(0u64, |bits, signal| bits | 1 << (signal - 1));
+    let (blocked, mut old) = (!bits, 0u64);
+    // SAFETY: reads and writes masks of the kernel's size, eight bytes.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_BLOCK,
+            &raw const blocked,
+            &raw mut old,
+            size_of::<u64>(),
+        )
+    };
+    SignalMask(old)
+}
+
+/// Undoes [`hold_signals`]; handlers of what has come meanwhile run here.
+pub fn release_signals(mask: SignalMask) {
+    // SAFETY: as above.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask.0,
+            ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
+}
+
+/// ppoll(2) for POLLOUT, or for nothing but the time where `socket` is -1, with the signals of
+/// `mask` let through as it begins to wait.  As the kernel answers: 0 when the time ran out.
+pub(crate) fn poll_writable(socket: RawFd, timeout: Option<Duration>, mask: SignalMask) -> isize {
+    let mut entry = libc::pollfd { fd: socket, events: libc::POLLOUT, revents: 0 };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time_address = ptr::null_mut();
+    if let Some(timeout) = timeout {
+        time.tv_sec = timeout.as_secs() as libc::time_t;
+        time.tv_nsec = libc::c_long::from(timeout.subsec_nanos());
+        time_address = &raw mut time;
+    }
+    // SAFETY: one entry, no or a valid time, a mask of the kernel's size.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_ppoll,
+            &raw mut entry,
+            1,
+            time_address,
+            &raw const mask.0,
+            size_of::<u64>(),
+        )
+    };
+    done as isize
+}
+
+#[repr(align(4096))]
+struct UnreadablePage(#[allow(dead_code)] UnsafeCell<[u8; PAGE as usize]>);
+
+// SAFETY: nothing ever looks into it.
+unsafe impl Sync for UnreadablePage {}
+
+/// Waits on the calling thread until a socket takes data, exactly as a blocking send(2) waits
+/// (SO_SNDTIMEO, handlers with and without SA_RESTART, SIGPIPE, O_NONBLOCK), and sends nothing: the
+/// byte to be sent cannot be read, which stream sockets find out after they have waited.  EFAULT:
+/// there is room.
+pub(crate) fn wait_for_room(socket: RawFd) -> isize {
+    static UNREADABLE: UnreadablePage = UnreadablePage(UnsafeCell::new([0; PAGE as usize]));
+    static IS_READY: OnceBool = OnceBool::new();
+    let address = UNREADABLE.0.get().cast::<libc::c_void>();
+    // SAFETY: a whole page of our own that nothing looks into.  Once for each process, or twice.
+    let make = || unsafe { libc::mprotect(address, PAGE as usize, libc::PROT_NONE) == 0 };
+    if !IS_READY.get_or_init(make) {
+        return -1; // with ENOMEM
+    }
+    let none = ptr::null::<libc::c_void>();
+    // SAFETY: the kernel checks the address.
+    let done = unsafe { libc::syscall(libc::SYS_sendto, socket, address, 1, 0, none, 0) };
+    done as isize
+}
+
+/// SO_SNDTIMEO; None: no limit.
+pub fn send_timeout(socket: RawFd) -> Option<Duration> {
+    let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let mut length = mem::size_of::<libc::timeval>() as libc::socklen_t;
+    // SAFETY: the value has `length` bytes.
+    let done = unsafe {
+        let address = (&raw mut value).cast();
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, address, &mut length)
+    };
+    let time = Duration::new(value.tv_sec as u64, value.tv_usec as u32 * 1000);
+    (done == 0 && !time.is_zero()).then_some(time)
+}
+
+/// Waits until a pipe has room, as sendfile(2) into it does, and moves nothing.
+pub(crate) fn wait_for_pipe(pipe: RawFd, file: RawFd) -> isize {
+    let mut offset: libc::off_t = 0;
+    // SAFETY: as in raw_sendfile(); the offset lives as long as the call.
+    let done = unsafe { libc::syscall(libc::SYS_sendfile, pipe, file, &raw mut offset, 0usize) };
+    done as isize
+}
+
+/// sendfile(2) itself, as the kernel answers, for [`with_cancellation`].
+pub(crate) fn raw_sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> isize {
+    // SAFETY: the raw call checks the pointer itself; libc's symbol is not used because our own
+    // shim interposes it.
+    unsafe { libc::syscall(libc::SYS_sendfile, out, file, offset.0, count) as isize }
 }
 
 /// Whether sendfile(2) takes this offset: EOVERFLOW beyond what the file system can have.
@@ -1187,17 +1433,24 @@ pub fn pipe_capacity(pipe: RawFd) -> u64 {
     check(unsafe { libc::fcntl(pipe, libc::F_GETPIPE_SZ) }).map_or(PAGE, |size| size as u64)
 }
 
-/// Writes as much as a pipe has room for, never waiting whatever its mode; EAGAIN when it is full.
-pub fn write_what_fits(pipe: RawFd, bytes: &[u8]) -> Result<usize> {
-    let iovec = Span::of(bytes).iovec();
-    // SAFETY: the iovec is that of a live slice.
-    match check_size(unsafe { libc::pwritev2(pipe, &iovec, 1, -1, libc::RWF_NOWAIT) }) {
-        // Linux before 6.5, FIFOs, and sandboxes.
-        Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM)) => {}
-        done => return done,
+/// Writes as much as a pipe has room for, without waiting for more; EAGAIN when it is full.
+/// EOPNOTSUPP: that cannot be had for certain, as it must be where `never_waits`.
+pub fn write_what_fits(pipe: RawFd, bytes: &[u8], never_waits: bool) -> Result<usize> {
+    if probes_allowed() {
+        let iovec = Span::of(bytes).iovec();
+        // SAFETY: the iovec is that of a live slice.
+        match check_size(unsafe { libc::pwritev2(pipe, &iovec, 1, -1, libc::RWF_NOWAIT) }) {
+            // Linux before 6.5, FIFOs, and sandboxes.
+            Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM)) => {}
+            done => return done,
+        }
     }
     if status_flags(pipe)? & libc::O_NONBLOCK != 0 {
         return write_bytes(pipe, bytes);
+    }
+    // Another writer could fill it between the two calls.
+    if never_waits {
+        return Err(Errno(libc::EOPNOTSUPP));
     }
     let mut written = 0;
     for page in bytes.chunks(libc::PIPE_BUF) {
@@ -1231,17 +1484,18 @@ impl<const KEPT: usize> Buffers<KEPT> {
 
     /// Lends one.  ENOMEM when there is none to be had.
     pub fn with<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
-        let take = |slot: &AtomicPtr<u8>| slot.swap(ptr::null_mut(), Ordering::Acquire);
-        let kept = self.kept.iter().map(take).find(|buffer| !buffer.is_null());
-        let buffer = match kept {
-            Some(buffer) => buffer,
-            None => {
-                let mapping = Mapping::anonymous(self.length)?;
-                let address = mapping.address as *mut u8;
-                mem::forget(mapping);
-                address
-            }
-        };
+        Ok(self.lend(self.take()?, body))
+    }
+
+    /// Lends one, or, where there is none to be had, a page of the stack.
+    pub fn with_any<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> T {
+        match self.take() {
+            Ok(buffer) => self.lend(buffer, body),
+            Err(_) => with_stack_page(body),
+        }
+    }
+
+    fn lend<T>(&self, buffer: *mut u8, body: impl FnOnce(&mut [u8]) -> T) -> T {
         // SAFETY: `length` zeroed or initialised bytes that nobody else has: they came from a
         // slot, which was left empty, or are new.
         let result = body(unsafe { std::slice::from_raw_parts_mut(buffer, self.length) });
@@ -1252,7 +1506,18 @@ impl<const KEPT: usize> Buffers<KEPT> {
         if !self.kept.iter().any(put) {
             unmap(buffer as usize, self.length);
         }
-        Ok(result)
+        result
+    }
+
+    fn take(&self) -> Result<*mut u8> {
+        let take = |slot: &AtomicPtr<u8>| slot.swap(ptr::null_mut(), Ordering::Acquire);
+        if let Some(buffer) = self.kept.iter().map(take).find(|buffer| !buffer.is_null()) {
+            return Ok(buffer);
+        }
+        let mapping = Mapping::anonymous(self.length)?;
+        let address = mapping.address as *mut u8;
+        mem::forget(mapping);
+        Ok(address)
     }
 
     /// Gives those that nobody has borrowed back to the system.
@@ -1270,4 +1535,12 @@ impl<const KEPT: usize> Drop for Buffers<KEPT> {
     fn drop(&mut self) {
         self.trim();
     }
+}
+
+// Out of line: only those who need it pay for it with stack.  Aligned, for files with O_DIRECT.
+#[inline(never)]
+fn with_stack_page<T>(body: impl FnOnce(&mut [u8]) -> T) -> T {
+    #[repr(align(4096))]
+    struct Page([u8; PAGE as usize]);
+    body(&mut Page([0; PAGE as usize]).0)
 }

@@ -621,25 +621,27 @@ pub unsafe extern "C" fn snapsend_send(
 
 /// sendfile(2), to the letter, with one promise more where out_fd is a stream socket or a pipe:
 /// when it returns n, no later change to the file can change those n bytes.  Other pairs of
-/// descriptors are passed on to sendfile(2).
+/// descriptors are passed on to sendfile(2).  As that, it is no cancellation point.
 ///
 /// Returns the number of bytes sent, or -1 with errno set as by sendfile(2).
+// A thread with asynchronous cancellation may be unwound from within.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_sendfile(
+pub unsafe extern "C-unwind" fn snapsend_sendfile(
     out_fd: c_int,
     in_fd: c_int,
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
+    // Where it succeeds errno stays, although a probe on the way may have failed.
+    let errno = sys::errno();
     // SAFETY: C passes what it would pass to sendfile(2).
     let offset = unsafe { CallerOffset::new(offset) };
-    let body = || sendfile::sendfile(out_fd, in_fd, offset, count).result;
-    // Where it succeeds errno stays, although a probe on the way may have failed.
-    let errno = KeepErrno::new();
-    match catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Errno(libc::EIO))) {
-        Ok(sent) => sent as ssize_t,
+    match sendfile::sendfile(out_fd, in_fd, offset, count).result {
+        Ok(sent) => {
+            sys::set_errno(errno);
+            sent as ssize_t
+        }
         Err(error) => {
-            drop(errno);
             sys::set_errno(error.0);
             -1
         }
