@@ -7,6 +7,7 @@
 #   make load       1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
 #   make torture    snapshots under torture (HOURS=n; make test has a short form)
 #   make chaos      every call at random (OPERATIONS=n; make test has a short form)
+#   make differential  the shim beside the kernel, with calls at random, until there is a difference (DIFFERENTIAL="--seed N")
 #   make test-sanitizers  all tests under AddressSanitizer and LeakSanitizer, many under valgrind
 #   make test-fuzz  the C calls with arbitrary arguments (FUZZ_SECONDS=n; make test has a short form)
 #   make test-kernel  the C tests on Debian 12's kernel, in qemu: half an hour and more
@@ -33,6 +34,7 @@ LOAD_SECONDS ?= 30
 BENCH ?=
 BENCH_OUT = $(SNAPSEND_TARGET)/bench$(if $(QUICK),/quick)
 HOURS ?= 1
+DIFFERENTIAL ?=
 OPERATIONS ?= 10000000
 FUZZ_SECONDS ?= 3600
 
@@ -59,7 +61,7 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install-samba-module install uninstall debian vendor abi style style-check clean
+.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install-samba-module install uninstall debian vendor abi style style-check differential clean
 
 all: library shim shared examples
 
@@ -119,6 +121,11 @@ torture: library
 
 chaos: library
 	tests/run-stress chaos --operations $(OPERATIONS)
+
+differential: shim
+	mkdir -p target/differential
+	$(CC) -std=c11 -D_GNU_SOURCE -O1 -g -pthread tests/preload/differential.c -o target/differential/differential
+	preload/snapsend-run target/differential/differential --calls 0 $(DIFFERENTIAL)
 
 test-mutants:
 	tests/mutants.sh

@@ -270,6 +270,8 @@ impl Call {
         }
         match self.find_way() {
             Ok(Way::PassedOn) => self.pass_on(),
+            // Of several mistakes the kernel names one.
+            Ok(_) if self.find_start().is_none() => self.pass_on(),
             Ok(way) => {
                 self.way = way;
                 self.wait(Wait::Checks)
@@ -349,36 +351,41 @@ impl Call {
         }
     }
 
-    fn checked(&mut self, checked: Result<usize>) -> Step {
-        match self.accept(checked) {
-            Ok(()) if self.way == Way::Pipe => self.write_pieces(),
-            Ok(()) => {
-                self.hold_signals();
-                self.send_pieces()
-            }
-            Err(error) => self.done(Err(error)),
+    // None: the kernel refuses it whatever else it is.
+    fn find_start(&mut self) -> Option<()> {
+        let Arguments { file, offset, count, .. } = self.arguments;
+        if !offset.is_valid() {
+            return None;
         }
+        let start = match offset.load() {
+            Some(start) => u64::try_from(start).ok()?,
+            None => sys::seek_by(file, 0).ok()?,
+        };
+        self.start = start;
+        (start.checked_add(count as u64)? <= libc::off_t::MAX as u64).then_some(())
     }
 
-    fn accept(&mut self, checked: Result<usize>) -> Result<()> {
-        let Arguments { out, file, offset, count, .. } = self.arguments;
-        // At the very end of what offsets can say it gives this; with a count it would not.
-        if checked != Err(Errno(libc::EOVERFLOW)) {
-            checked?;
+    fn checked(&mut self, checked: Result<usize>) -> Step {
+        match checked {
+            // At the very end of what offsets can say it gives this; with a count it would not.
+            Ok(_) | Err(Errno(libc::EOVERFLOW)) => {}
+            Err(Errno(libc::EBADF)) => return self.pass_on(),
+            Err(error) => return self.done(Err(error)),
         }
-        self.start = start_of(file, offset)?;
-        check_range(self.start, count as u64)?;
-        checked?;
-        self.limit = (count as u64).min(COUNT_MAX);
-        self.dont_wait = sys::status_flags(out)? & libc::O_NONBLOCK != 0;
-        Ok(())
+        self.limit = (self.arguments.count as u64).min(COUNT_MAX);
+        self.dont_wait = self.out_is_nonblocking();
+        if self.way == Way::Pipe {
+            return self.write_pieces();
+        }
+        self.hold_signals();
+        self.send_pieces()
     }
 
     // At the end of the file.
     fn ended(&mut self) -> Step {
         // Where this file system's offsets end there is EOVERFLOW, not the end of the file.
-        const FAR: u64 = 1 << 40;
-        if self.sent == 0 && self.start > FAR && self.arguments.splice.is_none() {
+        const FAR: u64 = 1 << 31;
+        if self.sent == 0 && self.start >= FAR - 1 && self.arguments.splice.is_none() {
             let Arguments { out, file, .. } = self.arguments;
             if let Err(error) = sys::kernel_accepts_offset(out, file, self.start + 1) {
                 return self.done(Err(error));
@@ -403,20 +410,5 @@ fn kind(fd: RawFd) -> Result<FileKind> {
         Ok(state) => Ok(state.kind),
         Err(Errno(libc::EBADF)) => Ok(FileKind::Other),
         Err(error) => Err(error),
-    }
-}
-
-// Only once the offset is known to be valid.
-fn start_of(file: RawFd, offset: CallerOffset) -> Result<u64> {
-    match offset.load() {
-        Some(start) => u64::try_from(start).map_err(|_| Errno(libc::EINVAL)),
-        None => sys::seek_by(file, 0),
-    }
-}
-
-fn check_range(start: u64, count: u64) -> Result<()> {
-    match start.saturating_add(count) > libc::off_t::MAX as u64 {
-        true => Err(Errno(libc::EINVAL)),
-        false => Ok(()),
     }
 }

@@ -2,8 +2,16 @@
 //! From a file into a pipe: what fits now, as the kernel does it, since a caller may be the pipe's
 //! reader too.
 
-use super::{Arguments, BUFFERS, Call, Step, Wait, Way, check_range, kind, start_of};
+use super::{Arguments, BUFFERS, Call, Step, Wait, Way, kind};
 use crate::sys::{self, Errno, FileKind, PAGE, Result};
+
+/// What is known of the room in a pipe.
+enum Room {
+    Some,
+    None,
+    /// The kernel's own look at it, with its wait and its SIGPIPE, is to follow.
+    Kernels,
+}
 
 enum Pause {
     Ended,
@@ -21,9 +29,11 @@ impl Call {
         }
         self.way = Way::Pipe;
         match self.accept_splice() {
-            Ok(true) => self.write_pieces(),
-            Ok(false) => self.wait(Wait::Pipe),
-            Err(error) => self.done(Err(error)),
+            Some(Room::Kernels) => self.wait(Wait::Pipe),
+            Some(Room::Some) => self.write_pieces(),
+            Some(Room::None) => self.done(Err(Errno(libc::EAGAIN))),
+            // Of several mistakes the kernel names one.
+            None => self.pass_on(),
         }
     }
 
@@ -53,29 +63,26 @@ impl Call {
         Ok(if is_direct(out)? || is_direct(file)? { Way::PassedOn } else { Way::Pipe })
     }
 
-    // Whether it can go on without the kernel's own look at the pipe.
-    fn accept_splice(&mut self) -> Result<bool> {
-        let Arguments { out, file, offset, count, splice } = self.arguments;
-        if !offset.is_valid() {
-            return Err(Errno(libc::EFAULT));
-        }
-        let (file_flags, out_flags) = (sys::status_flags(file)?, sys::status_flags(out)?);
-        if file_flags & libc::O_ACCMODE == libc::O_WRONLY
+    // None: the kernel refuses it.
+    fn accept_splice(&mut self) -> Option<Room> {
+        let Arguments { out, file, count, splice, .. } = self.arguments;
+        self.find_start()?;
+        let (file_flags, out_flags) = (sys::status_flags(file).ok()?, sys::status_flags(out).ok()?);
+        let is_mistaken = file_flags & libc::O_ACCMODE == libc::O_WRONLY
             || out_flags & libc::O_ACCMODE == libc::O_RDONLY
-        {
-            return Err(Errno(libc::EBADF));
+            || (file_flags | out_flags) & libc::O_PATH != 0;
+        if is_mistaken {
+            return None;
         }
-        self.start = start_of(file, offset)?;
-        check_range(self.start, count as u64)?;
         self.limit = count as u64;
         self.dont_wait = out_flags & libc::O_NONBLOCK != 0
             || splice.is_some_and(|splice| splice.flags & libc::SPLICE_F_NONBLOCK != 0);
-        // A pipe without readers is writable too: there, and where it may wait, the kernel's own
-        // check follows, with its SIGPIPE.
-        if self.dont_wait && !sys::is_ready(out, libc::POLLOUT | libc::POLLERR) {
-            return Err(Errno(libc::EAGAIN));
-        }
-        Ok(self.dont_wait && !sys::is_ready(out, libc::POLLERR))
+        // A pipe without readers is writable too.
+        Some(match sys::is_ready(out, libc::POLLOUT | libc::POLLERR) {
+            false if self.dont_wait => Room::None,
+            true if self.dont_wait && !sys::is_ready(out, libc::POLLERR) => Room::Some,
+            _ => Room::Kernels,
+        })
     }
 
     pub(super) fn write_pieces(&mut self) -> Step {
