@@ -705,21 +705,24 @@ pub const PARTS_MAX: usize = 4;
 
 /// send(2) with the caller's own flags and blocking mode, for sendfile's blocking callers.
 pub(crate) fn send_span(socket: RawFd, span: Span, flags: i32) -> Result<usize> {
-    // SAFETY: the kernel reads the span; addresses that have gone give EFAULT.
-    check_size(unsafe { libc::send(socket, span.iovec().iov_base, span.length, flags) })
+    let (address, none) = (span.iovec().iov_base, ptr::null::<libc::c_void>());
+    // SAFETY: the kernel reads the span; addresses that have gone give EFAULT.  Not libc's send(),
+    // which is a cancellation point; so below.
+    let done =
+        unsafe { libc::syscall(libc::SYS_sendto, socket, address, span.length, flags, none, 0) };
+    check_size(done as isize)
 }
 
 /// write(2).
 pub fn write_bytes(fd: RawFd, bytes: &[u8]) -> Result<usize> {
     // SAFETY: reads from a live slice.
-    check_size(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) })
+    let done = unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) };
+    check_size(done as isize)
 }
 
 /// pread(2).
 pub fn read_at(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
-    let at = offset as libc::off_t;
-    // SAFETY: writes into a live slice.
-    check_size(unsafe { libc::pread(file, into.as_mut_ptr().cast(), into.len(), at) })
+    read_span(file, offset, Span { address: into.as_mut_ptr() as usize, length: into.len() })
 }
 
 /// preadv2(2) with RWF_NOWAIT (Linux 4.14): EAGAIN where the disk would have to be asked.
@@ -743,14 +746,27 @@ pub fn read_warm(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
 pub(crate) fn read_span_without_waiting(file: RawFd, offset: u64, into: Span) -> Result<usize> {
     let (iovec, at) = (into.iovec(), offset as libc::off_t);
     // SAFETY: the span is memory that its owner keeps mapped and unread until this is done.
-    check_size(unsafe { libc::preadv2(file, &iovec, 1, at, libc::RWF_NOWAIT) })
+    let done = unsafe {
+        // The offset is split into halves for machines of 32 bits only.
+        libc::syscall(
+            libc::SYS_preadv2,
+            file,
+            &raw const iovec,
+            1usize,
+            at,
+            0usize,
+            libc::RWF_NOWAIT,
+        )
+    };
+    check_size(done as isize)
 }
 
 /// pread(2) into memory of the pool's.
 pub(crate) fn read_span(file: RawFd, offset: u64, into: Span) -> Result<usize> {
     let (address, at) = (into.address as *mut libc::c_void, offset as libc::off_t);
     // SAFETY: as above.
-    check_size(unsafe { libc::pread(file, address, into.length, at) })
+    let done = unsafe { libc::syscall(libc::SYS_pread64, file, address, into.length, at) };
+    check_size(done as isize)
 }
 
 const SYS_CACHESTAT: libc::c_long = 451;
@@ -1207,11 +1223,15 @@ pub(crate) fn raw_splice(
     done as isize
 }
 
-/// What a thread's pthread_setcancelstate(3) was.
+/// A thread's cancellation state and type.
 #[derive(Clone, Copy, Debug)]
-pub struct CancelState(libc::c_int);
+pub struct Cancellation {
+    state: libc::c_int,
+    kind: libc::c_int,
+}
 
 const CANCEL_DISABLE: libc::c_int = 1;
+const CANCEL_DEFERRED: libc::c_int = 0;
 const CANCEL_ASYNCHRONOUS: libc::c_int = 1;
 
 // A cancelled thread is unwound from within them.
@@ -1220,19 +1240,28 @@ unsafe extern "C-unwind" {
     fn pthread_setcanceltype(kind: libc::c_int, old: *mut libc::c_int) -> libc::c_int;
 }
 
-/// From here on pthread_cancel(3) does nothing to the calling thread, until it is undone.
-pub fn disable_cancellation() -> CancelState {
-    let mut old = 0;
-    // SAFETY: writes one number.  No system call.
-    unsafe { pthread_setcancelstate(CANCEL_DISABLE, &mut old) };
-    CancelState(old)
+/// From here on pthread_cancel(3) does nothing to the calling thread, until that is undone.  Without
+/// a system call.  The type is set, too: glibc's handler of a cancellation that is on its way looks
+/// at nothing else.  So does it in libc's cancellation points, which make the type asynchronous, and
+/// are not to be called meanwhile; raw system calls are none.
+pub fn disable_cancellation() -> Cancellation {
+    let mut old = Cancellation { state: 0, kind: 0 };
+    // SAFETY: these write one number each.
+    unsafe {
+        pthread_setcancelstate(CANCEL_DISABLE, &mut old.state);
+        pthread_setcanceltype(CANCEL_DEFERRED, &mut old.kind);
+    }
+    old
 }
 
 /// Undoes [`disable_cancellation`]; a thread that has been cancelled asynchronously ends here.
-pub fn restore_cancellation(state: CancelState) {
-    let mut old = 0;
+pub fn restore_cancellation(caller: Cancellation) {
+    let mut ignored = 0;
     // SAFETY: as above.
-    unsafe { pthread_setcancelstate(state.0, &mut old) };
+    unsafe {
+        pthread_setcanceltype(caller.kind, &mut ignored);
+        pthread_setcancelstate(caller.state, &mut ignored);
+    }
 }
 
 /// Runs a system call with the caller's cancellation, and as a cancellation point where
@@ -1241,25 +1270,15 @@ pub fn restore_cancellation(state: CancelState) {
 /// to clean up, since Rust would take an instruction that is no call for one that never unwinds.
 #[inline(never)]
 pub fn with_cancellation(
-    state: CancelState,
+    caller: Cancellation,
     is_point: bool,
     call: impl Fn() -> isize,
 ) -> Result<usize> {
-    let (mut kind, mut ignored) = (0, 0);
-    // SAFETY: these write numbers of ours.
-    let result = unsafe {
-        pthread_setcancelstate(state.0, &mut ignored);
-        if is_point {
-            // As libc's own cancellation points do it; also ends a thread that is cancelled already.
-            pthread_setcanceltype(CANCEL_ASYNCHRONOUS, &mut kind);
-        }
-        let result = call();
-        if is_point {
-            pthread_setcanceltype(kind, &mut ignored);
-        }
-        pthread_setcancelstate(CANCEL_DISABLE, &mut ignored);
-        result
-    };
+    // As libc's own cancellation points do it; also ends a thread that is cancelled already.
+    let kind = if is_point { CANCEL_ASYNCHRONOUS } else { caller.kind };
+    restore_cancellation(Cancellation { kind, ..caller });
+    let result = call();
+    disable_cancellation();
     check_size(result)
 }
 
@@ -1327,7 +1346,7 @@ pub(crate) fn poll_writable(socket: RawFd, timeout: Option<Duration>, mask: Sign
         libc::syscall(
             libc::SYS_ppoll,
             &raw mut entry,
-            1,
+            1usize,
             time_address,
             &raw const mask.0,
             size_of::<u64>(),
@@ -1357,7 +1376,7 @@ pub(crate) fn wait_for_room(socket: RawFd) -> isize {
     }
     let none = ptr::null::<libc::c_void>();
     // SAFETY: the kernel checks the address.
-    let done = unsafe { libc::syscall(libc::SYS_sendto, socket, address, 1, 0, none, 0) };
+    let done = unsafe { libc::syscall(libc::SYS_sendto, socket, address, 1usize, 0, none, 0) };
     done as isize
 }
 
@@ -1418,12 +1437,16 @@ pub fn push_tcp(socket: RawFd) {
     };
 }
 
-/// Whether poll(2) says one of `events` at once.  A descriptor that cannot be polled is ready: the
+/// Whether ppoll(2) says one of `events` at once.  A descriptor that cannot be polled is ready: the
 /// call that follows tells.
 pub fn is_ready(fd: RawFd, events: i16) -> bool {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
     // SAFETY: one entry.
-    let count = unsafe { libc::poll(&mut entry, 1, 0) };
+    let count = unsafe {
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let no_mask = ptr::null::<u64>();
+        libc::syscall(libc::SYS_ppoll, &raw mut entry, 1usize, &raw const now, no_mask, 8usize)
+    };
     count < 0 || entry.revents & (events | libc::POLLNVAL) != 0
 }
 
@@ -1439,7 +1462,18 @@ pub fn write_what_fits(pipe: RawFd, bytes: &[u8], never_waits: bool) -> Result<u
     if probes_allowed() {
         let iovec = Span::of(bytes).iovec();
         // SAFETY: the iovec is that of a live slice.
-        match check_size(unsafe { libc::pwritev2(pipe, &iovec, 1, -1, libc::RWF_NOWAIT) }) {
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_pwritev2,
+                pipe,
+                &raw const iovec,
+                1usize,
+                -1i64,
+                -1i64,
+                libc::RWF_NOWAIT,
+            )
+        };
+        match check_size(done as isize) {
             // Linux before 6.5, FIFOs, and sandboxes.
             Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM)) => {}
             done => return done,
