@@ -1257,10 +1257,10 @@ pub fn disable_cancellation() -> Cancellation {
 /// Undoes [`disable_cancellation`]; a thread that has been cancelled asynchronously ends here.
 pub fn restore_cancellation(caller: Cancellation) {
     let mut ignored = 0;
-    // SAFETY: as above.
+    // SAFETY: as above.  In this order: glibc looks for a cancellation where the type is set.
     unsafe {
-        pthread_setcanceltype(caller.kind, &mut ignored);
         pthread_setcancelstate(caller.state, &mut ignored);
+        pthread_setcanceltype(caller.kind, &mut ignored);
     }
 }
 
