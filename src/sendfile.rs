@@ -55,8 +55,20 @@ pub fn trim() {
 /// copied; everything else, mistakes included, is the kernel's to answer.  As sendfile(2), it is no
 /// cancellation point.
 pub fn sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Moved {
+    sendfile_then(out, file, offset, count, |_| ())
+}
+
+/// [`sendfile`]; `then` is told what it did, where neither a cancellation nor a panic can leave it
+/// half done.
+pub fn sendfile_then(
+    out: RawFd,
+    file: RawFd,
+    offset: CallerOffset,
+    count: usize,
+    then: impl Fn(&Moved),
+) -> Moved {
     let splice = None;
-    run(Call::new(Arguments { out, file, offset, count, splice }))
+    run(Call::new(Arguments { out, file, offset, count, splice }), then)
 }
 
 /// splice(2).  From a regular file or block device into a pipe the data is copied; everything
@@ -70,15 +82,21 @@ pub fn splice(
     count: usize,
     flags: u32,
 ) -> Moved {
-    let splice = Some(Splice { out_offset, flags });
-    run(Call::new(Arguments { out, file, offset, count, splice }))
+    splice_then(file, offset, out, out_offset, count, flags, |_| ())
 }
 
-/// Runs `body` where neither a cancellation nor a panic can leave it half done.
-pub fn undisturbed(body: impl FnOnce()) {
-    let state = sys::disable_cancellation();
-    fenced(body);
-    sys::restore_cancellation(state);
+/// [`splice`]; `then` as for [`sendfile_then`].
+pub fn splice_then(
+    file: RawFd,
+    offset: CallerOffset,
+    out: RawFd,
+    out_offset: CallerOffset,
+    count: usize,
+    flags: u32,
+    then: impl Fn(&Moved),
+) -> Moved {
+    let splice = Some(Splice { out_offset, flags });
+    run(Call::new(Arguments { out, file, offset, count, splice }), then)
 }
 
 #[inline(never)]
@@ -88,26 +106,29 @@ fn fenced<T>(body: impl FnOnce() -> T) -> Option<T> {
 
 // A cancelled thread is unwound from within this function, through the functions that called it.
 // So the panic fence is inside, and there is nothing to clean up here.
-fn run(mut call: Call) -> Moved {
+fn run(mut call: Call, then: impl Fn(&Moved)) -> Moved {
     let is_point = call.arguments.splice.is_some();
-    let state = sys::disable_cancellation();
+    let caller = sys::disable_cancellation();
     if is_point {
-        let _ = sys::with_cancellation(state, is_point, || 0);
+        let _ = sys::with_cancellation(caller, is_point, || 0);
     }
     let mut answer = Ok(0);
     loop {
-        match fenced(|| call.step(answer)) {
-            Some(Step::Wait(wait)) => {
+        let step = fenced(|| {
+            let step = call.step(answer);
+            if let Step::Done(moved) = &step {
+                then(moved);
+            }
+            step
+        });
+        match step.unwrap_or_else(|| call.done(Err(Errno(libc::EIO)))) {
+            Step::Wait(wait) => {
                 let arguments = &call.arguments;
-                answer = sys::with_cancellation(state, is_point, || wait.run(arguments));
+                answer = sys::with_cancellation(caller, is_point, || wait.run(arguments));
             }
-            Some(Step::Done(moved)) => {
-                sys::restore_cancellation(state);
+            Step::Done(moved) => {
+                sys::restore_cancellation(caller);
                 return moved;
-            }
-            None => {
-                sys::restore_cancellation(state);
-                return Moved { result: Err(Errno(libc::EIO)), way: Way::PassedOn };
             }
         }
     }

@@ -14,9 +14,9 @@ complain() {
 	bad=1
 }
 
-# Tests: second column of the tables with three.
+# Tests: second column of the tables with three; those of the shim may be parts of one program.
 while read -r name; do
-	[ -e "tests/c/$name.c" ] || complain "there is no test $name"
+	[ -e "tests/c/$name.c" ] || grep -qw "$name" tests/preload/field.c || complain "there is no test $name"
 done < <(awk -F'|' '/^\|/ && NF == 5 { print $3 }' "$page" | grep -oE '\b[a-z]+(_[a-z0-9]+)+\b' | sort -u)
 
 mistakes() {

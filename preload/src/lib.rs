@@ -15,7 +15,6 @@ use snapsend::sendfile::{self, Moved};
 fn answer(body: impl FnOnce() -> Moved) -> ssize_t {
     let errno = errno();
     let moved = body();
-    sendfile::undisturbed(|| stats::count(&moved));
     match moved.result {
         Ok(count) => {
             set_errno(errno); // a probe on the way may have failed
@@ -51,7 +50,7 @@ pub unsafe extern "C-unwind" fn sendfile(
 ) -> ssize_t {
     // SAFETY: what the caller lends to sendfile(2).
     let offset = unsafe { CallerOffset::new(offset) };
-    answer(|| sendfile::sendfile(out, file, offset, count))
+    answer(|| sendfile::sendfile_then(out, file, offset, count, stats::count))
 }
 
 /// sendfile(2) under the name that programs built with 64-bit offsets use.
@@ -67,7 +66,7 @@ pub unsafe extern "C-unwind" fn sendfile64(
 ) -> ssize_t {
     // SAFETY: as above.
     let offset = unsafe { CallerOffset::new(offset) };
-    answer(|| sendfile::sendfile(out, file, offset, count))
+    answer(|| sendfile::sendfile_then(out, file, offset, count, stats::count))
 }
 
 /// splice(2).
@@ -86,5 +85,5 @@ pub unsafe extern "C-unwind" fn splice(
     // SAFETY: as above.
     let (offset, out_offset) =
         unsafe { (CallerOffset::new(offset), CallerOffset::new(out_offset)) };
-    answer(|| sendfile::splice(file, offset, out, out_offset, count, flags))
+    answer(|| sendfile::splice_then(file, offset, out, out_offset, count, flags, stats::count))
 }
