@@ -470,8 +470,8 @@ static struct call some_call(enum in in, enum out out)
     c.count = some_count(in, out);
     if (c.is_splice)
         c.flags = chance(5) ? 0x10 : (unsigned)below(16);
-    c.full = is_stream(out) || is_pipe(out) ? chance(c.mode >= 2 ? 50 : 4) : false;
-    if (c.mode >= 2 && !chance(8)) /* these take milliseconds */
+    c.full = is_stream(out) || is_pipe(out) ? chance(c.mode >= 2 ? 50 : is_pipe(out) ? 4 : 1) : false;
+    if (c.mode >= 2 && !chance(3)) /* these take milliseconds */
         c.mode = 0;
     if (!is_stream(out) && (!is_pipe(out) || c.mode != 3))
         c.mode = 0;
