@@ -79,6 +79,7 @@ mod inline;
 mod model;
 mod operation;
 mod options;
+mod pace;
 mod plan;
 mod pool;
 mod request;

@@ -899,7 +899,7 @@ impl Epoll {
     }
 
     /// Waits and appends the data of what fired.
-    pub fn wait(&self, timeout: Option<Duration>, fired: &mut Vec<u64>) -> Result<()> {
+    pub fn wait(&self, timeout: Option<Duration>, fired: &mut Vec<(u64, u32)>) -> Result<()> {
         const MOST: usize = 128;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
         let timeout_ms = match timeout {
@@ -912,7 +912,9 @@ impl Epoll {
         let done =
             check(unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), MOST as i32, timeout_ms) });
         match done {
-            Ok(count) => fired.extend(events[..count as usize].iter().map(|event| event.u64)),
+            Ok(count) => {
+                fired.extend(events[..count as usize].iter().map(|event| (event.u64, event.events)))
+            }
             Err(Errno(libc::EINTR)) => {}
             Err(error) => return Err(error),
         }

@@ -14,10 +14,8 @@ pub enum Alarm {
     Deadline,
     /// It has kept data for a slow peer long enough.
     Linger,
-    /// The kernel was short of memory: try again.
-    Retry,
-    /// poll(2) may not say that a socket can take no more: try.
-    TryAgain,
+    /// Its socket has taken nothing for a while, whatever the kernel reports: look at it.
+    Look,
 }
 
 /// Id of an operation, its slot, and why.

@@ -480,6 +480,10 @@ breaks driver/mod.rs 'nothing of the file is kept after DONE' \
 	'/    fn release(/,/^    }/s/self\.close_file(&file);/let _ = \&file;/' data_unmount
 breaks driver/send.rs 'a slow peer holds no file data' \
 	's/from_millis(50)/from_secs(3600)/' data_stalled_holds_nothing
+breaks pace.rs 'a wait costs a few wake-ups a second, whatever the socket reports' \
+	's/self\.wants_changes |= self\.reports > 0;//; s/self\.reports < REPORTS_MAX/self.reports < u32::MAX/' data_wait_paced
+breaks pace.rs 'a socket that takes nothing is tried a few times a second' \
+	's/^    pause\.min(to)/    pause.min(to) \/ 1000/' faults_wait_paced
 breaks driver/job.rs 'at most 512 bytes for each operation' \
 	's/            begun: false,/            begun: std::hint::black_box(vec![1u8; 2000]).leak().is_empty(),/' data_pending_10000
 breaks driver/data.rs 'small pools: what passes finds what is left' \

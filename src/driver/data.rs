@@ -257,11 +257,11 @@ impl<E: Engine> Driver<E> {
                     continue;
                 }
                 let socket = self.schedule.socket_of(slot);
-                let armed = self.socket(socket).armed;
+                let waiting = self.socket(socket).waiting;
                 let job = &mut self.jobs[slot];
                 *if kept { &mut job.waits_kept } else { &mut job.waits_passing } = false;
                 job.waits_for_pool = false;
-                if !job.is_held() && armed {
+                if !job.is_held() && waiting {
                     // Its turn came meanwhile, and found the peer slow: nothing is read for it until
                     // that one takes something.
                     continue;
@@ -344,7 +344,7 @@ impl<E: Engine> Driver<E> {
     // The peer has been slow for a while: its data makes room for others and is read again.
     pub(super) fn give_up_data(&mut self, slot: usize) {
         let socket = self.schedule.socket_of(slot);
-        let is_waiting = self.socket(socket).armed && self.schedule.first(socket) == Some(slot);
+        let is_waiting = self.socket(socket).waiting && self.schedule.first(socket) == Some(slot);
         let job = &mut self.jobs[slot];
         job.lingers = false;
         // EAGER may have found room to keep its data since the time was set.

@@ -12,6 +12,7 @@ use crate::completions::{Completion, Entry, Event as Report};
 use crate::engine::{Engine, Event};
 use crate::inline::INLINE_MAX;
 use crate::operation::{Phase, Size, WAS_ZEROCOPY};
+use crate::pace::Pace;
 use crate::plan::ZeroCopy;
 use crate::pool::{Lease, Pool};
 use crate::request::{EXACT, TO_EOF};
@@ -28,21 +29,27 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A socket with operations.
 struct Socket {
     fd: OwnedFd,
+    /// It takes nothing now: its operations wait for room.
+    waiting: bool,
+    /// It has been looked at since, and said that it has room.
+    has_looked: bool,
     /// A wait for room is with the kernel.
     armed: bool,
     /// It is being taken back.
     disarming: bool,
     /// There has been one, so the engine must know when the number is closed.
     was_armed: bool,
-    /// Between tries at a full AF_UNIX socket: when its own side is shut down for writing, poll(2)
-    /// does not say so.  Zero: no such socket, or not known yet.
-    try_again: Duration,
+    /// Whether it is an AF_UNIX socket, once that has mattered.
+    is_unix: Option<bool>,
     generation: u64,
+    pace: Pace,
+    /// When it is looked at, whatever the kernel reports.
+    look_at: Option<Instant>,
     zero_copy: Option<ZeroCopy>,
 }
 
@@ -306,11 +313,15 @@ impl<E: Engine> Driver<E> {
         }
         self.sockets[socket] = Some(Socket {
             fd,
+            waiting: false,
+            has_looked: false,
             armed: false,
             disarming: false,
             was_armed: false,
-            try_again: Duration::ZERO,
+            is_unix: None,
             generation: 0,
+            pace: Pace::default(),
+            look_at: None,
             zero_copy: None,
         });
         socket
@@ -443,7 +454,7 @@ impl<E: Engine> Driver<E> {
 
     // One step of the operation that is first on the socket; returns the bytes it may move.
     fn turn(&mut self, socket: usize, slot: usize) -> u64 {
-        if self.socket(socket).armed {
+        if self.socket(socket).waiting {
             return 0;
         }
         self.begin(slot);
@@ -498,7 +509,7 @@ impl<E: Engine> Driver<E> {
                 Kind::Send => self.on_sent(token, result),
                 Kind::ZeroCopy => self.on_zero_copy_sent(token, result, more),
                 Kind::Read => self.on_read(token, result),
-                Kind::Writable => self.on_writable(token),
+                Kind::Writable => self.on_writable(token, result, more),
                 Kind::Intake | Kind::Disarm | Kind::Helpers => {}
             },
             Event::Released { token, copied } => self.on_released(token, copied),
@@ -527,8 +538,7 @@ impl<E: Engine> Driver<E> {
             match alarm {
                 Alarm::Deadline => self.end(slot, -libc::ETIMEDOUT),
                 Alarm::Linger => self.give_up_data(slot),
-                Alarm::Retry => self.proceed(slot),
-                Alarm::TryAgain => self.try_full_socket(slot),
+                Alarm::Look => self.pause_over(slot),
             }
         }
     }
@@ -570,19 +580,14 @@ impl<E: Engine> Driver<E> {
             self.schedule.first(socket) == Some(slot) && self.schedule.behind(slot).is_none();
         if alone && self.socket(socket).armed {
             // DONE waits until the kernel has let go of the socket.
-            let state = self.socket(socket);
-            let token = Token::new(Kind::Writable, socket, state.generation);
-            if !std::mem::replace(&mut state.disarming, true) {
-                let fd = sys::number(&state.fd);
-                self.engine.disarm(token, fd);
-            }
-            return;
+            return self.disarm(socket);
         }
         self.finish(slot, socket);
     }
 
     fn finish(&mut self, slot: usize, socket: usize) {
         let is_cut = self.jobs[slot].operation.is_cut();
+        let was_first = self.schedule.first(socket) == Some(slot);
         let next = self.schedule.behind(slot);
         let behind = if is_cut { self.queue_from(next) } else { Vec::new() };
         self.schedule.remove(slot);
@@ -602,6 +607,9 @@ impl<E: Engine> Driver<E> {
         if self.schedule.first(socket).is_none() {
             self.close_socket(socket);
         } else {
+            // What is first now tries for itself: a look that is due may have been this one's.
+            let state = self.socket(socket);
+            state.waiting &= !was_first && state.look_at.is_none();
             self.ready(socket);
         }
         self.leave(job.cookie);

@@ -7,6 +7,7 @@ use super::{Driver, ZeroCopyUse};
 use crate::engine::{Engine, ZeroCopySend};
 use crate::inline::{self, INLINE_MAX, Passed};
 use crate::operation::{Portion, WAS_COPIED, WAS_ZEROCOPY};
+use crate::pace::Found;
 use crate::plan::ZeroCopy;
 use crate::staging::ZEROS;
 use crate::stats::Counters;
@@ -17,12 +18,6 @@ use std::time::{Duration, Instant};
 
 // How long data read for a peer that has become slow is kept before it is given up.
 const LINGER: Duration = Duration::from_millis(50);
-
-const RETRY: Duration = Duration::from_millis(10);
-
-const TRY_AGAIN: Duration = Duration::from_millis(250);
-
-const TRY_AGAIN_MAX: Duration = Duration::from_secs(32);
 
 impl<E: Engine> Driver<E> {
     // A short range goes at once, the first time, if all of it is in memory and the socket has
@@ -150,11 +145,20 @@ impl<E: Engine> Driver<E> {
             Counters::add(&counters.wire_bytes, result as u64);
             Counters::add(&counters.file_bytes, file_bytes);
             Counters::add(&counters.bytes_copied, file_bytes);
+            self.progressed(slot);
             self.consume(slot);
             if is_full { self.wait_for_peer(slot) } else { self.proceed(slot) }
         } else {
             self.on_send_error(slot, result);
         }
+    }
+
+    // The socket has taken something.
+    fn progressed(&mut self, slot: usize) {
+        let socket = self.schedule.socket_of(slot);
+        let state = self.socket(socket);
+        state.has_looked = false;
+        state.pace.progressed();
     }
 
     pub(super) fn on_send_error(&mut self, slot: usize, result: i32) {
@@ -179,9 +183,9 @@ impl<E: Engine> Driver<E> {
                 self.proceed(slot);
             }
             libc::ENOBUFS | libc::ENOMEM => {
+                // Nothing tells when there is memory again.
                 job.operation.send_refused();
-                let entry = (job.id, slot as u32, Alarm::Retry);
-                self.timers.set(Instant::now() + RETRY, entry);
+                self.look_later(slot, Found::Refusal);
                 self.settle(slot);
             }
             _ => {
@@ -215,6 +219,7 @@ impl<E: Engine> Driver<E> {
             job.unresolved += result as u64;
             Counters::add(&self.shared.counters.wire_bytes, result as u64);
             Counters::add(&self.shared.counters.file_bytes, result as u64);
+            self.progressed(slot);
             self.consume(slot);
             if (result as u64) < asked {
                 return self.wait_for_peer(slot);
@@ -270,7 +275,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    pub(super) fn on_writable(&mut self, token: Token) {
+    pub(super) fn on_writable(&mut self, token: Token, result: i32, more: bool) {
         let socket = token.slot();
         let Some(Some(state)) = self.sockets.get_mut(socket) else {
             return;
@@ -278,32 +283,115 @@ impl<E: Engine> Driver<E> {
         if !state.armed || !token.is_of(state.generation) {
             return;
         }
-        state.armed = false;
-        state.disarming = false;
-        if let Some(slot) = self.schedule.first(socket) {
-            self.proceed(slot);
+        let was_disarmed = !more && state.disarming;
+        if !more {
+            state.armed = false;
+            state.disarming = false;
+        }
+        let waiting = state.waiting;
+        let Some(slot) = self.schedule.first(socket) else {
+            return;
+        };
+        if self.jobs[slot].operation.ended().is_some() {
+            return self.settle(slot);
+        }
+        let state = self.socket(socket);
+        state.pace.reported();
+        if !waiting {
+            if !state.pace.listens() {
+                self.disarm(socket);
+            }
+        } else if result > 0 && result & i32::from(libc::POLLOUT) != 0 {
+            self.try_again(socket, slot);
+        } else if result < 0 && !was_disarmed {
+            // It cannot be watched: a look now and then has to do.
+            self.look_later(slot, Found::Refusal);
+        } else if !was_disarmed {
+            self.look(socket, slot);
+        } else if state.pace.listens() {
+            // The next wait has begun meanwhile.
+            self.arm(socket);
+        }
+    }
+
+    // The socket says that it has room.
+    fn try_again(&mut self, socket: usize, slot: usize) {
+        let state = self.socket(socket);
+        state.waiting = false;
+        state.has_looked = true;
+        self.proceed(slot);
+    }
+
+    // Something has been reported that is not room, or nothing for long: looks whether there is room,
+    // or a failure that poll(2) does not tell, without any data in hand.
+    fn look(&mut self, socket: usize, slot: usize) {
+        let fd = sys::number(&self.socket(socket).fd);
+        if sys::is_ready(fd, libc::POLLOUT) {
+            return self.try_again(socket, slot);
+        }
+        // Sending nothing fails if sending something would fail for good.
+        match sys::send_parts(fd, &[], 0) {
+            Err(error) if error.0 != libc::EAGAIN => self.end(slot, error.negative()),
+            _ => self.look_later(slot, Found::Full),
+        }
+    }
+
+    // The time for a look has come.
+    pub(super) fn pause_over(&mut self, slot: usize) {
+        let socket = self.schedule.socket_of(slot);
+        let first = self.schedule.first(socket).unwrap_or(slot);
+        let has_ended = self.jobs[first].operation.ended().is_some();
+        let state = self.socket(socket);
+        // It may have been put off since.
+        let is_due = state.look_at.is_some_and(|at| at <= Instant::now());
+        if is_due && state.waiting && !has_ended {
+            state.look_at = None;
+            state.pace.paused();
+            self.look(socket, first);
+        }
+    }
+
+    // A look was in vain.  The next comes with a change that the kernel reports, or after a pause.
+    fn look_later(&mut self, slot: usize, found: Found) {
+        let socket = self.schedule.socket_of(slot);
+        let state = self.socket(socket);
+        state.waiting = true;
+        let at = Instant::now() + state.pace.in_vain(found);
+        state.look_at = Some(at);
+        let listens = state.pace.listens();
+        self.timers.set(at, (self.jobs[slot].id, slot as u32, Alarm::Look));
+        if listens { self.arm(socket) } else { self.disarm(socket) }
+    }
+
+    fn arm(&mut self, socket: usize) {
+        self.generation += 1;
+        let generation = self.generation;
+        let state = self.socket(socket);
+        if state.armed {
+            return;
+        }
+        state.armed = true;
+        state.was_armed = true;
+        state.generation = generation;
+        let (fd, changes) = (sys::number(&state.fd), state.pace.wants_changes());
+        self.engine.arm(Token::new(Kind::Writable, socket, generation), fd, changes);
+    }
+
+    pub(super) fn disarm(&mut self, socket: usize) {
+        let state = self.socket(socket);
+        if state.armed && !std::mem::replace(&mut state.disarming, true) {
+            let token = Token::new(Kind::Writable, socket, state.generation);
+            let fd = sys::number(&state.fd);
+            self.engine.disarm(token, fd);
         }
     }
 
     pub(super) fn wait_for_peer(&mut self, slot: usize) {
         let socket = self.schedule.socket_of(slot);
-        self.generation += 1;
-        let generation = self.generation;
-        let state = self.socket(socket);
-        if !state.armed {
-            let fd = sys::number(&state.fd);
-            if !state.was_armed && sys::socket_domain(fd) == Ok(libc::AF_UNIX) {
-                state.try_again = TRY_AGAIN;
-            }
-            state.armed = true;
-            state.was_armed = true;
-            state.generation = generation;
-            let try_again = state.try_again;
-            self.engine.arm(Token::new(Kind::Writable, socket, generation), fd);
-            if !try_again.is_zero() {
-                let entry = (self.jobs[slot].id, slot as u32, Alarm::TryAgain);
-                self.timers.set(Instant::now() + try_again, entry);
-            }
+        if std::mem::take(&mut self.socket(socket).has_looked) {
+            self.look_later(slot, Found::Refusal);
+        } else {
+            self.wait_for_room(socket, slot);
         }
         let job = &mut self.jobs[slot];
         match &job.source {
@@ -319,23 +407,18 @@ impl<E: Engine> Driver<E> {
         self.settle(slot);
     }
 
-    // Looks whether a socket that poll(2) calls full can be sent on at all, ever more rarely.
-    pub(super) fn try_full_socket(&mut self, slot: usize) {
-        let socket = self.schedule.socket_of(slot);
+    fn wait_for_room(&mut self, socket: usize, slot: usize) {
         let state = self.socket(socket);
-        if !state.armed || state.disarming || self.schedule.first(socket) != Some(slot) {
-            return;
-        }
-        let state = self.socket(socket);
-        state.try_again = (state.try_again * 2).min(TRY_AGAIN_MAX);
-        let at = Instant::now() + state.try_again;
+        state.waiting = true;
+        state.look_at = None;
         let fd = sys::number(&state.fd);
-        self.timers.set(at, (self.jobs[slot].id, slot as u32, Alarm::TryAgain));
-        // Sending nothing fails if sending something would fail for good.
-        if let Err(error) = sys::send_parts(fd, &[], 0) {
-            if error.0 != libc::EAGAIN {
-                self.end(slot, error.negative());
-            }
+        let is_unix = || sys::socket_domain(fd) == Ok(libc::AF_UNIX);
+        // When the own side of an AF_UNIX socket is shut down for writing, poll(2) does not say so;
+        // and where changes are waited for, room may have been there before.
+        if *state.is_unix.get_or_insert_with(is_unix) || state.pace.wants_changes() {
+            self.look_later(slot, Found::Full);
+        } else {
+            self.arm(socket);
         }
     }
 }

@@ -17,13 +17,13 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A request has completed with this result (a count or -errno).  `more`: the kernel still
-    /// uses its memory, and [`Event::Released`] will follow.
+    /// has it, and something will follow: [`Event::Released`] of a send, another report of a wait.
     Completed {
         /// The request's.
         token: Token,
         /// A count or -errno.
         result: i32,
-        /// Whether a release follows.
+        /// Whether something follows.
         more: bool,
     },
     /// The kernel no longer uses the memory of a zero-copy send.
@@ -81,10 +81,12 @@ pub trait Engine {
     /// True: this file can be read through the ring, see [`Read::through_ring`].
     fn read(&mut self, token: Token, read: Read) -> bool;
 
-    /// Waits until the socket has room, or has failed.
-    fn arm(&mut self, token: Token, socket: RawFd);
+    /// Waits until the socket has room, or has failed; the result is what poll(2) says of it.
+    /// `changes`: reports its state now, and then each change of it, with `more` set, until the
+    /// wait is taken back.
+    fn arm(&mut self, token: Token, socket: RawFd, changes: bool);
 
-    /// Takes a wait back; its token completes all the same.
+    /// Takes a wait back; its token completes all the same, without `more`.
     fn disarm(&mut self, token: Token, socket: RawFd);
 
     /// Registers a block of the pool's; false where the kernel will not.

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct Portable {
     epoll: Epoll,
     ready: Vec<Event>,
-    fired: Vec<u64>,
+    fired: Vec<(u64, u32)>,
     helpers: Helpers,
     enters: u64,
 }
@@ -36,6 +36,9 @@ impl Portable {
 
 // No token: tokens have a kind in their top byte.
 const HELPERS_DONE: u64 = u64::MAX;
+
+// Added to the token of a wait for changes; no kind has this bit.
+const CHANGES: u64 = 1 << 63;
 
 impl Engine for Portable {
     fn send(&mut self, token: Token, socket: RawFd, parts: &[Span], flags: i32) {
@@ -64,10 +67,14 @@ impl Engine for Portable {
         false
     }
 
-    fn arm(&mut self, token: Token, socket: RawFd) {
+    fn arm(&mut self, token: Token, socket: RawFd, changes: bool) {
         self.enters += 1;
-        let events = libc::EPOLLOUT as u32 | libc::EPOLLONESHOT as u32;
-        if let Err(error) = self.epoll.add(socket, events, token.raw()) {
+        let (how, data) = match changes {
+            true => (libc::EPOLLET, token.raw() | CHANGES),
+            false => (libc::EPOLLONESHOT, token.raw()),
+        };
+        let events = libc::EPOLLOUT as u32 | how as u32;
+        if let Err(error) = self.epoll.add(socket, events, data) {
             self.complete(token, Err(error));
         }
     }
@@ -88,11 +95,12 @@ impl Engine for Portable {
         let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.enters += 1;
         let waited = self.epoll.wait(timeout, &mut self.fired);
-        for raw in self.fired.drain(..) {
+        for (raw, state) in self.fired.drain(..) {
             if raw == HELPERS_DONE {
                 self.helpers.collect(&mut self.ready);
-            } else if let Some(token) = Token::from_raw(raw) {
-                self.ready.push(Event::Completed { token, result: 0, more: false });
+            } else if let Some(token) = Token::from_raw(raw & !CHANGES) {
+                let more = raw & CHANGES != 0;
+                self.ready.push(Event::Completed { token, result: state as i32, more });
             }
         }
         events.append(&mut self.ready);

@@ -311,9 +311,10 @@ impl Engine for Uring {
         true
     }
 
-    fn arm(&mut self, token: Token, socket: RawFd) {
-        let entry = opcode::PollAdd::new(types::Fd(socket), libc::POLLOUT as u32).build();
-        self.push(entry, token);
+    fn arm(&mut self, token: Token, socket: RawFd, changes: bool) {
+        // A poll that stays armed is edge-triggered.
+        let entry = opcode::PollAdd::new(types::Fd(socket), libc::POLLOUT as u32);
+        self.push(entry.multi(changes).build(), token);
     }
 
     fn disarm(&mut self, token: Token, _socket: RawFd) {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-const ALARMS: [Alarm; 4] = [Alarm::Deadline, Alarm::Linger, Alarm::Retry, Alarm::TryAgain];
+const ALARMS: [Alarm; 3] = [Alarm::Deadline, Alarm::Linger, Alarm::Look];
 
 struct World {
     timers: Timers,
@@ -60,7 +60,7 @@ impl World {
             self.next_id += 1;
             self.alive.insert(id);
         }
-        let (time, alarm) = (self.now + script.pick(100), ALARMS[script.pick(4) as usize]);
+        let (time, alarm) = (self.now + script.pick(100), ALARMS[script.pick(3) as usize]);
         let entry = (id, id as u32 % 7, alarm);
         self.timers.set(self.at(time), entry);
         let place = self.set.partition_point(|known| *known <= (time, entry));
