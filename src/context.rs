@@ -522,6 +522,9 @@ impl Context {
             submission.front = true;
             return None;
         };
+        if operation.is_held_back() {
+            sys::push_tcp(request.socket);
+        }
         let completion = self.done_here(cookie, submission.user_data, operation, status);
         self.discard(submission);
         self.let_go(cookie);
@@ -580,6 +583,9 @@ impl Context {
         let queued = match self.enqueue(std::iter::once(submission), fds, id) {
             Err(error) if operation.wire() > 0 => {
                 operation.fail(error.negative());
+                if operation.is_held_back() {
+                    sys::push_tcp(fds[0]);
+                }
                 Ok(Some(self.done_here(cookie, user_data, &operation, error.negative())))
             }
             queued => queued.map(|()| None),

@@ -137,6 +137,6 @@ fn send(socket: RawFd, staged: &Staged, operation: &mut Operation, data: Span) -
         staged.trailer(portion.trailer),
     ];
     let flags = if portion.more { libc::MSG_MORE } else { 0 };
-    operation.send_started();
+    operation.send_started(portion.more);
     Some(Passed { asked: portion.len(), sent: sys::send_parts(socket, &parts, flags) })
 }

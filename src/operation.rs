@@ -89,6 +89,8 @@ pub struct Operation {
     wire: u64,        // bytes of everything that the socket has taken
     reading: bool,
     sending: bool,
+    sending_more: bool, // what is being sent goes with MSG_MORE
+    sent_more: bool,    // what was sent last did
     snapshot_told: bool,
     was: u32,
 }
@@ -105,6 +107,8 @@ impl Operation {
             wire: 0,
             reading: false,
             sending: false,
+            sending_more: false,
+            sent_more: false,
             snapshot_told: false,
             was: 0,
         }
@@ -230,13 +234,10 @@ impl Operation {
                 portion.trailer = (trailer_sent, self.task.trailer - trailer_sent);
             }
         }
-        // Of an unknown length nothing tells whether more follows; data held back for what does not
-        // come would be late.
-        let follows = if self.range == TO_EOF {
-            self.task.trailer > 0
-        } else {
-            self.wire + portion.len() < self.total()
-        };
+        // Data held back for what the file does not give after all would be late.
+        let is_at_hand =
+            reached >= self.file_length || self.held > reached || available > portion.range.1;
+        let follows = is_at_hand && self.wire + portion.len() < self.total();
         portion.more = self.task.flags & MORE != 0 || follows;
         (portion.len() > 0).then_some(portion)
     }
@@ -249,10 +250,11 @@ impl Operation {
         self.range_sent() >= self.file_length || available > 0
     }
 
-    /// A send is with the kernel.
-    pub fn send_started(&mut self) {
+    /// A send is with the kernel, with MSG_MORE or without.
+    pub fn send_started(&mut self, more: bool) {
         debug_assert!(!self.sending);
         self.sending = true;
+        self.sending_more = more;
     }
 
     /// The socket has taken `count` bytes more, of which `was` tells the way of the file's.
@@ -261,6 +263,9 @@ impl Operation {
         self.sending = false;
         let before = self.range_sent();
         self.wire += count;
+        if count > 0 {
+            self.sent_more = self.sending_more;
+        }
         if self.range_sent() > before {
             self.was |= was;
         }
@@ -355,6 +360,12 @@ impl Operation {
     /// Whether it failed after some bytes had gone out, so that the stream is cut.
     pub fn is_cut(&self) -> bool {
         matches!(self.phase, Phase::Ending(status) if status < 0) && self.wire > 0
+    }
+
+    /// Whether it has ended and the socket may hold some of it back, for what does not follow.
+    pub fn is_held_back(&self) -> bool {
+        let may_hold = self.phase == Phase::Ending(0) && self.task.flags & MORE != 0;
+        self.sent_more && matches!(self.phase, Phase::Ending(_)) && !may_hold
     }
 
     /// Whether header and trailer are not needed any more.

@@ -89,7 +89,7 @@ fn answer(_: u64) {
     let mut operation = Operation::new(task(64, 4096));
     operation.start(black_box(Size::Known(1 << 30)));
     let portion = operation.want_send(black_box(4096), PIECE).expect("all of it");
-    operation.send_started();
+    operation.send_started(false);
     operation.sent(black_box(portion.len()), WAS_COPIED, u64::MAX);
     assert_eq!(operation.ended(), Some(0));
 }
@@ -102,7 +102,7 @@ fn pieces(_: u64) {
         operation.read_started();
         operation.read_done(at, black_box(length));
         let portion = operation.want_send(black_box(length), PIECE).expect("a send");
-        operation.send_started();
+        operation.send_started(false);
         operation.sent(black_box(portion.len()), WAS_COPIED, u64::MAX);
     }
 }

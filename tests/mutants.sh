@@ -231,6 +231,10 @@ mutant operation.rs 'the snapshot is not reported at the end' \
 	's/matches!(self\.phase, Phase::Running | Phase::Ending(0))/self.phase == Phase::Running/'
 mutant operation.rs 'the last bytes are held back with MSG_MORE' \
 	's/self\.wire + portion\.len() < self\.total()/self.wire + portion.len() <= self.total()/'
+mutant operation.rs 'MSG_MORE goes with what nothing follows at once' \
+	's/let follows = is_at_hand \&\& /let follows = /'
+mutant operation.rs 'what is held back is not let go at the end' \
+	's/^        self\.sent_more \&\& matches/        self.sending_more \&\& matches/'
 mutant operation.rs 'MORE is forgotten' \
 	's/portion\.more = self\.task\.flags & MORE != 0 ||/portion.more =/'
 mutant operation.rs 'copied data is not called copied' \
@@ -511,6 +515,8 @@ breaks operation.rs 'TO_EOF ends early with 0 where the file shrinks' \
 	's/self\.set_end(available\.max(self\.range_sent()))/self.fail(-libc::ENODATA)/' data_truncate_to_eof
 breaks operation.rs 'ZERO_PAD fills up' \
 	's/else if self\.task\.flags & ZERO_PAD != 0/else if false/' data_zero_pad
+breaks operation.rs 'nothing stays in the socket for want of more' \
+	's/let follows = is_at_hand \&\& /let follows = /; s/^        self\.sent_more \&\& matches/        false \&\& self.sent_more \&\& matches/' data_held_back
 breaks operation.rs 'MORE is passed on' \
 	's/portion\.more = self\.task\.flags & MORE != 0 ||/portion.more =/' data_more
 breaks stats.rs 'each DONE is counted in one of three' \

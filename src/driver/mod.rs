@@ -398,6 +398,11 @@ impl<E: Engine> Driver<E> {
     pub fn abandon(&mut self, status: i32) {
         for mut job in self.jobs.drain().collect::<Vec<_>>() {
             job.operation.fail(status);
+            if job.operation.is_held_back() {
+                let socket =
+                    self.schedule.find(job.cookie).and_then(|at| self.sockets[at].as_ref());
+                socket.inspect(|socket| sys::push_tcp(sys::number(&socket.fd)));
+            }
             // Windows may still be read by the kernel.
             if let Source::Window(window) = std::mem::replace(&mut job.source, Source::None) {
                 std::mem::forget(window);
@@ -600,6 +605,9 @@ impl<E: Engine> Driver<E> {
             self.let_hold(next);
         }
         self.by_id.remove(&job.id);
+        if job.operation.is_held_back() {
+            sys::push_tcp(sys::number(&self.socket(socket).fd));
+        }
         self.release(&mut job);
         if is_cut {
             self.shared.record_cut(job.cookie);

@@ -69,7 +69,7 @@ impl<E: Engine> Driver<E> {
             Span::of(&ZEROS[..portion.zeros as usize]),
             job.staged.trailer(portion.trailer),
         ];
-        job.operation.send_started();
+        job.operation.send_started(portion.more);
         job.asked = parts.iter().map(|part| part.len() as u64).sum();
         let token = Token::new(Kind::Send, slot, job.id);
         let mut used = [parts[0]; sys::PARTS_MAX];
@@ -96,8 +96,8 @@ impl<E: Engine> Driver<E> {
             return false;
         };
         let span = job.data(&self.pool, portion.range);
-        let rest = portion.zeros > 0 || portion.trailer.1 > 0;
-        job.operation.send_started();
+        let more = portion.more || portion.zeros > 0 || portion.trailer.1 > 0;
+        job.operation.send_started(more);
         self.generation += 1;
         let zero_copy = ZeroCopyUse {
             lease,
@@ -112,7 +112,7 @@ impl<E: Engine> Driver<E> {
         let send = ZeroCopySend {
             socket: sys::number(&self.socket(socket).fd),
             span,
-            flags: if portion.more || rest { libc::MSG_MORE } else { 0 },
+            flags: if more { libc::MSG_MORE } else { 0 },
         };
         let index = self.zero_copies.insert(zero_copy);
         let state = &mut self.socket(socket).zero_copy;

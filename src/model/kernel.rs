@@ -166,7 +166,10 @@ impl World {
 
     // Puts the first `count` bytes of a portion on the wire.
     fn deliver(&mut self, flight: &Flight, count: u64, seen: u64) {
-        let Portion { header, range, zeros, trailer, .. } = flight.portion;
+        let Portion { header, range, zeros, trailer, more } = flight.portion;
+        if count > 0 {
+            self.sent_more = more;
+        }
         let mut left = count;
         let mut take = |length: u64| {
             let taken = length.min(left);
@@ -275,7 +278,7 @@ impl World {
         let Some(portion) = self.operation.want_send(held, held) else { return };
         let sizes = vec![0];
         let flight = Flight { portion, epoch: Some(self.epoch), zero_copy: false, sizes };
-        self.operation.send_started();
+        self.operation.send_started(portion.more);
         let count = match self.script.pick(8) {
             0..=2 => portion.len(),
             3..=5 => self.script.at_most(portion.len()),

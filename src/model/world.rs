@@ -113,6 +113,8 @@ pub(super) struct World {
     waits_passing: bool,
     passing: bool,
     zero_copy: bool,
+    /// What was sent last went with MSG_MORE.
+    pub(super) sent_more: bool,
     /// WAS_* that must be there, and that may be.
     pub(super) was_due: u32,
     pub(super) was_possible: u32,
@@ -149,6 +151,7 @@ impl World {
             waits_passing: false,
             passing: false,
             zero_copy: false,
+            sent_more: false,
             was_due: 0,
             was_possible: 0,
         }
@@ -380,14 +383,16 @@ impl World {
         let zero_copy = self.zero_copy && from_buffers && portion.range.1 > 0;
         let alone = zero_copy && portion.header.1 == 0;
         if alone {
+            portion.more |= portion.zeros > 0 || portion.trailer.1 > 0;
             portion.zeros = 0;
             portion.trailer.1 = 0;
         } else if self.zero_copy && portion.range.1 > 0 && portion.header.1 > 0 {
             portion.range.1 = 0;
             portion.zeros = 0;
             portion.trailer.1 = 0;
+            portion.more = true;
         }
-        self.operation.send_started();
+        self.operation.send_started(portion.more);
         let epoch = self.epoch_of(&portion);
         let sizes = vec![self.file.map_or(0, |file| file.size)];
         self.sending = Some(Flight { portion, epoch, zero_copy: alone, sizes });
@@ -423,13 +428,15 @@ impl World {
         }
         let waits = sent < end && available == 0 && self.file.is_some();
         assert!(!waits, "the header went ahead of the data");
-        // MSG_MORE on the last bytes would hold them back, the lack of it would cut a segment.
-        if self.oracle.range() != TO_EOF {
-            let header = u64::from(self.task.header);
-            let total = header + self.oracle.range() + u64::from(self.task.trailer);
-            let follows = self.wire.len() + portion.len() < total;
-            assert_eq!(portion.more, self.has(MORE) || follows);
-        }
+        // MSG_MORE where nothing follows at once would hold data back, the lack of it would cut a
+        // segment.
+        let header = u64::from(self.task.header);
+        let trailer = u64::from(self.task.trailer);
+        let total = header.saturating_add(self.oracle.range()).saturating_add(trailer);
+        let reached = sent + portion.range.1;
+        let is_at_hand = reached >= end || self.covered().max(sent + available) > reached;
+        let follows = is_at_hand && self.wire.len() + portion.len() < total;
+        assert_eq!(portion.more, self.has(MORE) || follows);
     }
 
     /// Something has happened: the next step, or the end.
