@@ -64,6 +64,7 @@
 // The C edge is what uses some of it.
 #![cfg_attr(not(feature = "c-interface"), allow(dead_code))]
 
+mod budget;
 mod claims;
 mod completions;
 mod context;

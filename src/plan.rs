@@ -30,7 +30,8 @@ pub struct Known {
     pub exact_end: bool,
     /// What is known of zero-copy sends on this socket.
     pub zero_copy: ZeroCopy,
-    /// Whether the pool has room for data that a slow peer may keep for long.
+    /// Whether there is room for data that a slow peer may keep for long: in the pool, and in what
+    /// may be pinned.
     pub pool_has_room: bool,
 }
 

@@ -458,6 +458,14 @@ pub fn is_listening(fd: RawFd) -> Result<bool> {
     Ok(socket_option::<i32>(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0)
 }
 
+/// The soft RLIMIT_MEMLOCK in bytes: what the user may lock or have pinned, all processes together.
+pub fn lock_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills the struct.
+    let done = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    if done != 0 { 0 } else { limit.rlim_cur }
+}
+
 /// The soft RLIMIT_NOFILE: one more than the highest number a descriptor may get.
 pub fn descriptor_limit() -> u32 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

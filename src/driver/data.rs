@@ -11,6 +11,7 @@ use crate::pool::{Lease, Purpose};
 use crate::request::{EXACT, TO_EOF};
 use crate::sys::{self, PAGE};
 use crate::token::{Kind, Token};
+use std::time::Instant;
 
 // How many zero-copy sends may be under way before it is known whether they are of use.
 const TRIALS_MAX: usize = 4;
@@ -54,7 +55,7 @@ impl<E: Engine> Driver<E> {
             mappable: file.mappable,
             exact_end: job.operation.task().length == TO_EOF,
             zero_copy,
-            pool_has_room: may_keep,
+            pool_has_room: may_keep && self.budget.allows(remaining.min(chunk), Instant::now),
         };
         if plan::depends_on_residency(&known) {
             known.resident = sys::is_resident(file.fd, offset, remaining.min(chunk));

@@ -7,6 +7,7 @@ mod data;
 mod job;
 mod send;
 
+use crate::budget::Budget;
 use crate::claims::{Claim, LetGo};
 use crate::completions::{Completion, Entry, Event as Report};
 use crate::engine::{Engine, Event};
@@ -51,6 +52,8 @@ struct Socket {
     /// When it is looked at, whatever the kernel reports.
     look_at: Option<Instant>,
     zero_copy: Option<ZeroCopy>,
+    /// How often in a row the kernel has copied all the same.
+    copied: u32,
 }
 
 /// A file that operations read.
@@ -83,6 +86,8 @@ pub(crate) struct Driver<E: Engine> {
     schedule: Schedule<Claim>,
     let_go: LetGo,
     zero_copies: Slab<ZeroCopyUse>,
+    /// What they may pin.
+    budget: Budget,
     files: Slab<OpenFile>,
     /// Of the files that operations may share, the latest of each inode.
     files_by_inode: NumberMap<usize>,
@@ -127,6 +132,7 @@ impl<E: Engine> Driver<E> {
             schedule: Schedule::default(),
             let_go: LetGo::default(),
             zero_copies: Slab::new(),
+            budget: Budget::new(),
             files: Slab::new(),
             files_by_inode: NumberMap::default(),
             registered: vec![false; pool.block_count()],
@@ -323,6 +329,7 @@ impl<E: Engine> Driver<E> {
             pace: Pace::default(),
             look_at: None,
             zero_copy: None,
+            copied: 0,
         });
         socket
     }
@@ -419,8 +426,9 @@ impl<E: Engine> Driver<E> {
     /// Gives memory back after a while of idleness.
     pub fn trim(&mut self) {
         for block in self.pool.idle_blocks().collect::<Vec<_>>() {
-            if std::mem::take(&mut self.registered[block]) {
-                self.engine.unregister(block as u16);
+            let registered = std::mem::take(&mut self.registered[block]);
+            if let Some(span) = self.pool.block_span(block).filter(|_| registered) {
+                self.engine.unregister(block as u16, span);
             }
             self.pool.drop_block(block);
         }

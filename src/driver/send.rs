@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 // How long data read for a peer that has become slow is kept before it is given up.
 const LINGER: Duration = Duration::from_millis(50);
 
+const COPIED_MAX: u32 = 4;
+
 impl<E: Engine> Driver<E> {
     // A short range goes at once, the first time, if all of it is in memory and the socket has
     // room: that costs less than finding out which way would be best.  True: it was tried.
@@ -56,7 +58,8 @@ impl<E: Engine> Driver<E> {
             return true;
         }
         let job = &mut self.jobs[slot];
-        if job.zero_copy && portion.range.1 > 0 && portion.header.1 > 0 {
+        let by_itself = job.zero_copy && self.budget.allows(portion.range.1, Instant::now);
+        if by_itself && portion.range.1 > 0 && portion.header.1 > 0 {
             // The header goes ahead alone, so that the data can go without a copy.
             portion.range.1 = 0;
             portion.zeros = 0;
@@ -95,6 +98,10 @@ impl<E: Engine> Driver<E> {
         let Some(&Buffer { lease, .. }) = buffers.front() else {
             return false;
         };
+        if !self.budget.allows(portion.range.1, Instant::now) {
+            return false;
+        }
+        self.budget.take(portion.range.1);
         let span = job.data(&self.pool, portion.range);
         let more = portion.more || portion.zeros > 0 || portion.trailer.1 > 0;
         job.operation.send_started(more);
@@ -206,9 +213,20 @@ impl<E: Engine> Driver<E> {
         used.sent = result.max(0) as u64;
         let (slot, id, cookie, lease) = (used.slot as usize, used.id, used.cookie, used.lease);
         let asked = used.asked;
+        let refused = matches!(-result, libc::ENOMEM | libc::ENOBUFS);
+        if !more || refused {
+            // Of one that is refused a notification may follow all the same.
+            used.asked = 0;
+            self.budget.give_back(asked);
+        }
         if !more {
             self.zero_copies.remove(index);
             self.release_lease(lease);
+        }
+        if refused {
+            self.budget.refused(Instant::now());
+        } else if result >= 0 {
+            self.budget.fitted();
         }
         if self.jobs.get(slot).is_none_or(|job| job.id != id) {
             return;
@@ -226,17 +244,30 @@ impl<E: Engine> Driver<E> {
             }
             return self.proceed(slot);
         }
+        if let Some(socket) = self.schedule.find(cookie) {
+            // No notification will say what became of it.
+            let state = &mut self.socket(socket).zero_copy;
+            *state = state.filter(|state| *state != ZeroCopy::Trying).or(Some(ZeroCopy::Untried));
+        }
         match -result {
             libc::EAGAIN | libc::EINTR => self.on_send_error(slot, result),
-            // Not on this socket, or not with the memory that may be locked: copy instead.
-            libc::EOPNOTSUPP | libc::EINVAL | libc::ENOMEM | libc::ENOBUFS | libc::EFAULT => {
+            // Not on this socket: copy instead.
+            libc::EOPNOTSUPP | libc::EINVAL | libc::EFAULT => {
                 self.learn_zero_copy(cookie, false);
-                self.jobs[slot].operation.send_refused();
-                self.jobs[slot].zero_copy = false;
-                self.proceed(slot);
+                self.send_copy(slot);
             }
+            // Not with the memory that may be pinned now, which says nothing of the socket.
+            libc::ENOMEM | libc::ENOBUFS => self.send_copy(slot),
             _ => self.on_send_error(slot, result),
         }
+    }
+
+    // The next bytes are there, but not to be sent without a copy.
+    fn send_copy(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        job.operation.send_refused();
+        job.zero_copy = false;
+        self.proceed(slot);
     }
 
     pub(super) fn on_released(&mut self, token: Token, copied: bool) {
@@ -246,6 +277,9 @@ impl<E: Engine> Driver<E> {
         }
         let used = self.zero_copies.remove(index);
         self.release_lease(used.lease);
+        if used.asked > 0 {
+            self.budget.give_back(used.asked);
+        }
         if used.sent == 0 {
             return;
         }
@@ -257,7 +291,9 @@ impl<E: Engine> Driver<E> {
         } else {
             Counters::add(&counters.bytes_zerocopy, used.sent);
         }
-        self.learn_zero_copy(used.cookie, !copied);
+        if !copied || !self.was_copied_once(used.cookie) {
+            self.learn_zero_copy(used.cookie, !copied);
+        }
         let slot = used.slot as usize;
         if self.jobs.get(slot).is_some_and(|job| job.id == used.id) {
             let job = &mut self.jobs[slot];
@@ -271,8 +307,21 @@ impl<E: Engine> Driver<E> {
         self.zero_copy_was_real |= real;
         if let Some(socket) = self.schedule.find(cookie) {
             let state = if real { ZeroCopy::Real } else { ZeroCopy::Useless };
-            self.socket(socket).zero_copy = Some(state);
+            let socket = self.socket(socket);
+            socket.zero_copy = Some(state);
+            socket.copied = 0;
         }
+    }
+
+    // Where zero-copy has been real the kernel may copy now and then, a packet that is sent again for
+    // one: a few copies in a row are no reason to give it up.
+    fn was_copied_once(&mut self, cookie: u64) -> bool {
+        let Some(socket) = self.schedule.find(cookie) else {
+            return false;
+        };
+        let socket = self.socket(socket);
+        socket.copied += 1;
+        socket.zero_copy == Some(ZeroCopy::Real) && socket.copied < COPIED_MAX
     }
 
     pub(super) fn on_writable(&mut self, token: Token, result: i32, more: bool) {

@@ -93,7 +93,7 @@ pub trait Engine {
     fn register(&mut self, index: u16, block: Span) -> bool;
 
     /// Undoes that.
-    fn unregister(&mut self, index: u16);
+    fn unregister(&mut self, index: u16, block: Span);
 
     /// Carries out what is queued, waits for at least one event unless `timeout` is zero (None:
     /// for ever), and appends all there are, also when it fails.  An error here is final.

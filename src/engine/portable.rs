@@ -89,7 +89,7 @@ impl Engine for Portable {
         false
     }
 
-    fn unregister(&mut self, _index: u16) {}
+    fn unregister(&mut self, _index: u16, _block: Span) {}
 
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {
         let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };

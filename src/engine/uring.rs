@@ -8,6 +8,7 @@ use crate::token::{Kind, Token};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use once_cell::race::OnceBool;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const SQ_ENTRIES: u32 = 128;
@@ -48,6 +49,8 @@ pub struct Uring {
     not_disarmed: Vec<Token>,
     broken: Option<Errno>,
     refused: u32,
+    /// Bytes of the pool's that are registered.
+    registered: u64,
     features: u64,
     enters: u64,
 }
@@ -91,6 +94,7 @@ impl Uring {
             not_disarmed: Vec::new(),
             broken: None,
             refused: 0,
+            registered: 0,
             features,
             enters: 0,
         };
@@ -323,21 +327,28 @@ impl Engine for Uring {
     }
 
     fn register(&mut self, index: u16, block: Span) -> bool {
-        if self.features & feature::REGISTERED_BUFFERS == 0 {
+        let bytes = block.len() as u64;
+        if self.features & feature::REGISTERED_BUFFERS == 0 || !take_registered(bytes) {
             return false;
         }
         // SAFETY: the block stays mapped until it is unregistered: the pool sees to it.
-        unsafe {
+        let done = unsafe {
             self.ring.submitter().register_buffers_update(index.into(), &[block.iovec()], None)
+        };
+        match done {
+            Ok(_) => self.registered += bytes,
+            Err(_) => give_registered(bytes),
         }
-        .is_ok()
+        done.is_ok()
     }
 
-    fn unregister(&mut self, index: u16) {
+    fn unregister(&mut self, index: u16, block: Span) {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: an empty entry names no memory.
         let _ =
             unsafe { self.ring.submitter().register_buffers_update(index.into(), &[empty], None) };
+        self.registered -= block.len() as u64;
+        give_registered(block.len() as u64);
     }
 
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {
@@ -362,6 +373,26 @@ impl Engine for Uring {
     fn take_enters(&mut self) -> u64 {
         std::mem::take(&mut self.enters)
     }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        give_registered(self.registered);
+    }
+}
+
+// Bytes that all rings of the process have registered.
+static REGISTERED: AtomicU64 = AtomicU64::new(0);
+
+// What is registered counts against the same limit as what zero-copy sends pin, which is worth more.
+fn take_registered(bytes: u64) -> bool {
+    let most = sys::lock_limit() / 4;
+    let add = |before: u64| before.checked_add(bytes).filter(|&after| after <= most);
+    REGISTERED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+}
+
+fn give_registered(bytes: u64) {
+    REGISTERED.fetch_sub(bytes, Ordering::Relaxed);
 }
 
 // Each refusal of a newer flag costs a little speed only.
