@@ -53,7 +53,7 @@ pub struct Context {
     mark: ForkMark,
     /// None only while it is dropped.
     ends: Option<CallerEnds>,
-    ring_thread: Option<sys::Thread>,
+    ring_thread: Option<thread::Handle>,
     info: Info,
     scratch: Buffers<2>,
     group: Mutex<Group>,

@@ -1074,6 +1074,78 @@ impl Thread {
     }
 }
 
+/// The kernel's number of the calling thread.
+pub fn thread_id() -> i32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }
+}
+
+/// Waits until a ring thread that has been joined, its helpers and the kernel's workers for its
+/// ring have left the process: pthread_join(3) returns some milliseconds before.  Not longer than a
+/// second: where a debugger looks on, an ended thread stays until that has seen it.
+pub fn wait_until_gone(thread: i32) {
+    let mut pause = Duration::from_micros(20);
+    let mut left = Duration::from_secs(1);
+    while left > Duration::ZERO && (is_there(thread) || has_remains_of(thread)) {
+        std::thread::sleep(pause);
+        left = left.saturating_sub(pause);
+        pause = (pause * 2).min(Duration::from_millis(1));
+    }
+}
+
+fn is_there(thread: i32) -> bool {
+    // SAFETY: signal 0 is none; it only asks whether there is such a thread in this process.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) == 0 }
+}
+
+// Whether all other threads of the process belonged to this one.  With any of the host's, or of
+// another context's, the process is not one of a single thread whatever becomes of them.
+fn has_remains_of(thread: i32) -> bool {
+    let own = thread_id();
+    let mut found = false;
+    // SAFETY: the name is a C string; NULL where there is no /proc or no memory.
+    let tasks = unsafe { libc::opendir(c"/proc/self/task".as_ptr()) };
+    if tasks.is_null() {
+        return false;
+    }
+    // SAFETY: the directory is open and this thread's alone; an entry is valid until the next.
+    while let Some(entry) = unsafe { libc::readdir(tasks).as_ref() } {
+        // SAFETY: the kernel ends each name with a zero.
+        let name = unsafe { std::ffi::CStr::from_ptr(entry.d_name.as_ptr()) };
+        let id = name.to_str().ok().and_then(|name| name.parse::<i32>().ok());
+        let Some(id) = id.filter(|id| *id != own) else { continue };
+        match belongs_to(id, thread) {
+            Some(true) => found = true,
+            Some(false) => {
+                found = false;
+                break;
+            }
+            None => {}
+        }
+    }
+    // SAFETY: it was opened here.
+    unsafe { libc::closedir(tasks) };
+    found
+}
+
+// By the name that it has; None: it is gone.
+fn belongs_to(id: i32, ring_thread: i32) -> Option<bool> {
+    use std::io::{Read, Write};
+    let mut path = [0u8; 64];
+    write!(&mut path[..], "/proc/self/task/{id}/comm\0").ok()?;
+    let path = std::ffi::CStr::from_bytes_until_nul(&path).ok()?;
+    // SAFETY: the path is a C string, and the descriptor a new one that nobody else owns.
+    let mut comm = unsafe {
+        let fd = check(libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC)).ok()?;
+        std::fs::File::from_raw_fd(fd)
+    };
+    let (mut name, mut worker) = ([0u8; 32], [0u8; 32]);
+    let length = comm.read(&mut name).ok()?;
+    writeln!(&mut worker[..], "iou-wrk-{ring_thread}").ok()?;
+    let name = &name[..length];
+    Some(name == b"snapsend-read\n" || !name.is_empty() && worker.starts_with(name))
+}
+
 // What glibc takes from each thread's stack before the thread has any of it: its thread-local
 // variables and a few KiB.  0: not glibc, which is the only one that counts them there.
 fn thread_locals() -> usize {

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What the start of the thread has found out.
@@ -35,13 +35,16 @@ pub(crate) fn start(
     shared: Arc<Shared>,
     ends: ThreadEnds,
     own: &OwnedFd,
-) -> Result<(sys::Thread, Started)> {
+) -> Result<(Handle, Started)> {
     // Not a channel of std's: its receiver would leave a thread-local destructor with the caller,
     // which keeps the library from being unloaded.
     let report: Arc<Report> = Arc::default();
     let started = report.clone();
+    let id: Arc<AtomicI32> = Arc::default();
+    let told = id.clone();
     let number = sys::number(own);
     let thread = sys::Thread::spawn(Box::new(move || {
+        told.store(sys::thread_id(), Ordering::Relaxed);
         let body = AssertUnwindSafe(|| thread_main(&shared, ends, number, &report));
         if catch_unwind(body).is_err() {
             shared.die(libc::EIO);
@@ -51,12 +54,29 @@ pub(crate) fn start(
         shared.questions.close();
         shared.completions.close();
     }))?;
+    let handle = Handle { thread, id };
     match started.wait() {
-        Ok(started) => Ok((thread, started)),
+        Ok(started) => Ok((handle, started)),
         Err(error) => {
-            thread.join();
+            handle.join();
             Err(error)
         }
+    }
+}
+
+/// The ring thread, as its starter has it.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    thread: sys::Thread,
+    id: Arc<AtomicI32>,
+}
+
+impl Handle {
+    /// Waits until the process is as it was before: a thread that has been joined still counts
+    /// for a while, and unshare(2) and setns(2) are refused to a process of several threads.
+    pub fn join(self) {
+        self.thread.join();
+        sys::wait_until_gone(self.id.load(Ordering::Relaxed));
     }
 }
 
