@@ -30,6 +30,8 @@ const PREFACE: &str = "\
  *     on a context during or after snapsend_destroy().
  *   - After fork, each call on an inherited context gives -ECHILD in the child, but for
  *     snapsend_destroy(), which frees what the child has of it and returns 0.
+ *   - snapsend_poll() is a cancellation point (pthreads(7)), and a thread that is cancelled in it has
+ *     taken no completion.  No other function is one.
  *   - No function raises SIGPIPE, but for snapsend_sendfile(), as sendfile(2) does.
  */";
 

@@ -133,31 +133,54 @@ impl Completions {
         &self,
         max: usize,
         timeout: Option<Duration>,
-        each: impl FnMut(Entry),
+        mut each: impl FnMut(Entry),
     ) -> Result<Taken> {
         let deadline = timeout.map(|time| Instant::now() + time);
-        let waits = timeout != Some(Duration::ZERO);
+        let mut waits = timeout != Some(Duration::ZERO);
         loop {
-            let state = self.lock();
-            if !state.queue.is_empty() || !waits || self.is_closed() {
-                return Ok(take_from(state, max, each));
-            }
-            // Announced before the lock is left, so that the next push sees it.
-            self.waiting.fetch_add(1, Ordering::SeqCst);
-            let sequence = self.sequence.load(Ordering::SeqCst);
-            drop(state);
+            let sequence = match self.look(max, waits, &mut each) {
+                Look::Taken(taken) => return Ok(taken),
+                Look::Empty { sequence } => sequence,
+            };
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let woken = sys::futex_wait(&self.sequence, sequence, left);
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            self.end_wait();
             match woken {
                 Ok(()) => {}
-                Err(Errno(libc::ETIMEDOUT)) if deadline.is_some() => {
-                    return Ok(take_from(self.lock(), max, each));
-                }
-                Err(Errno(libc::ETIMEDOUT)) => {}
+                Err(Errno(libc::ETIMEDOUT)) => waits = deadline.is_none(),
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Takes up to `max` entries.  Where there are none and the caller `waits`, it has been announced
+    /// as waiting: it sleeps while [`Completions::sequence`] is as given, and then calls
+    /// [`Completions::end_wait`].
+    pub fn look(&self, max: usize, waits: bool, each: impl FnMut(Entry)) -> Look {
+        let state = self.lock();
+        if !state.queue.is_empty() || !waits || self.is_closed() {
+            return Look::Taken(take_from(state, max, each));
+        }
+        // Announced before the lock is left, so that the next push sees it.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Look::Empty { sequence: self.sequence.load(Ordering::SeqCst) }
+    }
+
+    /// What a caller sleeps on that has been announced.
+    pub fn sequence(&self) -> &AtomicU32 {
+        &self.sequence
+    }
+
+    /// It does not sleep any more.
+    pub fn end_wait(&self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// It never comes back: its thread has been cancelled.  It may have been woken before, instead of
+    /// another.
+    pub fn abandon_wait(&self) {
+        self.end_wait();
+        self.wake(1);
     }
 
     /// A poll could not take this many bytes of the bell away: they have not been written yet.
@@ -179,6 +202,18 @@ impl Completions {
             state.queue.shrink_to(64);
         }
     }
+}
+
+/// What [`Completions::look`] found.
+#[derive(Debug, Clone, Copy)]
+pub enum Look {
+    /// Something, or nothing and there is no waiting.
+    Taken(Taken),
+    /// Nothing.
+    Empty {
+        /// The value to sleep on.
+        sequence: u32,
+    },
 }
 
 /// What [`Completions::take`] did.

@@ -2,7 +2,9 @@
 //! The Rust interface: submit, poll, cancel, shut down.
 #![forbid(unsafe_code)]
 
-use crate::completions::{Completion, Entry, Event, Reply};
+use crate::completions::{Completion, Event, Reply, Taken};
+#[cfg(feature = "c-interface")]
+use crate::completions::{Completions, Look};
 use crate::inline::{self, INLINE_MAX};
 use crate::operation::{Operation, Task, WAS_INLINE};
 use crate::options::{Options, Settings};
@@ -73,6 +75,18 @@ pub enum TrySend {
     Done(Completion),
     /// It was queued, under the id that was told.
     Queued,
+}
+
+/// What [`Context::poll_step`] did.
+#[cfg(feature = "c-interface")]
+pub(crate) enum PollStep {
+    /// So many were taken, or nobody waits for more.
+    Taken(usize),
+    /// There are none: the caller has been announced as waiting.
+    Wait {
+        /// See [`Look::Empty`].
+        sequence: u32,
+    },
 }
 
 // Room for a burst; more wait in the ring thread.
@@ -375,25 +389,50 @@ impl Context {
         timeout: Option<Duration>,
         mut each: impl FnMut(Completion),
     ) -> Result<usize> {
+        let shared = &self.shared;
+        self.check_poll(max, timeout != Some(Duration::ZERO))?;
+        let taken = shared.completions.take(max, timeout, |entry| each(shared.taken(entry)))?;
+        self.end_poll(taken)
+    }
+
+    /// A poll in steps, for callers that wait by themselves, on [`Completions::sequence`] of
+    /// [`Context::completions`].
+    #[cfg(feature = "c-interface")]
+    pub(crate) fn poll_step(
+        &self,
+        max: usize,
+        waits: bool,
+        mut each: impl FnMut(Completion),
+    ) -> Result<PollStep> {
+        let shared = &self.shared;
+        self.check_poll(max, waits)?;
+        match shared.completions.look(max, waits, |entry| each(shared.taken(entry))) {
+            Look::Taken(taken) => self.end_poll(taken).map(PollStep::Taken),
+            Look::Empty { sequence } => Ok(PollStep::Wait { sequence }),
+        }
+    }
+
+    /// See [`Context::poll_step`].
+    #[cfg(feature = "c-interface")]
+    pub(crate) fn completions(&self) -> &Completions {
+        &self.shared.completions
+    }
+
+    fn check_poll(&self, max: usize, waits: bool) -> Result<()> {
         self.check_process()?;
         if max == 0 {
             return Err(Errno(libc::EINVAL));
         }
-        let shared = &self.shared;
-        if timeout != Some(Duration::ZERO) && shared.completions.is_empty() {
+        if waits && self.shared.completions.is_empty() {
             // About to wait: where the host has closed our descriptor and only a forked child holds
             // it still, nothing else would tell the ring thread.
             let _ = self.own_number();
         }
-        let taken = shared.completions.take(max, timeout, |entry: Entry| {
-            if let Some(cookie) = entry.cut {
-                shared.cut_taken(cookie);
-            }
-            if entry.completion.event == Event::Done {
-                shared.give_permit();
-            }
-            each(entry.completion);
-        })?;
+        Ok(())
+    }
+
+    fn end_poll(&self, taken: Taken) -> Result<usize> {
+        let shared = &self.shared;
         if taken.bell > 0 {
             if let Ok(own) = self.own_number() {
                 let cleared = sys::clear_bell(own, taken.bell);

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::claims::Claims;
-use crate::completions::Completions;
+use crate::completions::{Completion, Completions, Entry, Event};
 use crate::doorbell::Doorbell;
 use crate::options::Settings;
 use crate::schedule::NumberMap;
@@ -104,6 +104,17 @@ impl Shared {
         if let Some(cut) = self.cuts().get_mut(&cookie) {
             cut.taken_at = self.next_id.load(Ordering::SeqCst);
         }
+    }
+
+    /// An entry has been taken from the completion queue; what poll gives of it.
+    pub fn taken(&self, entry: Entry) -> Completion {
+        if let Some(cookie) = entry.cut {
+            self.cut_taken(cookie);
+        }
+        if entry.completion.event == Event::Done {
+            self.give_permit();
+        }
+        entry.completion
     }
 
     /// Whether an operation was submitted before its caller could know of a cut.

@@ -967,9 +967,7 @@ impl WakeUp {
 /// futex(2) wait, private to the process: returns when `word` is no longer `expected`, somebody
 /// wakes it, the time runs out (ETIMEDOUT) or a signal handler has run (EINTR).
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()> {
-    // With a time limit the kernel never restarts the call after a handler, whatever SA_RESTART
-    // says (ERESTART_RESTARTBLOCK), which is what snapsend_poll() promises.
-    let time = timespec(timeout.unwrap_or(Duration::from_secs(1 << 30)));
+    let time = futex_time(timeout);
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word and the time are live for the whole call.
     let done = unsafe {
@@ -979,6 +977,13 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) ->
         Ok(_) | Err(Errno(libc::EAGAIN)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// The time limit of a futex(2) wait.  There always is one: with it the kernel never restarts the
+/// call after a handler, whatever SA_RESTART says (ERESTART_RESTARTBLOCK), which is what
+/// snapsend_poll() promises.
+pub(crate) fn futex_time(timeout: Option<Duration>) -> libc::timespec {
+    timespec(timeout.unwrap_or(Duration::from_secs(1 << 30)))
 }
 
 /// futex(2) wake of up to `count` waiters.
@@ -1033,6 +1038,8 @@ type ThreadBody = Box<dyn FnOnce() + Send>;
 extern "C" fn thread_main(argument: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: spawn() gave a leaked Box<ThreadBody> to this thread alone.
     let body = unsafe { Box::from_raw(argument.cast::<ThreadBody>()) };
+    // For good: an unwinding would meet the panic fence, which ends the process.
+    disable_cancellation();
     body();
     ptr::null_mut()
 }

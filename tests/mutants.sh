@@ -478,6 +478,10 @@ breaks sys.rs 'no SIGPIPE' \
 	's/let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;/let flags = flags | libc::MSG_DONTWAIT;/' no_sigpipe
 breaks sys.rs 'errno stays as it is' \
 	'/impl Drop for KeepErrno/,/^}/s/set_errno(self\.0);//' errno_untouched
+breaks ffi/cancellation.rs 'a cancelled thread meets no frame of Rust' \
+	's/PTHREAD_CANCEL_DISABLE: c_int = 1/PTHREAD_CANCEL_DISABLE: c_int = 0/' cancellation
+breaks completions.rs 'a cancelled poll passes its wake-up on' \
+	'/pub fn abandon_wait/,/^    }/s/self\.wake(1);//' cancellation
 breaks sys.rs 'record locks stay' \
 	'/^fn unshare_table/,/^}/s/^    let close_range/    return Ok(());\n    #[allow(unreachable_code)]\n    let close_range/' data_lock_posix descriptors_cloexec
 breaks driver/mod.rs 'nothing of the file is kept after DONE' \

@@ -5,19 +5,22 @@
 // The conventions at the head of snapsend.h say once what all pointers must be.
 #![allow(clippy::missing_safety_doc)]
 
+/// cbindgen:ignore
+mod cancellation;
 mod copy;
 
 use crate::completions::{self, Completion};
-use crate::context::{Context, TrySend};
+use crate::context::{Context, PollStep, TrySend};
 use crate::options::{EngineChoice, Options};
 use crate::request::Request;
 use crate::sendfile;
 use crate::sys::{self, CallerOffset, Errno, KeepErrno, Result};
+use cancellation::{Step, Wait};
 use copy::{copy_in, copy_out};
-use libc::{c_char, c_int, iovec, off_t, size_t, ssize_t};
+use libc::{c_char, c_int, c_void, iovec, off_t, size_t, ssize_t};
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 // When the library is unloaded, or the process ends.
 #[used]
@@ -233,7 +236,7 @@ pub struct snapsend_stats {
 }
 
 // Runs a call's body: errors become -errno, errno itself stays as it was, panics end here.
-fn call(body: impl FnOnce() -> Result<c_int>) -> c_int {
+fn fenced(body: impl FnOnce() -> Result<c_int>) -> c_int {
     let _errno = KeepErrno::new();
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => value,
@@ -243,8 +246,8 @@ fn call(body: impl FnOnce() -> Result<c_int>) -> c_int {
 }
 
 // The same for calls on a context, which a panic puts beyond use.
-fn call_on(ctx: *mut snapsend_t, body: impl FnOnce(&Context) -> Result<c_int>) -> c_int {
-    call(|| {
+fn fenced_on(ctx: *mut snapsend_t, body: impl FnOnce(&Context) -> Result<c_int>) -> c_int {
+    fenced(|| {
         // SAFETY: C passes null or what snapsend_create() gave and snapsend_destroy() has not
         // taken back.
         let context = unsafe { ctx.as_ref() }.map(|ctx| &ctx.context).ok_or(FAULT)?;
@@ -254,6 +257,17 @@ fn call_on(ctx: *mut snapsend_t, body: impl FnOnce(&Context) -> Result<c_int>) -
             Err(Errno(libc::EIO))
         })
     })
+}
+
+// A whole call: that, and it is no cancellation point.
+#[inline(always)]
+fn call(body: impl FnOnce() -> Result<c_int>) -> c_int {
+    cancellation::without(|| fenced(body))
+}
+
+#[inline(always)]
+fn call_on(ctx: *mut snapsend_t, body: impl FnOnce(&Context) -> Result<c_int>) -> c_int {
+    cancellation::without(|| fenced_on(ctx, body))
 }
 
 const FAULT: Errno = Errno(libc::EFAULT);
@@ -268,7 +282,7 @@ const FAULT: Errno = Errno(libc::EFAULT);
 /// had.  -EPERM, -ENOSYS and others: io_uring was asked for and is refused, or the kernel gives
 /// the thread no descriptor table of its own (close_range(2), Linux 5.9, or unshare(2)).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_create(
+pub unsafe extern "C-unwind" fn snapsend_create(
     options: *const snapsend_options,
     options_size: size_t,
     out: *mut *mut snapsend_t,
@@ -314,7 +328,7 @@ fn options_from(options: snapsend_options) -> Result<Options> {
 ///
 /// In a forked child it closes and frees what the child has of the context.  -EFAULT: ctx is NULL.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_destroy(ctx: *mut snapsend_t) -> c_int {
+pub unsafe extern "C-unwind" fn snapsend_destroy(ctx: *mut snapsend_t) -> c_int {
     call(|| {
         if ctx.is_null() {
             return Err(FAULT);
@@ -382,7 +396,7 @@ unsafe fn slices<'a>(iovecs: *const iovec, count: u32) -> Result<&'a [IoSlice<'a
 /// -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.  -ECHILD: after
 /// fork, in the child.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_submit(
+pub unsafe extern "C-unwind" fn snapsend_submit(
     ctx: *mut snapsend_t,
     request: *const snapsend_request,
     request_size: size_t,
@@ -411,7 +425,7 @@ unsafe fn write_id(ids: *mut u64, index: usize, id: u64) {
 /// them, from the first on, were queued, or -errno when none was (count 0: 0).  ids may be NULL
 /// or has room for count ids.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_submit_many(
+pub unsafe extern "C-unwind" fn snapsend_submit_many(
     ctx: *mut snapsend_t,
     requests: *const snapsend_request,
     request_size: size_t,
@@ -501,31 +515,98 @@ impl From<Completion> for snapsend_completion {
 /// handler ran.  -EBADF, -EIO, ...: the context is beyond use (see submit), and all its completions have
 /// been taken.  -ECHILD: after fork, in the child.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_poll(
+pub unsafe extern "C-unwind" fn snapsend_poll(
     ctx: *mut snapsend_t,
     out: *mut snapsend_completion,
     max: u32,
     timeout_ms: c_int,
 ) -> c_int {
-    call_on(ctx, |context| {
-        context.check_process()?;
-        if out.is_null() {
-            return Err(FAULT);
+    let mut poll = Poll { ctx, out, max, timeout_ms, deadline: None, waits: false };
+    // SAFETY: C does not destroy the context while a call on it runs, and the waits are on the
+    // context's completions.
+    unsafe {
+        cancellation::with_waits(|woken| {
+            let mut step = Step::Done(0);
+            let result = fenced_on(ctx, |context| {
+                step = poll.step(context, woken)?;
+                Ok(0)
+            });
+            if result < 0 { Step::Done(result) } else { step }
+        })
+    }
+}
+
+// A call of snapsend_poll().
+struct Poll {
+    ctx: *mut snapsend_t,
+    out: *mut snapsend_completion,
+    max: u32,
+    timeout_ms: c_int,
+    deadline: Option<Instant>,
+    /// It has been announced as waiting.
+    waits: bool,
+}
+
+impl Poll {
+    // Takes what there is; `woken`: the errno that the wait before gave.
+    fn step(&mut self, context: &Context, woken: c_int) -> Result<Step> {
+        let mut may_wait = self.timeout_ms != 0;
+        if std::mem::take(&mut self.waits) {
+            context.completions().end_wait();
+            match woken {
+                0 | libc::EAGAIN => {}
+                libc::ETIMEDOUT => may_wait = self.deadline.is_none(),
+                error => return Err(Errno(error)),
+            }
+        } else {
+            self.begin(context)?;
         }
-        let timeout = match timeout_ms {
-            -1 => None,
-            time if time >= 0 => Some(Duration::from_millis(time as u64)),
-            _ => return Err(Errno(libc::EINVAL)),
-        };
-        let max = max.min(c_int::MAX as u32) as usize;
-        let mut index = 0;
-        let count = context.poll_each(max, timeout, |completion| {
+        let (out, mut index) = (self.out, 0);
+        let max = self.max.min(c_int::MAX as u32) as usize;
+        let step = context.poll_step(max, may_wait, |completion| {
             // SAFETY: C passes room for max completions, and no more than that come.
             unsafe { out.add(index).write(completion.into()) };
             index += 1;
         })?;
-        Ok(count as c_int)
-    })
+        match step {
+            PollStep::Taken(count) => Ok(Step::Done(count as c_int)),
+            PollStep::Wait { sequence } => {
+                self.waits = true;
+                Ok(Step::Wait(Wait {
+                    word: context.completions().sequence(),
+                    expected: sequence,
+                    until: self.deadline,
+                    abandoned: poll_abandoned,
+                    argument: self.ctx.cast(),
+                }))
+            }
+        }
+    }
+
+    fn begin(&mut self, context: &Context) -> Result<()> {
+        context.check_process()?;
+        if self.out.is_null() {
+            return Err(FAULT);
+        }
+        self.deadline = match self.timeout_ms {
+            -1 => None,
+            time if time >= 0 => Some(Instant::now() + Duration::from_millis(time as u64)),
+            _ => return Err(Errno(libc::EINVAL)),
+        };
+        Ok(())
+    }
+}
+
+/// # Safety
+/// `ctx` is a context with a poll that waits.
+unsafe extern "C" fn poll_abandoned(ctx: *mut c_void) {
+    let abandon = || {
+        // SAFETY: as promised by the caller.
+        let ctx = unsafe { &*ctx.cast::<snapsend_t>() };
+        ctx.context.completions().abandon_wait();
+        Ok(0)
+    };
+    fenced(abandon);
 }
 
 /// A descriptor for poll, epoll, select, tevent, libevent and libuv: readable while completions
@@ -534,7 +615,7 @@ pub unsafe extern "C" fn snapsend_poll(
 ///
 /// -EFAULT: ctx is NULL.  -EBADF: the host has closed it.  -ECHILD: after fork, in the child.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_event_fd(ctx: *mut snapsend_t) -> c_int {
+pub unsafe extern "C-unwind" fn snapsend_event_fd(ctx: *mut snapsend_t) -> c_int {
     call_on(ctx, Context::event_fd)
 }
 
@@ -543,7 +624,7 @@ pub unsafe extern "C" fn snapsend_event_fd(ctx: *mut snapsend_t) -> c_int {
 ///
 /// -EFAULT: ctx is NULL.  -ECHILD: after fork, in the child.  -EBADF, -EIO, ...: the context is beyond use.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_cancel(ctx: *mut snapsend_t, id: u64) -> c_int {
+pub unsafe extern "C-unwind" fn snapsend_cancel(ctx: *mut snapsend_t, id: u64) -> c_int {
     call_on(ctx, |context| context.cancel(id).map(|()| 0))
 }
 
@@ -552,7 +633,10 @@ pub unsafe extern "C" fn snapsend_cancel(ctx: *mut snapsend_t, id: u64) -> c_int
 ///
 /// -EBADF, -ENOTSOCK: the descriptor is closed or no socket.  Others as snapsend_cancel().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_cancel_socket(ctx: *mut snapsend_t, socket_fd: c_int) -> c_int {
+pub unsafe extern "C-unwind" fn snapsend_cancel_socket(
+    ctx: *mut snapsend_t,
+    socket_fd: c_int,
+) -> c_int {
     call_on(ctx, |context| context.cancel_socket(socket_fd).map(|count| count as c_int))
 }
 
@@ -564,7 +648,7 @@ pub unsafe extern "C" fn snapsend_cancel_socket(ctx: *mut snapsend_t, socket_fd:
 /// completion->id says under which id (what already went out counts).  -errno: as submit;
 /// *completion is not written.  completion may not be NULL (-EFAULT).
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_try_send(
+pub unsafe extern "C-unwind" fn snapsend_try_send(
     ctx: *mut snapsend_t,
     request: *const snapsend_request,
     request_size: size_t,
@@ -599,7 +683,7 @@ pub unsafe extern "C" fn snapsend_try_send(
 /// accepted.  Another thread can end it with snapsend_cancel_socket().  Descriptors as for
 /// snapsend_try_send().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_send(
+pub unsafe extern "C-unwind" fn snapsend_send(
     ctx: *mut snapsend_t,
     request: *const snapsend_request,
     request_size: size_t,
@@ -653,7 +737,7 @@ pub unsafe extern "C-unwind" fn snapsend_sendfile(
 /// -EFAULT: ctx or out is NULL.  -EINVAL: out_size is less than in the first version.  -ECHILD:
 /// after fork, in the child.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_get_info(
+pub unsafe extern "C-unwind" fn snapsend_get_info(
     ctx: *mut snapsend_t,
     out: *mut snapsend_info,
     out_size: size_t,
@@ -676,7 +760,7 @@ pub unsafe extern "C" fn snapsend_get_info(
 
 /// What it has done so far.  Pointers and errors as for snapsend_get_info().
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn snapsend_get_stats(
+pub unsafe extern "C-unwind" fn snapsend_get_stats(
     ctx: *mut snapsend_t,
     out: *mut snapsend_stats,
     out_size: size_t,
