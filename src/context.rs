@@ -13,7 +13,7 @@ use crate::shared::Shared;
 use crate::staging::Staged;
 use crate::stats::{Counters, Stats};
 use crate::submission::{FileFacts, Notice, Question, Submission, ThreadEnds};
-use crate::sys::{self, Buffers, Errno, FileKind, ForkMark, Result};
+use crate::sys::{self, Buffers, Errno, FileKind, FileState, ForkMark, Result};
 use crate::thread;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use std::os::fd::{OwnedFd, RawFd};
@@ -297,7 +297,7 @@ impl Context {
     }
 
     fn check_file(&self, request: &Request<'_>, file: RawFd) -> Result<FileFacts> {
-        let state = sys::file_state(file)?;
+        let state = sys::file_state_without_sync(file)?;
         match state.kind {
             FileKind::Regular | FileKind::Block => {}
             FileKind::Directory => return Err(Errno(libc::EISDIR)),
@@ -308,11 +308,18 @@ impl Context {
             return Err(Errno(libc::EBADF));
         }
         let exact = request.flags & crate::request::EXACT != 0 && request.is_open_ended();
-        if exact && state.size.saturating_sub(request.offset) > self.shared.exact_max {
+        let known = &self.shared.known_files;
+        // The size may be an old one where there is a server; the ring thread asks that.
+        let is_size_known = known.look_up(state.kind, state.mount).is_local();
+        if exact
+            && is_size_known
+            && state.size.saturating_sub(request.offset) > self.shared.exact_max
+        {
             return Err(Errno(libc::EMSGSIZE));
         }
         let direct = flags & libc::O_DIRECT != 0;
-        Ok(FileFacts { kind: state.kind, size: state.size, inode: state.inode, direct })
+        let FileState { kind, size, inode, mount } = state;
+        Ok(FileFacts { kind, size, inode, mount, direct })
     }
 
     /// Hands submissions over.
@@ -539,7 +546,7 @@ impl Context {
     ) -> Option<Completion> {
         let shared = &self.shared;
         let chunk = shared.settings.chunk_bytes;
-        if !inline::is_suitable(request, submission, chunk)
+        if !inline::is_suitable(request, submission, &shared.known_files, chunk)
             || !shared.claims.claim(submission.cookie)
         {
             return None;
@@ -550,7 +557,9 @@ impl Context {
             return None;
         }
         // Without a buffer nothing is done, and the ring thread does it all.
-        let _ = self.scratch.with(|scratch| inline::run(request, submission, scratch));
+        let _ = self
+            .scratch
+            .with(|scratch| inline::run(request, submission, &shared.known_files, scratch));
         let operation = &submission.operation;
         let counters = &shared.counters;
         Counters::add(&counters.bytes_inline, operation.range_sent());
@@ -687,6 +696,10 @@ impl Drop for Context {
             self.wake();
             if let Some(ring_thread) = self.ring_thread.take() {
                 ring_thread.join();
+            }
+            if self.shared.known_files.helpers_left_behind.load(Ordering::SeqCst) > 0 {
+                // They run in our code.
+                sys::keep_library();
             }
         } else {
             // The ring thread exists in the parent only; here its share of the memory is left

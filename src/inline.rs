@@ -3,10 +3,11 @@
 //! without waking anybody, or by the ring thread, with one system call for each.
 #![forbid(unsafe_code)]
 
+use crate::known_files::KnownFiles;
 use crate::operation::{Operation, Size, WAS_COPIED};
 use crate::request::{EXACT, Request, TO_EOF};
 use crate::staging::{Staged, ZEROS};
-use crate::submission::Submission;
+use crate::submission::{FileFacts, Submission};
 use crate::sys::{self, Errno, FileWindow, Result, Span};
 use std::os::fd::RawFd;
 
@@ -15,9 +16,18 @@ use std::os::fd::RawFd;
 pub const INLINE_MAX: u64 = 256 << 10;
 
 /// Whether it is worth trying; `chunk`: the most that one request to the kernel may move.
-pub(crate) fn is_suitable(request: &Request<'_>, submission: &Submission, chunk: u64) -> bool {
+pub(crate) fn is_suitable(
+    request: &Request<'_>,
+    submission: &Submission,
+    known: &KnownFiles,
+    chunk: u64,
+) -> bool {
     let Some(file) = submission.file else { return true };
     let Some(size) = file.known_size() else { return false };
+    // A call on another file system may wait for a server, and its size may be an old one.
+    if !known.file_system(file.kind, file.mount).is_local() || known.is_slow(file.mount) {
+        return false;
+    }
     // An EXACT range must not be read again for the part that did not fit into the socket.
     let range = request.length.min(size.saturating_sub(request.offset));
     request.flags & EXACT == 0 && range <= chunk && (range <= INLINE_MAX || may_be_mapped(request))
@@ -31,19 +41,23 @@ fn may_be_mapped(request: &Request<'_>) -> bool {
 
 /// Does what one read, or mapping, and one send can do without waiting; whether that was all, the
 /// operation tells.  One of each, because each looks the caller's descriptor up anew.
-pub(crate) fn run(request: &Request<'_>, submission: &mut Submission, scratch: &mut [u8]) {
-    let Submission { operation, staged, .. } = submission;
-    operation.start(match submission.file {
-        None => Size::NoFile,
-        Some(file) => Size::Known(file.size),
-    });
+pub(crate) fn run(
+    request: &Request<'_>,
+    submission: &mut Submission,
+    known: &KnownFiles,
+    scratch: &mut [u8],
+) {
+    let Submission { operation, staged, file: facts, .. } = submission;
+    operation.start(facts.map_or(Size::NoFile, |facts| Size::Known(facts.size)));
     if operation.ended().is_some() {
         return;
     }
+    let file = request.file.zip(*facts);
     let mapped = request.file.filter(|_| operation.file_length() > INLINE_MAX);
-    let passed = match mapped {
-        Some(file) => pass_mapped(request.socket, file, staged, operation),
-        None => pass(request.socket, request.file, staged, operation, scratch),
+    let passed = match (mapped, file) {
+        (Some(_), Some((fd, facts))) if !known.may_map(&facts, fd) => return,
+        (Some(fd), _) => pass_mapped(request.socket, fd, staged, operation),
+        _ => pass(request.socket, file, staged, operation, known, scratch),
     };
     let Some(Passed { sent, .. }) = passed else {
         return;
@@ -65,7 +79,7 @@ pub(crate) fn run(request: &Request<'_>, submission: &mut Submission, scratch: &
 // How much of the range the file has now: from a mapping zeros may have gone out beyond the end of
 // a file that has been cut.  Where that cannot be found out, the operation has failed.
 fn available(file: RawFd, operation: &mut Operation) -> u64 {
-    match sys::file_state(file) {
+    match sys::file_state_without_sync(file) {
         Ok(state) => state.size.saturating_sub(operation.task().offset),
         Err(error) => {
             operation.fail(error.negative());
@@ -87,12 +101,13 @@ pub(crate) struct Passed {
 /// None: not all of it is there to be read now, or there is nothing to send.
 pub(crate) fn pass(
     socket: RawFd,
-    file: Option<RawFd>,
+    file: Option<(RawFd, FileFacts)>,
     staged: &Staged,
     operation: &mut Operation,
+    known: &KnownFiles,
     scratch: &mut [u8],
 ) -> Option<Passed> {
-    let filled = fill(file, operation, scratch);
+    let filled = fill(file, operation, known, scratch);
     let passed =
         filled.and_then(|filled| send(socket, staged, operation, Span::of(&scratch[..filled])));
     operation.forget_held();
@@ -114,7 +129,12 @@ fn pass_mapped(
     send(socket, staged, operation, window.span())
 }
 
-fn fill(file: Option<RawFd>, operation: &mut Operation, scratch: &mut [u8]) -> Option<usize> {
+fn fill(
+    file: Option<(RawFd, FileFacts)>,
+    operation: &mut Operation,
+    known: &KnownFiles,
+    scratch: &mut [u8],
+) -> Option<usize> {
     let at = operation.range_sent();
     let wanted = operation.file_length().saturating_sub(at) as usize;
     if wanted == 0 {
@@ -122,7 +142,8 @@ fn fill(file: Option<RawFd>, operation: &mut Operation, scratch: &mut [u8]) -> O
     }
     let into = &mut scratch[..wanted];
     let offset = operation.task().offset + at;
-    let count = sys::read_warm(file?, offset, into).ok()?;
+    let (fd, FileFacts { mount, inode, .. }) = file?;
+    let count = known.timed(mount, inode, || sys::read_warm(fd, offset, into)).ok()?;
     operation.read_started();
     operation.read_done(at, count as u64);
     (count == wanted).then_some(count)

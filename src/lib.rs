@@ -76,6 +76,7 @@ mod engine;
 #[allow(unsafe_code)]
 pub mod ffi;
 mod inline;
+mod known_files;
 #[cfg(test)]
 mod model;
 mod operation;

@@ -215,10 +215,23 @@ impl Pool {
     }
 
     /// Leaves all memory mapped for ever: for when it is not known what the kernel still uses.
-    pub fn leak(self) {
-        for block in self.blocks.into_iter().flatten() {
+    pub fn leak(&mut self) {
+        for block in self.blocks.drain(..).flatten() {
             std::mem::forget(block.memory);
         }
+    }
+
+    /// Leaves the memory of a lease mapped for ever, whatever becomes of the pool.
+    pub fn leak_lease(&mut self, lease: Lease) {
+        let block = self.block_of(lease);
+        if let Some(block) = self.blocks.get_mut(block).and_then(Option::take) {
+            std::mem::forget(block.memory);
+        }
+    }
+
+    /// How many bytes of leases there may be.
+    pub fn limit(&self) -> u64 {
+        self.blocks.len() as u64 * self.block_size
     }
 }
 

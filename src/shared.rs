@@ -5,6 +5,7 @@
 use crate::claims::Claims;
 use crate::completions::{Completion, Completions, Entry, Event};
 use crate::doorbell::Doorbell;
+use crate::known_files::KnownFiles;
 use crate::options::Settings;
 use crate::schedule::NumberMap;
 use crate::staging::Staging;
@@ -12,7 +13,7 @@ use crate::stats::Counters;
 use crate::submission::Questions;
 use crate::sys::{self, Errno, Result};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// When the DONE that tells of a cut stream was taken.
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub completions: Completions,
     pub counters: Counters,
     pub staging: Staging,
+    /// The helpers have it, too.
+    pub known_files: Arc<KnownFiles>,
     pub questions: Questions,
     pub pool_in_use: AtomicU64,
     pub pool_resident: AtomicU64,
@@ -69,6 +72,7 @@ impl Shared {
             completions: Completions::default(),
             counters: Counters::default(),
             staging: Staging::new(settings.staging_bytes),
+            known_files: Arc::default(),
             questions: Questions::default(),
             pool_in_use: AtomicU64::new(0),
             pool_resident: AtomicU64::new(0),

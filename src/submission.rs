@@ -5,9 +5,9 @@
 
 use crate::claims::Claim;
 use crate::completions::{Completion, Reply};
-use crate::operation::Operation;
+use crate::operation::{Operation, Size};
 use crate::staging::Staged;
-use crate::sys::{Errno, FileKind, Result};
+use crate::sys::{Errno, FileKind, FileState, Mount, Result};
 use crossbeam_channel::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -20,15 +20,31 @@ pub(crate) struct FileFacts {
     pub size: u64,
     /// See [`sys::FileState::inode`].
     pub inode: u64,
+    /// Where its file system is mounted.
+    pub mount: Mount,
     /// O_DIRECT: reads must be aligned.
     pub direct: bool,
 }
 
 impl FileFacts {
     /// The size when submitted, where that tells how much there is to read: files of /proc say 0
-    /// and have more, and block devices say 0, too.
+    /// and have more, and block devices say 0, too.  Of a server's file it may be an old one.
     pub fn known_size(&self) -> Option<u64> {
         (self.kind == FileKind::Regular && self.size > 0).then_some(self.size)
+    }
+
+    /// What a later state of the file says of its size.  EBADF: it is another file; the number was
+    /// given to that while submit ran.
+    pub fn size_by(&self, state: &FileState) -> Result<Size> {
+        if (state.kind, state.inode) != (self.kind, self.inode) {
+            return Err(Errno(libc::EBADF));
+        }
+        match (state.kind, state.size) {
+            (FileKind::Block, size) => Ok(Size::Known(size)),
+            // Files of /proc and the like say 0 and have more.
+            (_, 0) => Ok(Size::Unknown),
+            (_, size) => Ok(Size::Known(size)),
+        }
     }
 }
 

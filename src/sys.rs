@@ -313,6 +313,40 @@ pub struct FileState {
     pub size: u64,
     /// st_dev and st_ino, mixed: different for different files as a rule, the same for the same.
     pub inode: u64,
+    /// Where its file system is mounted.
+    pub mount: Mount,
+}
+
+/// Which mount a file was opened through.  It tells file systems apart; st_dev does not, since
+/// overlayfs reports the devices of its layers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mount(u64);
+
+impl Mount {
+    // 48 bits: numbers of mounts are given in a row.
+    const NUMBER: u64 = (1 << 48) - 1;
+    const UNIQUE: u64 = 1 << 63;
+
+    /// A number that no other mount has, or will have until the next boot.
+    pub const fn numbered(number: u64) -> Mount {
+        Mount(number & Mount::NUMBER | Mount::UNIQUE)
+    }
+
+    // Both may be used again when this mount has gone.
+    fn of_device(mount: u64, device: u64) -> Mount {
+        let mixed = (device << 32 ^ device >> 32 ^ mount).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Mount(mixed >> 16)
+    }
+
+    /// The number, below 2^48.
+    pub fn number(self) -> u64 {
+        self.0 & Mount::NUMBER
+    }
+
+    /// Whether the number is never used again.
+    pub fn is_unique(self) -> bool {
+        self.0 & Mount::UNIQUE != 0
+    }
 }
 
 fn kind_of(mode: libc::mode_t) -> FileKind {
@@ -334,38 +368,86 @@ pub fn file_state(fd: RawFd) -> Result<FileState> {
         check(libc::fstat(fd, stat.as_mut_ptr()))?;
         stat.assume_init()
     };
+    let is_block = stat.st_mode & libc::S_IFMT == libc::S_IFBLK;
+    let device = if is_block { stat.st_rdev } else { stat.st_dev };
     Ok(FileState {
         kind: kind_of(stat.st_mode),
         size: stat.st_size as u64,
         inode: stat.st_ino ^ stat.st_dev.rotate_left(32),
+        mount: Mount::of_device(0, device),
     })
 }
 
-/// What is known without asking a server (AT_STATX_DONT_SYNC), so that the ring thread does not
-/// wait for one.
+/// What is known without asking a server (AT_STATX_DONT_SYNC): where there is one, the size may
+/// be an old one.
 pub fn file_state_without_sync(fd: RawFd) -> Result<FileState> {
+    const MOUNT: libc::c_uint = libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
     let mut stat = MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    let mask = libc::STATX_BASIC_STATS | MOUNT;
     // SAFETY: the path is a valid empty string; statx fills the struct when it succeeds.
-    let done = unsafe {
-        check(libc::statx(fd, c"".as_ptr(), flags, libc::STATX_BASIC_STATS, stat.as_mut_ptr()))
-    };
+    let done = unsafe { check(libc::statx(fd, c"".as_ptr(), flags, mask, stat.as_mut_ptr())) };
     match done {
         Ok(_) => {
             // SAFETY: filled, see above.
             let stat = unsafe { stat.assume_init() };
             let device = libc::makedev(stat.stx_dev_major, stat.stx_dev_minor);
-            Ok(FileState {
-                kind: kind_of(stat.stx_mode.into()),
-                size: stat.stx_size,
-                inode: stat.stx_ino ^ device.rotate_left(32),
-            })
+            let kind = kind_of(stat.stx_mode.into());
+            let mount = if kind == FileKind::Block {
+                // Each device is a file system of its own here.
+                Mount::of_device(0, libc::makedev(stat.stx_rdev_major, stat.stx_rdev_minor))
+            } else if stat.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0 {
+                Mount::numbered(stat.stx_mnt_id)
+            } else {
+                Mount::of_device(stat.stx_mnt_id, device)
+            };
+            let inode = stat.stx_ino ^ device.rotate_left(32);
+            Ok(FileState { kind, size: stat.stx_size, inode, mount })
         }
         // Old kernels and seccomp profiles; EINVAL is how glibc's stand-in for a missing statx
         // takes these flags.
         Err(Errno(libc::ENOSYS | libc::EPERM | libc::EINVAL)) => file_state(fd),
         Err(error) => Err(error),
     }
+}
+
+/// The magic number of a mount's file system, without asking that (statmount(2), Linux 6.8).
+/// None: refused, or not a mount of the caller's namespace, as memfd_create(2) has one.
+pub fn magic_of_mount(mount: Mount) -> Option<u64> {
+    const SYS_STATMOUNT: libc::c_long = 457;
+    const STATMOUNT_SB_BASIC: u64 = 1;
+    // struct mnt_id_req: its size (32 bits), no descriptor, the number, what is asked for.
+    let request = [24, mount.number(), STATMOUNT_SB_BASIC];
+    // struct statmount: size and options, mask, device, magic number; the rest is not looked at.
+    let mut answer = [0u64; 64];
+    let length = mem::size_of_val(&answer);
+    if !mount.is_unique() {
+        return None;
+    }
+    // SAFETY: the request has the 24 bytes that it says, and the answer `length` of room.
+    let done = unsafe {
+        libc::syscall(SYS_STATMOUNT, request.as_ptr(), answer.as_mut_ptr(), length, 0u32)
+    };
+    (done == 0 && answer[1] & STATMOUNT_SB_BASIC != 0).then_some(answer[3])
+}
+
+/// The magic number of a file's file system (fstatfs(2)), which may ask a server.
+pub fn magic_of_file(file: RawFd) -> Result<u64> {
+    let mut state = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: there is room for what the kernel fills in, and it is read only then.
+    unsafe {
+        check(libc::fstatfs(file, state.as_mut_ptr()))?;
+        // Sign-extended where the type is a signed one.
+        Ok(state.assume_init().f_type as u64 & 0xffff_ffff)
+    }
+}
+
+/// A clock for what takes milliseconds: it costs next to nothing, and its steps are up to 10 ms.
+pub fn coarse_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the struct.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
 /// The size of a block device (BLKGETSIZE64).
@@ -829,12 +911,7 @@ fn is_in_core(file: RawFd, offset: u64, length: u64) -> bool {
 }
 
 fn is_on_tmpfs(file: RawFd) -> bool {
-    let mut state = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: there is room for what the kernel fills in, and it is read only then.
-    unsafe {
-        libc::fstatfs(file, state.as_mut_ptr()) == 0
-            && state.assume_init().f_type == libc::TMPFS_MAGIC
-    }
+    magic_of_file(file) == Ok(libc::TMPFS_MAGIC as u64)
 }
 
 // Whether all pages are there, and none of them is only being read.
@@ -1074,6 +1151,12 @@ impl Thread {
         }
     }
 
+    /// Lets it end by itself.
+    pub fn detach(self) {
+        // SAFETY: the handle is used once.
+        unsafe { libc::pthread_detach(self.0) };
+    }
+
     /// Waits for its end.
     pub fn join(self) {
         // SAFETY: the handle is used once.
@@ -1232,11 +1315,25 @@ pub fn mapping_shows_what_read_gives(file: RawFd) -> bool {
         || file_state(file).is_ok_and(|state| state.kind == FileKind::Block)
 }
 
-/// Whether the kernel has cachestat(2) (Linux 6.5) and lets it be called.
+/// Keeps the library's code in memory for the rest of the process, whatever dlclose(3) says.
+pub fn keep_library() {
+    let mut own = MaybeUninit::<libc::Dl_info>::zeroed();
+    let address = keep_library as fn() as *const libc::c_void;
+    let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+    // SAFETY: dladdr fills the struct if it knows the address, with the name of a loaded object,
+    // which dlopen only looks up.  The handle is not used: what is linked into a program itself has
+    // none, and is never unloaded.
+    unsafe {
+        if libc::dladdr(address, own.as_mut_ptr()) != 0 && !(*own.as_ptr()).dli_fname.is_null() {
+            libc::dlopen((*own.as_ptr()).dli_fname, flags);
+        }
+    }
+}
+
+/// Whether the kernel has cachestat(2), by its version (Linux 6.5): trying would end the process
+/// under a seccomp filter that kills.
 pub fn has_cachestat() -> bool {
-    // SAFETY: with a closed descriptor nothing is read or written.
-    let done = unsafe { libc::syscall(SYS_CACHESTAT, -1, 0usize, 0usize, 0u32) };
-    done == 0 || Errno::last() == Errno(libc::EBADF)
+    kernel_is_since(6, 5)
 }
 
 // ---- what stands in for sendfile(2) and splice(2) -------------------------------------

@@ -95,7 +95,8 @@ fn thread_main(shared: &Arc<Shared>, ends: ThreadEnds, number: RawFd, report: &R
     let choice = shared.settings.engine;
     let mut engine_errno = 0;
     if choice != EngineChoice::Portable {
-        match Uring::new(sys::number(&own), pool.block_count() as u32) {
+        let known = shared.known_files.clone();
+        match Uring::new(sys::number(&own), pool.block_count() as u32, known) {
             Ok(engine) => {
                 let features = engine.features() | common_features();
                 report.give(Ok(Started { is_uring: true, engine_errno: 0, features }));
@@ -108,7 +109,7 @@ fn thread_main(shared: &Arc<Shared>, ends: ThreadEnds, number: RawFd, report: &R
             Err(error) => engine_errno = error.negative(),
         }
     }
-    match Portable::new(sys::number(&own)) {
+    match Portable::new(sys::number(&own), shared.known_files.clone()) {
         Ok(engine) => {
             let features = common_features();
             report.give(Ok(Started { is_uring: false, engine_errno, features }));

@@ -16,6 +16,8 @@ pub enum Alarm {
     Linger,
     /// Its socket has taken nothing for a while, whatever the kernel reports: look at it.
     Look,
+    /// It has ended, and a call on its file has not come back.
+    Abandon,
 }
 
 /// Id of an operation, its slot, and why.

@@ -18,8 +18,12 @@ pub enum Kind {
     Writable = 4,
     /// The answer to taking such a wait back; slot and generation are those of the wait.
     Disarm = 5,
-    /// Helper threads have read something.
+    /// Helper threads have done something.
     Helpers = 6,
+    /// What a file is, asked by a helper; the slot is an operation's.
+    Inspect = 7,
+    /// A descriptor closed by a helper.
+    Close = 8,
 }
 
 /// A kind, a slot below 2^24 and 32 bits of generation.
@@ -45,7 +49,7 @@ impl Token {
 
     /// From user_data; None for what this library never made.
     pub fn from_raw(raw: u64) -> Option<Token> {
-        (raw >> 56 <= Kind::Helpers as u64).then_some(Token(raw))
+        (raw >> 56 <= Kind::Close as u64).then_some(Token(raw))
     }
 
     /// Its kind.
@@ -57,7 +61,9 @@ impl Token {
             3 => Kind::Read,
             4 => Kind::Writable,
             5 => Kind::Disarm,
-            _ => Kind::Helpers,
+            6 => Kind::Helpers,
+            7 => Kind::Inspect,
+            _ => Kind::Close,
         }
     }
 

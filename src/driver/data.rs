@@ -4,6 +4,7 @@
 
 use super::Driver;
 use super::job::{Buffer, Source};
+use crate::engine::helpers::{self, Task};
 use crate::engine::{Engine, Read};
 use crate::operation::Phase;
 use crate::plan::{self, Known, Way, ZeroCopy};
@@ -49,20 +50,23 @@ impl<E: Engine> Driver<E> {
         let sent = job.operation.range_sent();
         let remaining = job.operation.file_length() - sent;
         let offset = job.operation.task().offset + sent;
+        let files = &self.shared.known_files;
+        let (fd, facts) = (file.fd, file.facts);
         let mut known = Known {
             remaining,
             resident: false,
-            mappable: file.mappable,
+            mappable: file.mappable && files.is_direct(&file.facts),
             exact_end: job.operation.task().length == TO_EOF,
             zero_copy,
             pool_has_room: may_keep && self.budget.allows(remaining.min(chunk), Instant::now),
         };
         if plan::depends_on_residency(&known) {
-            known.resident = sys::is_resident(file.fd, offset, remaining.min(chunk));
+            let is_resident = || sys::is_resident(fd, offset, remaining.min(chunk));
+            known.resident = files.timed(facts.mount, facts.inode, is_resident);
         }
         let way = plan::choose(&known);
         job.zero_copy = way == Way::PooledZeroCopy;
-        if way == Way::Mapped && job.map(chunk) {
+        if way == Way::Mapped && files.may_map(&facts, fd) && job.map(chunk) {
             return;
         }
         self.read_ahead(slot);
@@ -97,9 +101,19 @@ impl<E: Engine> Driver<E> {
 
     // Starts the next read into the pool, if one is due and there is room.
     pub(super) fn read_ahead(&mut self, slot: usize) {
+        self.start_read(slot);
+        if !self.jobs[slot].operation.is_reading() {
+            self.discharge_job(slot);
+        }
+    }
+
+    fn start_read(&mut self, slot: usize) {
         let chunk = self.shared.settings.chunk_bytes.min(self.pool.lease_max() / 2).max(PAGE);
         let job = &mut self.jobs[slot];
         let held = job.is_held();
+        if !job.begun {
+            return;
+        }
         // A window at hand goes first, and what is read must not take its place.
         if held && !job.may_hold || matches!(job.source, Source::Window(_)) {
             return;
@@ -108,6 +122,11 @@ impl<E: Engine> Driver<E> {
         let Some((at, length)) = job.operation.want_read(ahead, chunk) else {
             return;
         };
+        let Some(facts) = job.file.as_ref().map(|file| file.facts) else { return };
+        let direct = self.shared.known_files.is_direct(&facts);
+        if !direct && !self.charge(slot, facts.mount, length) {
+            return;
+        }
         if !self.reserve(slot) {
             return self.wait_for_pool(slot);
         }
@@ -140,14 +159,17 @@ impl<E: Engine> Driver<E> {
         let into = self.pool.span(place.lease).part((place.skip - align) as usize, bytes as usize);
         job.reading = Some((place, align));
         job.operation.read_started();
-        let read = Read {
-            file: file.fd,
-            offset: offset - align,
-            into,
-            buffer,
-            through_ring: file.through_ring,
-        };
-        file.through_ring = self.engine.read(Token::new(Kind::Read, slot, job.id), read);
+        let (token, facts) = (Token::new(Kind::Read, slot, job.id), file.facts);
+        let (offset, through_ring, file) = (offset - align, file.through_ring, file.fd);
+        if !direct {
+            let task = Task::Read { file, offset, into, must_wait: false };
+            return self.engine.helpers().start(helpers::Job { token, facts, task });
+        }
+        let read = Read { file, facts, offset, into, buffer, through_ring };
+        let through_ring = self.engine.read(token, read);
+        if let Some(file) = &mut self.jobs[slot].file {
+            file.through_ring = through_ring;
+        }
     }
 
     // After a short read the lease has room left, which counts as taken: go on there.
@@ -313,6 +335,9 @@ impl<E: Engine> Driver<E> {
     }
 
     pub(super) fn on_read(&mut self, token: Token, result: i32) {
+        if self.take_back(token) {
+            return;
+        }
         let Some(slot) = self.slot_of(token) else {
             return;
         };
@@ -335,6 +360,7 @@ impl<E: Engine> Driver<E> {
                 _ => job.operation.read_failed(result),
             }
         }
+        self.discharge_job(slot);
         if self.jobs[slot].is_held() {
             self.read_ahead(slot);
             self.let_hold(slot);

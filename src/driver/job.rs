@@ -8,7 +8,7 @@ use crate::pool::{Lease, Pool};
 use crate::request::{EAGER, EXACT};
 use crate::staging::Staged;
 use crate::submission::{Answer, FileFacts, Submission};
-use crate::sys::{self, Errno, FileKind, FileWindow, PAGE, Result, Span};
+use crate::sys::{self, FileKind, FileWindow, PAGE, Result, Span};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -36,19 +36,13 @@ impl File {
         }
     }
 
-    /// Its size now.  EBADF: it is not the file that submit saw; its number was given to another
-    /// while submit ran.
+    /// Its size now, without asking a server; see [`FileFacts::size_by`].
     pub(super) fn size(&self) -> Result<Size> {
-        let state = sys::file_state_without_sync(self.fd)?;
-        if (state.kind, state.inode) != (self.facts.kind, self.facts.inode) {
-            return Err(Errno(libc::EBADF));
+        let mut state = sys::file_state_without_sync(self.fd)?;
+        if state.kind == FileKind::Block {
+            state.size = sys::device_size(self.fd)?;
         }
-        match (state.kind, state.size) {
-            (FileKind::Block, _) => sys::device_size(self.fd).map(Size::Known),
-            // Files of /proc and the like say 0 and have more.
-            (_, 0) => Ok(Size::Unknown),
-            (_, size) => Ok(Size::Known(size)),
-        }
+        self.facts.size_by(&state)
     }
 }
 
@@ -83,6 +77,14 @@ pub(super) struct Job {
     pub(super) operation: Operation,
     /// The ring thread has looked at the file.
     pub(super) begun: bool,
+    /// A helper is looking at the file.
+    pub(super) asking: bool,
+    /// It has ended while a call on its file was under way.
+    pub(super) leaving: bool,
+    /// It waits until its file system may read more, see [`super::slow`].
+    pub(super) waits_to_read: bool,
+    /// Counted against the part of the pool that its file system may have.
+    pub(super) charged_pages: u32,
     pub(super) id: u64,
     pub(super) user_data: u64,
     pub(super) cookie: u64,
@@ -121,6 +123,10 @@ impl Job {
         Job {
             operation: submission.operation.clone(),
             begun: false,
+            asking: false,
+            leaving: false,
+            waits_to_read: false,
+            charged_pages: 0,
             id: submission.id,
             user_data: submission.user_data,
             cookie: submission.cookie,

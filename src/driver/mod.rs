@@ -6,6 +6,7 @@
 mod data;
 mod job;
 mod send;
+mod slow;
 
 use crate::budget::Budget;
 use crate::claims::{Claim, LetGo};
@@ -21,11 +22,12 @@ use crate::schedule::{NumberMap, Schedule};
 use crate::shared::{KNOWN_SOCKETS, Shared};
 use crate::stats::Counters;
 use crate::submission::{Answer, FileFacts, Question, Submission};
-use crate::sys::{self, Buffers};
+use crate::sys::{self, Buffers, Result};
 use crate::timers::{Alarm, Timers};
 use crate::token::{Kind, Token};
 use job::{File, Job, Source};
 use slab::Slab;
+use slow::Slow;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -59,7 +61,7 @@ struct Socket {
 /// A file that operations read.
 struct OpenFile {
     fd: OwnedFd,
-    inode: u64,
+    facts: FileFacts,
     uses: u32,
 }
 
@@ -88,6 +90,7 @@ pub(crate) struct Driver<E: Engine> {
     zero_copies: Slab<ZeroCopyUse>,
     /// What they may pin.
     budget: Budget,
+    slow: Slow,
     files: Slab<OpenFile>,
     /// Of the files that operations may share, the latest of each inode.
     files_by_inode: NumberMap<usize>,
@@ -133,6 +136,7 @@ impl<E: Engine> Driver<E> {
             let_go: LetGo::default(),
             zero_copies: Slab::new(),
             budget: Budget::new(),
+            slow: Slow::default(),
             files: Slab::new(),
             files_by_inode: NumberMap::default(),
             registered: vec![false; pool.block_count()],
@@ -152,19 +156,19 @@ impl<E: Engine> Driver<E> {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+        self.jobs.is_empty() && self.slow.is_empty()
     }
 
     pub fn is_idle(&self) -> bool {
-        self.jobs.is_empty() && self.zero_copies.is_empty()
+        self.is_empty() && self.zero_copies.is_empty() && !self.slow.has_calls()
     }
 
     pub fn has_turns(&self) -> bool {
-        self.schedule.line_length() > 0 || self.pool_freed
+        self.schedule.line_length() > 0 || self.pool_freed || self.slow.may_read_more()
     }
 
     pub fn next_alarm(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.slow.next_alarm()].into_iter().flatten().min()
     }
 
     // ---- in and out ----------------------------------------------------------------
@@ -180,9 +184,9 @@ impl<E: Engine> Driver<E> {
         let missing = socket.is_none() || file.is_some() != submission.file.is_some();
         match socket {
             // The table was full after all, and the kernel dropped them.
-            _ if missing => self.refuse(submission, -libc::EMFILE),
+            _ if missing => self.refuse(submission, file, -libc::EMFILE),
             Some(fd) if self.is_other_socket(submission.cookie, &fd) => {
-                self.refuse(submission, -libc::EBADF);
+                self.refuse(submission, file, -libc::EBADF);
             }
             Some(fd) => self.enqueue(submission, fd, file),
             None => {}
@@ -212,11 +216,15 @@ impl<E: Engine> Driver<E> {
     /// Ends a submission that came too late for anything else.
     pub fn reject(&mut self, submission: Submission, status: i32) {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
-        self.refuse(submission, status);
+        self.refuse(submission, None, status);
     }
 
-    fn refuse(&mut self, submission: Submission, status: i32) {
+    fn refuse(&mut self, submission: Submission, file: Option<OwnedFd>, status: i32) {
         self.shared.give_descriptors(submission.descriptor_count());
+        if let Some((fd, facts)) = file.zip(submission.file) {
+            self.shared.descriptors.fetch_add(1, Ordering::Relaxed);
+            self.close_copy(fd, facts);
+        }
         let mut job = Job::new(submission, None);
         job.operation.fail(status);
         self.release(&mut job);
@@ -278,11 +286,11 @@ impl<E: Engine> Driver<E> {
         let entry = match same {
             Some(entry) => {
                 self.files[entry].uses += 1;
-                self.shared.give_descriptors(1);
+                self.close_copy(fd, facts);
                 entry
             }
             None => {
-                let entry = self.files.insert(OpenFile { fd, inode: facts.inode, uses: 1 });
+                let entry = self.files.insert(OpenFile { fd, facts, uses: 1 });
                 if may_share {
                     self.files_by_inode.insert(facts.inode, entry);
                 }
@@ -293,17 +301,18 @@ impl<E: Engine> Driver<E> {
         File { fd, entry, facts, mappable: true, through_ring: false }
     }
 
-    fn close_file(&mut self, file: &File) {
-        let open = &mut self.files[file.entry];
+    // One use less.  Some: a helper closes our copy.
+    fn close_file(&mut self, entry: usize) -> Option<Token> {
+        let open = &mut self.files[entry];
         open.uses -= 1;
         if open.uses > 0 {
-            return;
+            return None;
         }
-        let open = self.files.remove(file.entry);
-        if self.files_by_inode.get(&open.inode) == Some(&file.entry) {
-            self.files_by_inode.remove(&open.inode);
+        let open = self.files.remove(entry);
+        if self.files_by_inode.get(&open.facts.inode) == Some(&entry) {
+            self.files_by_inode.remove(&open.facts.inode);
         }
-        self.shared.give_descriptors(1);
+        self.close_copy(open.fd, open.facts)
     }
 
     fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> usize {
@@ -403,6 +412,7 @@ impl<E: Engine> Driver<E> {
 
     /// Reports everything in flight as ended, whatever state it is in: the engine is gone.
     pub fn abandon(&mut self, status: i32) {
+        self.report_unclosed(true);
         for mut job in self.jobs.drain().collect::<Vec<_>>() {
             job.operation.fail(status);
             if job.operation.is_held_back() {
@@ -419,7 +429,7 @@ impl<E: Engine> Driver<E> {
     }
 
     /// Gives no memory back.
-    pub fn leak(self) {
+    pub fn leak(mut self) {
         self.pool.leak();
     }
 
@@ -451,6 +461,7 @@ impl<E: Engine> Driver<E> {
     /// Gives sockets their turns, up to a round's worth.
     pub fn turns(&mut self) {
         self.serve_pool_waiters();
+        self.serve_slow_readers();
         let mut bytes = 0;
         for _ in 0..ROUND_SENDS {
             let Some(socket) = self.schedule.next_turn() else {
@@ -471,7 +482,8 @@ impl<E: Engine> Driver<E> {
             return 0;
         }
         self.begin(slot);
-        if self.jobs[slot].operation.is_sending() {
+        let job = &self.jobs[slot];
+        if job.operation.is_sending() || job.asking {
             return 0;
         }
         let mut bytes = 0;
@@ -486,18 +498,26 @@ impl<E: Engine> Driver<E> {
         bytes
     }
 
+    // Looks at the file, or has a helper do that first.
     fn begin(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        if std::mem::replace(&mut job.begun, true)
-            || matches!(job.operation.phase(), Phase::Ending(_))
-        {
+        if job.begun || job.asking || matches!(job.operation.phase(), Phase::Ending(_)) {
             return;
         }
         if self.shared.is_behind_cut(job.cookie, job.id) {
             job.operation.fail(-libc::ECANCELED);
             return;
         }
-        match (job.file.as_ref().map_or(Ok(Size::NoFile), File::size), job.operation.phase()) {
+        if !self.inspect(slot) {
+            let size = self.jobs[slot].file.as_ref().map_or(Ok(Size::NoFile), File::size);
+            self.begin_with(slot, size);
+        }
+    }
+
+    fn begin_with(&mut self, slot: usize, size: Result<Size>) {
+        let job = &mut self.jobs[slot];
+        job.begun = true;
+        match (size, job.operation.phase()) {
             (Err(error), _) => job.operation.fail(error.negative()),
             (Ok(size), Phase::Queued) => job.operation.start(size),
             (Ok(size), _) => job.operation.resume(size),
@@ -523,8 +543,10 @@ impl<E: Engine> Driver<E> {
                 Kind::ZeroCopy => self.on_zero_copy_sent(token, result, more),
                 Kind::Read => self.on_read(token, result),
                 Kind::Writable => self.on_writable(token, result, more),
-                Kind::Intake | Kind::Disarm | Kind::Helpers => {}
+                Kind::Close => self.on_closed(token),
+                Kind::Intake | Kind::Disarm | Kind::Helpers | Kind::Inspect => {}
             },
+            Event::Inspected { token, found } => self.on_inspected(token, found),
             Event::Released { token, copied } => self.on_released(token, copied),
         }
     }
@@ -536,6 +558,7 @@ impl<E: Engine> Driver<E> {
 
     /// Looks at the times that have come.
     pub fn alarms(&mut self) {
+        self.report_unclosed(false);
         if self.timers.next().is_none() {
             return;
         }
@@ -552,6 +575,7 @@ impl<E: Engine> Driver<E> {
                 Alarm::Deadline => self.end(slot, -libc::ETIMEDOUT),
                 Alarm::Linger => self.give_up_data(slot),
                 Alarm::Look => self.pause_over(slot),
+                Alarm::Abandon => self.abandon_call(slot),
             }
         }
     }
@@ -585,7 +609,10 @@ impl<E: Engine> Driver<E> {
             let completion = job.completion(0, Report::Snapshot);
             self.outbox.push(Entry { completion, cut: None });
         }
-        if job.operation.ended().is_none() {
+        if matches!(job.operation.phase(), Phase::Ending(_)) && self.leave_file(slot) {
+            return;
+        }
+        if self.jobs[slot].operation.ended().is_none() {
             return;
         }
         let socket = self.schedule.socket_of(slot);
@@ -616,7 +643,7 @@ impl<E: Engine> Driver<E> {
         if job.operation.is_held_back() {
             sys::push_tcp(sys::number(&self.socket(socket).fd));
         }
-        self.release(&mut job);
+        let closing = self.release(&mut job);
         if is_cut {
             self.shared.record_cut(job.cookie);
         }
@@ -629,7 +656,10 @@ impl<E: Engine> Driver<E> {
             self.ready(socket);
         }
         self.leave(job.cookie);
-        self.report_done(job);
+        match closing {
+            Some(token) => self.report_when_closed(token, job),
+            None => self.report_done(job),
+        }
         for &slot in &behind {
             self.jobs[slot].operation.fail(-libc::ECANCELED);
         }
@@ -648,8 +678,9 @@ impl<E: Engine> Driver<E> {
         self.schedule.close(socket);
     }
 
-    // Everything that the operation holds goes back before its DONE can be seen.
-    fn release(&mut self, job: &mut Job) {
+    // Everything that the operation holds goes back before its DONE can be seen.  Some: the file's
+    // descriptor is being closed by a helper.
+    fn release(&mut self, job: &mut Job) -> Option<Token> {
         for lease in job.take_leases() {
             self.release_lease(lease);
         }
@@ -658,10 +689,10 @@ impl<E: Engine> Driver<E> {
             self.pool_freed = true;
         }
         job.source = Source::None;
-        if let Some(file) = job.file.take() {
-            self.close_file(&file);
-        }
+        let file = job.file.take();
+        debug_assert_eq!(job.charged_pages, 0);
         self.shared.staging.release(std::mem::take(&mut job.staged));
+        file.and_then(|file| self.close_file(file.entry))
     }
 
     fn report_done(&mut self, mut job: Job) {

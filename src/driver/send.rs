@@ -34,10 +34,15 @@ impl<E: Engine> Driver<E> {
             return false;
         }
         let job = &mut self.jobs[slot];
-        let file = job.file.as_ref().map(|file| file.fd);
+        let file = job.file.as_ref().map(|file| (file.fd, file.facts));
+        let known = &self.shared.known_files;
+        if file.is_some_and(|(_, facts)| !known.is_direct(&facts)) {
+            return false;
+        }
         let fd = self.sockets[socket].as_ref().map_or(-1, |socket| sys::number(&socket.fd));
-        let pass =
-            |scratch: &mut [u8]| inline::pass(fd, file, &job.staged, &mut job.operation, scratch);
+        let pass = |scratch: &mut [u8]| {
+            inline::pass(fd, file, &job.staged, &mut job.operation, known, scratch)
+        };
         let Ok(Some(Passed { asked, sent })) = self.scratch.with(pass) else { return false };
         *bytes = asked;
         self.jobs[slot].asked = asked;

@@ -1,41 +1,136 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Threads that read what cannot be read without waiting.  They share the ring thread's descriptor
-//! table, start when all others are busy and end when idle.
+//! Threads that make the calls that may wait: on files of which nobody knows that they are quick.
+//! They share the ring thread's descriptor table, start when all others are busy and end when idle.
+//!
+//! Each file system has a queue of its own and a limited number of threads, so that one whose server
+//! is dead never keeps another waiting.
 #![forbid(unsafe_code)]
 
 use super::Event;
-use crate::sys::{self, Errno, Result, Span};
+use crate::known_files::{FileSystem, KnownFiles};
+use crate::operation::Size;
+use crate::submission::FileFacts;
+use crate::sys::{self, Errno, FileKind, Result, Span, Thread};
 use crate::token::Token;
 use std::collections::VecDeque;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-// A dead file server may keep many of them.
-const THREADS_MAX: usize = 64;
+// A dead file server may keep so many.
+const THREADS_FOR_EACH: usize = 16;
+// From here on only a file system that has none yet gets one more,
+const THREADS_FOR_ALL: usize = 64;
+// up to this many in all.
+const THREADS_MAX: usize = 2 * THREADS_FOR_ALL;
+
 const IDLE: Duration = Duration::from_secs(1);
+// So long the end of a context waits for calls that should come back.
+const LEAVE_WITHIN: Duration = Duration::from_millis(200);
 
-/// A read into the pool's memory.
-#[derive(Clone, Copy, Debug)]
+/// What a helper is to do.
+#[derive(Debug)]
+pub enum Task {
+    /// Find out what the file is, whether it has a range, and whether it is quick.  Answered by
+    /// [`Event::Inspected`].
+    Inspect {
+        /// The file.
+        file: RawFd,
+        /// Where the range begins.
+        offset: u64,
+        /// How long it is, or TO_EOF.
+        length: u64,
+    },
+    /// Read into the pool's memory.
+    Read {
+        /// What to read.
+        file: RawFd,
+        /// From where.
+        offset: u64,
+        /// Where to.
+        into: Span,
+        /// The ring thread has found that it would have to wait.
+        must_wait: bool,
+    },
+    /// Close a descriptor, which asks a FUSE or NFS server.
+    Close(OwnedFd),
+}
+
+/// A task for a file's file system.
+#[derive(Debug)]
 pub struct Job {
     /// Of the completion.
     pub token: Token,
-    /// What to read.
-    pub file: RawFd,
-    /// From where.
-    pub offset: u64,
-    /// Where to.
-    pub into: Span,
+    /// The file's.
+    pub facts: FileFacts,
+    /// What is to be done.
+    pub task: Task,
+}
+
+/// The jobs of one file system, or of some files of a local one, where it is single files that
+/// somebody holds up.
+#[derive(Debug)]
+struct Queue {
+    number: u64,
+    jobs: VecDeque<Job>,
+    running: usize,
+}
+
+impl Queue {
+    // How many more of its jobs may be taken now.
+    fn ready(&self) -> usize {
+        self.jobs.len().min(THREADS_FOR_EACH - self.running)
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Job>,
+    queues: Vec<Queue>,
+    /// Which queue is looked at first.
+    next: usize,
     done: Vec<Event>,
     idle: usize,
     threads: usize,
+    /// Numbers of threads that have ended.
+    left: Vec<u64>,
     stopping: bool,
+}
+
+impl State {
+    fn queue(&mut self, number: u64) -> &mut Queue {
+        let found = self.queues.iter().position(|queue| queue.number == number);
+        let index = found.unwrap_or_else(|| {
+            self.queues.push(Queue { number, jobs: VecDeque::new(), running: 0 });
+            self.queues.len() - 1
+        });
+        &mut self.queues[index]
+    }
+
+    // The next job and the number of its queue, each queue in its turn.
+    fn take(&mut self) -> Option<(u64, Job)> {
+        let count = self.queues.len();
+        let places = (0..count).map(|step| (self.next + step) % count);
+        let index = places.into_iter().find(|&index| self.queues[index].ready() > 0)?;
+        self.next = index + 1;
+        let queue = &mut self.queues[index];
+        queue.running += 1;
+        queue.jobs.pop_front().map(|job| (queue.number, job))
+    }
+
+    fn finished(&mut self, number: u64) {
+        self.queue(number).running -= 1;
+        self.queues.retain(|queue| queue.running > 0 || !queue.jobs.is_empty());
+    }
+
+    // Whether a job that was put into this queue needs a thread that is not there yet.
+    fn wants_thread(&mut self, number: u64) -> bool {
+        let ready: usize = self.queues.iter().map(Queue::ready).sum();
+        let has_none = self.queue(number).running == 0;
+        let most = if has_none { THREADS_MAX } else { THREADS_FOR_ALL };
+        ready > self.idle && self.threads < most
+    }
 }
 
 #[derive(Debug)]
@@ -43,11 +138,22 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     bell: sys::WakeUp,
+    known: Arc<KnownFiles>,
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        time: Duration,
+    ) -> (MutexGuard<'a, State>, bool) {
+        let waited = self.work.wait_timeout(state, time);
+        let (state, timeout) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        (state, timeout.timed_out())
     }
 }
 
@@ -55,15 +161,16 @@ impl Shared {
 #[derive(Debug)]
 pub struct Helpers {
     shared: Arc<Shared>,
-    handles: Vec<JoinHandle<()>>,
+    threads: Vec<(u64, Thread)>,
+    next_number: u64,
 }
 
 impl Helpers {
     /// None yet.
-    pub fn new() -> Result<Helpers> {
+    pub fn new(known: Arc<KnownFiles>) -> Result<Helpers> {
         let bell = sys::WakeUp::new()?;
-        let shared = Shared { state: Mutex::default(), work: Condvar::new(), bell };
-        Ok(Helpers { shared: Arc::new(shared), handles: Vec::new() })
+        let shared = Shared { state: Mutex::default(), work: Condvar::new(), bell, known };
+        Ok(Helpers { shared: Arc::new(shared), threads: Vec::new(), next_number: 0 })
     }
 
     /// Readable when [`Helpers::collect`] has something.
@@ -71,11 +178,24 @@ impl Helpers {
         self.shared.bell.descriptor()
     }
 
+    /// Reads at once what can be read without waiting for the disk.
+    pub fn read_now(
+        &self,
+        facts: &FileFacts,
+        file: RawFd,
+        offset: u64,
+        into: Span,
+    ) -> Result<usize> {
+        let read = || sys::read_span_without_waiting(file, offset, into);
+        self.shared.known.timed(facts.mount, facts.inode, read)
+    }
+
     /// Has the job done.
     pub fn start(&mut self, job: Job) {
+        let number = self.queue_number(&job.facts);
         let mut state = self.shared.lock();
-        state.queue.push_back(job);
-        let spawn = state.queue.len() > state.idle && state.threads < THREADS_MAX;
+        state.queue(number).jobs.push_back(job);
+        let spawn = state.wants_thread(number);
         state.threads += usize::from(spawn);
         drop(state);
         self.shared.work.notify_one();
@@ -84,25 +204,64 @@ impl Helpers {
         }
     }
 
+    fn queue_number(&self, facts: &FileFacts) -> u64 {
+        const FOR_EACH_MOUNT: u64 = 64;
+        let is_local = self.shared.known.file_system(facts.kind, facts.mount).is_local();
+        let part = if is_local { 1 + facts.inode % FOR_EACH_MOUNT } else { 0 };
+        facts.mount.number() << 8 | part
+    }
+
+    /// Takes back a job that has not begun; false: it has, or is over.
+    pub fn withdraw(&mut self, token: Token) -> bool {
+        let mut state = self.shared.lock();
+        let found = state.queues.iter_mut().find_map(|queue| {
+            let index = queue.jobs.iter().position(|job| job.token == token)?;
+            queue.jobs.remove(index)
+        });
+        state.queues.retain(|queue| queue.running > 0 || !queue.jobs.is_empty());
+        found.is_some()
+    }
+
     fn spawn(&mut self) {
-        self.handles.retain(|handle| !handle.is_finished());
-        let shared = self.shared.clone();
-        let builder = thread::Builder::new().name("snapsend-read".into()).stack_size(128 << 10);
-        match builder.spawn(move || help(&shared)) {
-            Ok(handle) => self.handles.push(handle),
+        self.reap();
+        let (shared, number) = (self.shared.clone(), self.next_number);
+        self.next_number += 1;
+        let body = move || {
+            sys::name_thread(c"snapsend-read");
+            let _ = catch_unwind(AssertUnwindSafe(|| help(&shared)));
+            let mut state = shared.lock();
+            state.threads -= 1;
+            state.left.push(number);
+            drop(state);
+            shared.work.notify_all();
+        };
+        match Thread::spawn(Box::new(body)) {
+            Ok(thread) => self.threads.push((number, thread)),
             Err(_) => self.do_without_thread(),
+        }
+    }
+
+    // Joins the threads that have ended.
+    fn reap(&mut self) {
+        let left = std::mem::take(&mut self.shared.lock().left);
+        for number in left {
+            if let Some(index) = self.threads.iter().position(|(of, _)| *of == number) {
+                self.threads.swap_remove(index).1.join();
+            }
         }
     }
 
     // No thread can be had: if there is none at all, slow is better than never.
     fn do_without_thread(&mut self) {
-        let mut state = self.shared.lock();
-        state.threads -= 1;
-        let jobs =
-            if state.threads == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() };
-        drop(state);
-        for job in jobs {
-            finish(&self.shared, run(&job));
+        self.shared.lock().threads -= 1;
+        loop {
+            let mut state = self.shared.lock();
+            if state.threads > 0 {
+                return;
+            }
+            let Some((number, job)) = state.take() else { return };
+            drop(state);
+            finish(&self.shared, number, job);
         }
     }
 
@@ -113,16 +272,74 @@ impl Helpers {
     }
 }
 
-fn run(job: &Job) -> Event {
-    let result = match sys::read_span(job.file, job.offset, job.into) {
-        Ok(count) => count as i32,
-        Err(error) => error.negative(),
-    };
-    Event::Completed { token: job.token, result, more: false }
+fn inspect(
+    known: &KnownFiles,
+    facts: &FileFacts,
+    file: RawFd,
+    (offset, length): (u64, u64),
+) -> Result<Size> {
+    let mut found = known.file_system(facts.kind, facts.mount);
+    if found == FileSystem::Unknown && sys::probes_allowed() {
+        found = FileSystem::of_magic(sys::magic_of_file(file)?);
+        known.learn_file_system(facts.mount, found);
+    }
+    if found.is_local() {
+        // What counts is how long it takes.
+        let read = || sys::read_at_without_waiting(file, offset, &mut [0]);
+        let _ = known.timed(facts.mount, facts.inode, read);
+    }
+    let mut state = sys::file_state_without_sync(file)?;
+    if state.kind == FileKind::Block {
+        state.size = sys::device_size(file)?;
+    } else if !found.is_local() && offset.saturating_add(length) > state.size {
+        // The size may be an old one; where it is enough, the reads tell if it was.
+        state = sys::file_state(file)?;
+    }
+    facts.size_by(&state)
 }
 
-fn finish(shared: &Shared, event: Event) {
+fn read(
+    known: &KnownFiles,
+    facts: &FileFacts,
+    file: RawFd,
+    offset: u64,
+    into: Span,
+) -> Result<usize> {
+    if known.file_system(facts.kind, facts.mount).is_local() {
+        let read = || sys::read_span_without_waiting(file, offset, into);
+        match known.timed(facts.mount, facts.inode, read) {
+            Err(error) if error == Errno(libc::EAGAIN) || cannot_ask(error) => {}
+            done => return done,
+        }
+    }
+    sys::read_span(file, offset, into)
+}
+
+// Does a job and reports it.
+fn finish(shared: &Shared, number: u64, job: Job) {
+    let Job { token, facts, task } = job;
+    let complete = |done: Result<usize>| {
+        let result = done.map_or_else(Errno::negative, |count| count as i32);
+        Event::Completed { token, result, more: false }
+    };
+    let event = match task {
+        Task::Inspect { file, offset, length } => {
+            let found = inspect(&shared.known, &facts, file, (offset, length));
+            Event::Inspected { token, found }
+        }
+        Task::Read { file, offset, into, must_wait: true } => {
+            complete(sys::read_span(file, offset, into))
+        }
+        Task::Read { file, offset, into, must_wait: false } => {
+            complete(read(&shared.known, &facts, file, offset, into))
+        }
+        Task::Close(descriptor) => {
+            drop(descriptor);
+            complete(Ok(0))
+        }
+    };
     let mut state = shared.lock();
+    state.finished(number);
     state.done.push(event);
     let ring = state.done.len() == 1;
     drop(state);
@@ -132,40 +349,52 @@ fn finish(shared: &Shared, event: Event) {
 }
 
 fn help(shared: &Shared) {
-    while let Some(job) = next(shared) {
-        finish(shared, run(&job));
+    while let Some((number, job)) = next(shared) {
+        finish(shared, number, job);
     }
 }
 
-// None: nothing to do any more.  Leaving is decided under the lock, so that no job is left behind.
-fn next(shared: &Shared) -> Option<Job> {
+// None: nothing to do any more.
+fn next(shared: &Shared) -> Option<(u64, Job)> {
     let mut state = shared.lock();
     loop {
-        if let Some(job) = state.queue.pop_front() {
+        if let Some(job) = state.take() {
             return Some(job);
         }
         if state.stopping {
-            state.threads -= 1;
             return None;
         }
         state.idle += 1;
-        let waited = shared.work.wait_timeout(state, IDLE);
-        let (woken, timeout) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (woken, timed_out) = shared.wait(state, IDLE);
         state = woken;
         state.idle -= 1;
-        if timeout.timed_out() && state.queue.is_empty() {
-            state.threads -= 1;
+        if timed_out && state.queues.iter().all(|queue| queue.ready() == 0) {
             return None;
         }
     }
 }
 
 impl Drop for Helpers {
+    // Threads in a call that does not come back are left behind.  What they use stays: their part of
+    // Shared, the descriptor table, the pool's memory (see Driver), and the code (see Context).
     fn drop(&mut self) {
-        self.shared.lock().stopping = true;
+        let until = Instant::now() + LEAVE_WITHIN;
+        let mut state = self.shared.lock();
+        state.stopping = true;
+        for queue in &mut state.queues {
+            queue.jobs.retain(|job| matches!(job.task, Task::Close(_)));
+        }
         self.shared.work.notify_all();
-        for handle in self.handles.drain(..) {
-            let _ = handle.join();
+        while state.threads > 0 {
+            let Some(rest) = until.checked_duration_since(Instant::now()) else { break };
+            state = self.shared.wait(state, rest).0;
+        }
+        drop(state);
+        self.reap();
+        let left_behind = &self.shared.known.helpers_left_behind;
+        for (_, thread) in self.threads.drain(..) {
+            left_behind.fetch_add(1, Ordering::SeqCst);
+            thread.detach();
         }
     }
 }

@@ -4,17 +4,20 @@
 //! An engine never waits for a peer with data in hand: sends take what fits now or give EAGAIN,
 //! and waiting for room is a request of its own that holds no memory.
 
-mod helpers;
+pub mod helpers;
 pub mod portable;
 pub mod uring;
 
+use crate::operation::Size;
+use crate::submission::FileFacts;
 use crate::sys::{Result, Span};
 use crate::token::Token;
+use helpers::Helpers;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
 /// What an engine reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Event {
     /// A request has completed with this result (a count or -errno).  `more`: the kernel still
     /// has it, and something will follow: [`Event::Released`] of a send, another report of a wait.
@@ -33,6 +36,13 @@ pub enum Event {
         /// Whether the kernel copied it after all.
         copied: bool,
     },
+    /// A helper has looked at a file.
+    Inspected {
+        /// The request's.
+        token: Token,
+        /// Its size.
+        found: Result<Size>,
+    },
 }
 
 /// A read.
@@ -40,6 +50,8 @@ pub enum Event {
 pub struct Read {
     /// What to read.
     pub file: RawFd,
+    /// What is known of it.
+    pub facts: FileFacts,
     /// From where.
     pub offset: u64,
     /// Where to.
@@ -77,9 +89,13 @@ pub trait Engine {
     /// Sends what fits now, from the memory itself where the kernel can.
     fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend);
 
-    /// Reads into a span of the pool's; never holds up anything else, however cold the file.
+    /// Reads into a span of the pool's a file that is quick (see [`crate::known_files`]); never holds
+    /// up anything else, however cold the file.
     /// True: this file can be read through the ring, see [`Read::through_ring`].
     fn read(&mut self, token: Token, read: Read) -> bool;
+
+    /// Those that make the calls that may wait; what they have done comes as events.
+    fn helpers(&mut self) -> &mut Helpers;
 
     /// Waits until the socket has room, or has failed; the result is what poll(2) says of it.
     /// `changes`: reports its state now, and then each change of it, with `more` set, until the

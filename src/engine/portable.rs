@@ -2,11 +2,13 @@
 //! The engine for where io_uring is refused: epoll, sends that never block, reads that never
 //! wait, and a few helper threads for reads that would have to.
 
-use super::helpers::{Helpers, Job, cannot_ask};
+use super::helpers::{Helpers, Job, Task, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend};
+use crate::known_files::KnownFiles;
 use crate::sys::{self, Epoll, Errno, Result, Span};
 use crate::token::{Kind, Token};
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The portable engine.
@@ -20,10 +22,10 @@ pub struct Portable {
 
 impl Portable {
     /// Also reports when `intake` has something to read, as [`Kind::Intake`].
-    pub fn new(intake: RawFd) -> Result<Portable> {
+    pub fn new(intake: RawFd, known: Arc<KnownFiles>) -> Result<Portable> {
         let epoll = Epoll::new()?;
         epoll.add(intake, libc::EPOLLIN as u32, Token::new(Kind::Intake, 0, 0).raw())?;
-        let helpers = Helpers::new()?;
+        let helpers = Helpers::new(known)?;
         epoll.add(helpers.descriptor(), libc::EPOLLIN as u32, HELPERS_DONE)?;
         Ok(Portable { epoll, ready: Vec::new(), fired: Vec::new(), helpers, enters: 0 })
     }
@@ -57,14 +59,19 @@ impl Engine for Portable {
 
     fn read(&mut self, token: Token, read: Read) -> bool {
         self.enters += 1;
-        let Read { file, offset, into, .. } = read;
-        match sys::read_span_without_waiting(file, offset, into) {
+        let Read { file, facts, offset, into, .. } = read;
+        match self.helpers.read_now(&facts, file, offset, into) {
             Err(error) if error == Errno(libc::EAGAIN) || cannot_ask(error) => {
-                self.helpers.start(Job { token, file, offset, into });
+                let task = Task::Read { file, offset, into, must_wait: true };
+                self.helpers.start(Job { token, facts, task });
             }
             result => self.complete(token, result),
         }
         false
+    }
+
+    fn helpers(&mut self) -> &mut Helpers {
+        &mut self.helpers
     }
 
     fn arm(&mut self, token: Token, socket: RawFd, changes: bool) {

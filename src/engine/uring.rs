@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The engine that queues its requests in an io_uring and enters the kernel once for many.
 
-use super::helpers::{Helpers, Job, cannot_ask};
+use super::helpers::{Helpers, Job, Task, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend, feature};
+use crate::known_files::KnownFiles;
 use crate::sys::{self, Errno, PARTS_MAX, Result, Span, timespec};
 use crate::token::{Kind, Token};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use once_cell::race::OnceBool;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -58,7 +60,7 @@ pub struct Uring {
 impl Uring {
     /// A ring that also reports when `intake` has something to read, as [`Kind::Intake`].  Must
     /// be made by the thread that uses it.  ENOSYS: the kernel's io_uring lacks what is needed.
-    pub fn new(intake: RawFd, buffers: u32) -> Result<Uring> {
+    pub fn new(intake: RawFd, buffers: u32, known: Arc<KnownFiles>) -> Result<Uring> {
         let (ring, mut features) = set_up().map_err(errno_of)?;
         let params = ring.params();
         // The last stands for Linux 5.13, which has multishot polls.
@@ -89,7 +91,7 @@ impl Uring {
             messages: (0..=SQ_ENTRIES).map(|_| Message::empty()).collect(),
             next_message: 0,
             intake,
-            helpers: Helpers::new()?,
+            helpers: Helpers::new(known)?,
             ready: Vec::with_capacity(CQ_ENTRIES as usize / 4),
             not_disarmed: Vec::new(),
             broken: None,
@@ -288,12 +290,13 @@ impl Engine for Uring {
     }
 
     fn read(&mut self, token: Token, read: Read) -> bool {
-        let Read { file, offset, into, buffer, through_ring } = read;
+        let Read { file, facts, offset, into, buffer, through_ring } = read;
         if !through_ring {
-            match sys::read_span_without_waiting(file, offset, into) {
+            match self.helpers.read_now(&facts, file, offset, into) {
                 Err(Errno(libc::EAGAIN)) => {}
                 Err(error) if cannot_ask(error) => {
-                    self.helpers.start(Job { token, file, offset, into });
+                    let task = Task::Read { file, offset, into, must_wait: true };
+                    self.helpers.start(Job { token, facts, task });
                     return false;
                 }
                 result => {
@@ -313,6 +316,10 @@ impl Engine for Uring {
         };
         self.push(entry, token);
         true
+    }
+
+    fn helpers(&mut self) -> &mut Helpers {
+        &mut self.helpers
     }
 
     fn arm(&mut self, token: Token, socket: RawFd, changes: bool) {
