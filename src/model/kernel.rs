@@ -4,7 +4,7 @@
 
 use super::wire::Part;
 use super::world::{Buffer, File, Flight, Source, World};
-use crate::operation::{Portion, Size, WAS_COPIED, WAS_ZEROCOPY};
+use crate::operation::{Phase, Portion, Size, WAS_COPIED, WAS_ZEROCOPY};
 use crate::request::EXACT;
 
 /// Pages of the simulated files.
@@ -50,6 +50,7 @@ impl World {
         }
         match self.script.pick(24) {
             0..=7 => self.read_all(),
+            18 | 19 if matches!(self.operation.phase(), Phase::Ending(_)) => self.abandon_read(),
             8..=19 => {
                 let short = self.script.pick(self.chunk.min(1 << 15)) + 1;
                 self.read_gives(short);
@@ -59,6 +60,13 @@ impl World {
             22 if self.script.pick(3) == 1 => self.on_read(Err(libc::EIO)),
             _ => self.read_all(),
         }
+    }
+
+    // It does not come back, and the operation that has ended goes without it.
+    fn abandon_read(&mut self) {
+        self.reading = None;
+        self.operation.read_again();
+        self.settle();
     }
 
     pub(super) fn read_all(&mut self) {

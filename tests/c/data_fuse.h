@@ -4,7 +4,9 @@
  * the kernel's FUSE protocol from a process of its own, so that it goes on whatever the test does.
  *
  *   fuse_mount(size, seed, threads)  the path of the file, which holds the pattern
- *   fuse->delay_ms  fuse->hold  fuse->error_from  fuse->short_max  fuse->direct  may be changed at any time
+ *   fuse->delay_ms  fuse->hold  fuse->error_from  fuse->short_max  fuse->direct  may be changed at any time,
+ *   fuse->size  fuse->seed  fuse->open_flags  fuse->changes  fuse->attr_delay_ms  fuse->flush_delay_ms  too
+ *   fuse_init_flags  before it is mounted
  */
 #ifndef SNAPSEND_TESTS_DATA_FUSE_H
 #define SNAPSEND_TESTS_DATA_FUSE_H
@@ -15,14 +17,20 @@
 #include <sys/prctl.h>
 
 struct fuse_control {
-    uint64_t size, seed;
+    _Atomic uint64_t size, seed;
     _Atomic uint64_t error_from; /* a read that reaches this offset gives EIO; UINT64_MAX: none */
     atomic_int delay_ms;         /* before each answer to a read */
     atomic_bool hold;            /* reads are not answered while this is set */
     atomic_int short_max;        /* at most so many bytes in an answer; 0: all */
     atomic_bool direct;          /* the page cache is not used; for descriptors opened from then on */
     atomic_int reads;            /* so many came */
+    atomic_int open_flags;       /* FOPEN_*, where the page cache is used */
+    atomic_int changes;          /* the time of the last change */
+    atomic_int attr_delay_ms;    /* before each answer to a question for attributes */
+    atomic_int flush_delay_ms;   /* before each answer to a close */
 };
+
+static uint32_t fuse_init_flags = FUSE_ASYNC_READ;
 
 static struct fuse_control *fuse;
 static pid_t fuse_pid;
@@ -46,6 +54,7 @@ static inline struct fuse_attr fuse_attributes(uint64_t node)
     attr.nlink = 1;
     attr.size = node == FUSE_ROOT_ID ? 0 : fuse->size;
     attr.blksize = 4096;
+    attr.mtime = attr.ctime = 1000 + (uint64_t)atomic_load(&fuse->changes);
     return attr;
 }
 
@@ -79,7 +88,7 @@ static inline void fuse_start(int fd, uint64_t unique, const struct fuse_init_in
     out.max_background = 64;
     out.congestion_threshold = 64;
     out.max_write = 4096;
-    out.flags = FUSE_ASYNC_READ;
+    out.flags = fuse_init_flags;
     fuse_answer(fd, unique, 0, &out, sizeof out);
 }
 
@@ -87,15 +96,21 @@ static inline void fuse_serve(int fd, const struct fuse_in_header *in, const voi
 {
     struct fuse_entry_out entry = {.nodeid = 2, .attr = fuse_attributes(2)};
     struct fuse_attr_out attr = {.attr_valid = 0, .attr = fuse_attributes(in->nodeid)};
-    struct fuse_open_out opened = {.open_flags = atomic_load(&fuse->direct) ? FOPEN_DIRECT_IO : FOPEN_KEEP_CACHE};
+    struct fuse_open_out opened = {.open_flags = FOPEN_DIRECT_IO};
+    if (!atomic_load(&fuse->direct))
+        opened.open_flags = (uint32_t)atomic_load(&fuse->open_flags);
     switch (in->opcode) {
     case FUSE_INIT: fuse_start(fd, in->unique, body); break;
     case FUSE_LOOKUP: fuse_answer(fd, in->unique, 0, &entry, sizeof entry); break;
-    case FUSE_GETATTR: fuse_answer(fd, in->unique, 0, &attr, sizeof attr); break;
+    case FUSE_GETATTR:
+        sleep_ms(atomic_load(&fuse->attr_delay_ms));
+        attr.attr = fuse_attributes(in->nodeid);
+        fuse_answer(fd, in->unique, 0, &attr, sizeof attr);
+        break;
     case FUSE_OPEN: fuse_answer(fd, in->unique, 0, &opened, sizeof opened); break;
     case FUSE_READ: fuse_read(fd, in->unique, body); break;
-    case FUSE_RELEASE:
-    case FUSE_FLUSH: fuse_answer(fd, in->unique, 0, NULL, 0); break;
+    case FUSE_FLUSH: sleep_ms(atomic_load(&fuse->flush_delay_ms)); /* fall through */
+    case FUSE_RELEASE: fuse_answer(fd, in->unique, 0, NULL, 0); break;
     case FUSE_FORGET:
     case FUSE_BATCH_FORGET:
     case FUSE_INTERRUPT: break; /* want no answer */
@@ -139,6 +154,7 @@ static inline const char *fuse_mount(uint64_t size, uint64_t seed, int threads)
     fuse->size = size;
     fuse->seed = seed;
     atomic_store(&fuse->error_from, UINT64_MAX);
+    atomic_store(&fuse->open_flags, FOPEN_KEEP_CACHE);
     int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
     if (fd < 0)
         skip("no FUSE here");
