@@ -443,6 +443,8 @@ impl<E: Engine> Driver<E> {
             self.pool.drop_block(block);
         }
         self.shared.pool_resident.store(self.pool.resident(), Ordering::Relaxed);
+        self.engine.helpers().reap();
+        self.slow.shrink();
         self.schedule.shrink();
         self.shared.completions.shrink();
         self.jobs.shrink_to_fit();

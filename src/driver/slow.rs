@@ -82,6 +82,14 @@ impl Slow {
         !self.freed.is_empty()
     }
 
+    /// Gives memory back; nothing is under way.
+    pub(super) fn shrink(&mut self) {
+        self.calls.shrink_to_fit();
+        self.reads.shrink_to_fit();
+        self.freed.shrink_to_fit();
+        self.closing.shrink_to_fit();
+    }
+
     fn discharge(&mut self, mount: Mount, pages: u32) {
         let Some(reads) = self.reads.get_mut(&mount.number()) else { return };
         reads.count -= 1;

@@ -232,8 +232,10 @@ impl Helpers {
             let mut state = shared.lock();
             state.threads -= 1;
             state.left.push(number);
-            drop(state);
-            shared.work.notify_all();
+            // Not those that are idle, whose time would begin anew.
+            if state.stopping {
+                shared.work.notify_all();
+            }
         };
         match Thread::spawn(Box::new(body)) {
             Ok(thread) => self.threads.push((number, thread)),
@@ -241,9 +243,13 @@ impl Helpers {
         }
     }
 
-    // Joins the threads that have ended.
-    fn reap(&mut self) {
-        let left = std::mem::take(&mut self.shared.lock().left);
+    /// Joins the threads that have ended.
+    pub fn reap(&mut self) {
+        let mut state = self.shared.lock();
+        state.queues.shrink_to_fit();
+        state.done.shrink_to(64);
+        let left = std::mem::take(&mut state.left);
+        drop(state);
         for number in left {
             if let Some(index) = self.threads.iter().position(|(of, _)| *of == number) {
                 self.threads.swap_remove(index).1.join();
