@@ -281,7 +281,8 @@ impl<E: Engine> Driver<E> {
         let may_share = self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM;
         let known = self.files_by_inode.get(&facts.inode).filter(|_| may_share).copied();
         let same = known.filter(|&entry| {
-            sys::is_same_file(sys::number(&fd), sys::number(&self.files[entry].fd))
+            sys::probes_allowed()
+                && sys::is_same_file(sys::number(&fd), sys::number(&self.files[entry].fd))
         });
         let entry = match same {
             Some(entry) => {
