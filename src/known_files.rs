@@ -126,7 +126,7 @@ fn spread(number: u64) -> u64 {
 }
 
 fn now_seconds() -> u64 {
-    sys::coarse_ms() / 1000
+    sys::coarse_time().as_secs()
 }
 
 impl KnownFiles {
@@ -146,8 +146,8 @@ impl KnownFiles {
         if word >> 16 != mount.number() {
             return FileSystem::Unknown;
         }
-        let age = now_seconds().wrapping_sub(word) & STAMP_MASK;
-        if !mount.is_unique() && age > NUMBER_KNOWN_FOR_SECONDS {
+        let age = || now_seconds().wrapping_sub(word) & STAMP_MASK;
+        if !mount.is_unique() && age() > NUMBER_KNOWN_FOR_SECONDS {
             return FileSystem::Unknown;
         }
         FileSystem::from_bits(word >> STAMP_BITS)
@@ -243,9 +243,9 @@ impl KnownFiles {
 
     /// Makes a call that has no disk to wait for, and learns from how long it takes.
     pub fn timed<T>(&self, mount: Mount, inode: u64, call: impl FnOnce() -> T) -> T {
-        let begin = sys::coarse_ms();
+        let begin = sys::coarse_time();
         let done = call();
-        let took_ms = sys::coarse_ms() - begin;
+        let took_ms = (sys::coarse_time() - begin).as_millis() as u64;
         if took_ms >= SLOW_MS {
             self.was_slow(mount, inode, took_ms);
         } else {

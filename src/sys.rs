@@ -443,11 +443,11 @@ pub fn magic_of_file(file: RawFd) -> Result<u64> {
 }
 
 /// A clock for what takes milliseconds: it costs next to nothing, and its steps are up to 10 ms.
-pub fn coarse_ms() -> u64 {
+pub fn coarse_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: fills the struct.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
-    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// The size of a block device (BLKGETSIZE64).

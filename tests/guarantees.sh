@@ -20,7 +20,7 @@ while read -r name; do
 done < <(awk -F'|' '/^\|/ && NF == 5 { print $3 }' "$page" | grep -oE '\b[a-z]+(_[a-z0-9]+)+\b' | sort -u)
 
 mistakes() {
-	grep -oE "^(breaks|mutant|races) [a-z/]+\.rs '[^']*'" tests/mutants.sh | grep "^$1" | sed "s/^[^']*'//; s/'$//"
+	grep -oE "^(breaks|mutant|races) [a-z_/]+\.rs '[^']*'" tests/mutants.sh | grep "^$1" | sed "s/^[^']*'//; s/'$//"
 }
 
 while read -r name; do
