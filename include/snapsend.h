@@ -148,7 +148,7 @@
 #define SNAPSEND_KERNEL_REGISTERED_BUFFERS (UINT64_C(1) << 4)
 
 /**
- * cachestat(2) (Linux 6.5).
+ * cachestat(2) (Linux 6.5), by the kernel's version.
  */
 #define SNAPSEND_KERNEL_CACHESTAT (UINT64_C(1) << 5)
 
@@ -420,8 +420,10 @@ int snapsend_create(const struct snapsend_options *options, size_t options_size,
 
 /**
  * Refuses new work, cancels what is in flight, waits until the kernel holds no memory or
- * descriptor of the context, frees it.  Unread completions are lost.  Only a read that the
- * kernel itself cannot interrupt (a dead disk or NFS server) can make it wait long.
+ * descriptor of the context, frees it.  Unread completions are lost.  For a call on a file that
+ * does not come back (a dead disk or file server) it waits 0.2 seconds: then the helper thread
+ * with that call, the memory it reads into, its copy of the file and the library's code stay until
+ * it comes back.
  *
  * In a forked child it closes and frees what the child has of the context.  -EFAULT: ctx is NULL.
  */

@@ -173,7 +173,7 @@ pub const SNAPSEND_KERNEL_ZC_REPORT_USAGE: u64 = 1 << 2;
 pub const SNAPSEND_KERNEL_DEFER_TASKRUN: u64 = 1 << 3;
 /// The pool's memory can be registered with the ring (Linux 5.19).
 pub const SNAPSEND_KERNEL_REGISTERED_BUFFERS: u64 = 1 << 4;
-/// cachestat(2) (Linux 6.5).
+/// cachestat(2) (Linux 6.5), by the kernel's version.
 pub const SNAPSEND_KERNEL_CACHESTAT: u64 = 1 << 5;
 
 /// What a context is made of.
@@ -323,8 +323,10 @@ fn options_from(options: snapsend_options) -> Result<Options> {
 }
 
 /// Refuses new work, cancels what is in flight, waits until the kernel holds no memory or
-/// descriptor of the context, frees it.  Unread completions are lost.  Only a read that the
-/// kernel itself cannot interrupt (a dead disk or NFS server) can make it wait long.
+/// descriptor of the context, frees it.  Unread completions are lost.  For a call on a file that
+/// does not come back (a dead disk or file server) it waits 0.2 seconds: then the helper thread
+/// with that call, the memory it reads into, its copy of the file and the library's code stay until
+/// it comes back.
 ///
 /// In a forked child it closes and frees what the child has of the context.  -EFAULT: ctx is NULL.
 #[unsafe(no_mangle)]
