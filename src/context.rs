@@ -6,6 +6,7 @@ use crate::completions::{Completion, Event, Reply, Taken};
 #[cfg(feature = "c-interface")]
 use crate::completions::{Completions, Look};
 use crate::inline::{self, INLINE_MAX};
+use crate::known_files::KnownFiles;
 use crate::operation::{Operation, Task, WAS_INLINE};
 use crate::options::{Options, Settings};
 use crate::request::Request;
@@ -308,13 +309,12 @@ impl Context {
             return Err(Errno(libc::EBADF));
         }
         let exact = request.flags & crate::request::EXACT != 0 && request.is_open_ended();
-        let known = &self.shared.known_files;
         // The size may be an old one where there is a server; the ring thread asks that.
-        let is_size_known = known.look_up(state.kind, state.mount).is_local();
-        if exact
-            && is_size_known
-            && state.size.saturating_sub(request.offset) > self.shared.exact_max
-        {
+        let is_too_long = |known: &KnownFiles| {
+            known.look_up(state.kind, state.mount).is_local()
+                && state.size.saturating_sub(request.offset) > self.shared.exact_max
+        };
+        if exact && is_too_long(&self.shared.known_files) {
             return Err(Errno(libc::EMSGSIZE));
         }
         let direct = flags & libc::O_DIRECT != 0;

@@ -25,7 +25,7 @@ pub(crate) fn is_suitable(
     let Some(file) = submission.file else { return true };
     let Some(size) = file.known_size() else { return false };
     // A call on another file system may wait for a server, and its size may be an old one.
-    if !known.file_system(file.kind, file.mount).is_local() || known.is_slow(file.mount) {
+    if !known.look_up(file.kind, file.mount).is_local() || known.is_slow(file.mount) {
         return false;
     }
     // An EXACT range must not be read again for the part that did not fit into the socket.
