@@ -435,7 +435,7 @@ mutant token.rs 'the slot is cut off' \
 
 promises() {
 breaks driver/data.rs 'writes before submit are in the data' \
-	's/            offset: offset - align,/            offset: (offset - align).saturating_sub(1),/' data_write_before
+	's/= (offset - align, file\.through_ring/= ((offset - align).saturating_sub(1), file.through_ring/' data_write_before
 breaks driver/send.rs 'the kernel has let go of zero-copy data before it is used again' \
 	'/pub(super) fn on_zero_copy_sent/,/^    }/s/        if !more {/        if true {/' torture
 breaks operation.rs 'SNAPSHOT comes after the snapshot' \

@@ -151,10 +151,16 @@ impl<E: Engine> Driver<E> {
             }
             return self.wait_for_pool(slot);
         };
+        self.read_into(slot, place, direct);
+    }
+
+    // Has the next bytes of the range read to where there is room for them.  `direct`: see
+    // [`crate::known_files::KnownFiles::is_direct`].
+    fn read_into(&mut self, slot: usize, place: Buffer, direct: bool) {
         let buffer = self.registered_buffer(place.lease);
         let job = &mut self.jobs[slot];
         let Some(file) = &mut job.file else { return };
-        let offset = job.operation.task().offset + at;
+        let offset = job.operation.task().offset + place.start;
         let (align, bytes) = file.alignment(offset, place.length);
         let into = self.pool.span(place.lease).part((place.skip - align) as usize, bytes as usize);
         job.reading = Some((place, align));
