@@ -284,9 +284,10 @@ fn inspect(
     file: RawFd,
     (offset, length): (u64, u64),
 ) -> Result<Size> {
-    let mut found = known.file_system(facts.kind, facts.mount);
+    let mut found = known.look_up(facts.kind, facts.mount);
     if found == FileSystem::Unknown && sys::probes_allowed() {
-        found = FileSystem::of_magic(sys::magic_of_file(file)?);
+        // A server may not know the question.
+        found = sys::magic_of_file(file).map_or(FileSystem::Remote, FileSystem::of_magic);
         known.learn_file_system(facts.mount, found);
     }
     if found.is_local() {

@@ -4,6 +4,7 @@
 
 #define NOWAIT_READ(error) {SYS_preadv2, error, IF_ANY_BIT, 5, UINT32_MAX}
 #define CACHESTAT 451
+#define STATMOUNT 457
 #define REGISTER(opcode, error) {SYS_io_uring_register, error, IF_EQUAL, 1, opcode}
 
 struct part {
@@ -19,6 +20,8 @@ static const struct part parts[] = {
     {"no RWF_NOWAIT", 0, {NOWAIT_READ(EOPNOTSUPP)}},
     {"no preadv2", 0, {{SYS_preadv2, ENOSYS, ALWAYS, 0, 0}}},
     {"preadv2 refused", 0, {{SYS_preadv2, EPERM, ALWAYS, 0, 0}}},
+    {"no statmount, ENOSYS", 0, {{STATMOUNT, ENOSYS, ALWAYS, 0, 0}}},
+    {"no statmount, EPERM", 0, {{STATMOUNT, EPERM, ALWAYS, 0, 0}}},
     {"no kcmp, ENOSYS", 0, {{SYS_kcmp, ENOSYS, ALWAYS, 0, 0}}},
     {"no kcmp, EPERM", 0, {{SYS_kcmp, EPERM, ALWAYS, 0, 0}}},
     {"no statx, ENOSYS", 0, {{SYS_statx, ENOSYS, ALWAYS, 0, 0}}},
