@@ -71,6 +71,14 @@ impl FileSystem {
     }
 }
 
+/// Whether a mapping of the file always shows what read(2) gives.  Asks the file system (fstatfs(2)),
+/// so that it is for callers who may wait, as in sendfile(2).
+pub fn mapping_shows_what_read_gives(file: RawFd) -> bool {
+    // The file system of a device's node says nothing about the device.
+    sys::magic_of_file(file).map(FileSystem::of_magic) == Ok(FileSystem::Mapped)
+        || sys::file_state(file).is_ok_and(|state| state.kind == FileKind::Block)
+}
+
 /// From here on a call that had no disk to wait for has waited for something else: a listener of
 /// fanotify(7), a device that was stopped, a processor.
 const SLOW_MS: u64 = 20;

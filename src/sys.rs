@@ -1292,29 +1292,6 @@ pub fn kernel_is_since(major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
-/// Whether a mapping of the file shows what read(2) gives, always: so it is on these file systems
-/// and for block devices.  On others a mapping may show older content: on overlayfs that of the
-/// lower file after it was copied up, and network file systems look for newer content in read only.
-pub fn mapping_shows_what_read_gives(file: RawFd) -> bool {
-    const EXT4: i64 = 0xEF53;
-    const XFS: i64 = 0x5846_5342;
-    const BTRFS: i64 = 0x9123_683E;
-    const F2FS: i64 = 0xF2F5_2010;
-    const BCACHEFS: i64 = 0xCA45_1A4E;
-    const TMPFS: i64 = 0x0102_1994;
-    let mut state = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: there is room for what the kernel fills in, and it is read only then.
-    let kind = unsafe {
-        if libc::fstatfs(file, state.as_mut_ptr()) != 0 {
-            return false;
-        }
-        state.assume_init().f_type
-    };
-    // The file system of a device's node says nothing about the device.
-    matches!(kind, EXT4 | XFS | BTRFS | F2FS | BCACHEFS | TMPFS)
-        || file_state(file).is_ok_and(|state| state.kind == FileKind::Block)
-}
-
 /// Keeps the library's code in memory for the rest of the process, whatever dlclose(3) says.
 pub fn keep_library() {
     let mut own = MaybeUninit::<libc::Dl_info>::zeroed();

@@ -3,6 +3,7 @@
 //! what fits.
 
 use super::{BUFFERS, Call, Step, Wait};
+use crate::known_files;
 use crate::sys::{self, Errno, FileKind, FileState, FileWindow, Result, Span};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -198,7 +199,7 @@ impl Source<'_> {
 
     fn can_be_mapped(&mut self, at: u64, length: u64) -> bool {
         let file = self.file;
-        let find_out = || sys::probes_allowed() && sys::mapping_shows_what_read_gives(file);
+        let find_out = || sys::probes_allowed() && known_files::mapping_shows_what_read_gives(file);
         self.at.ahead.is_none()
             && *self.at.mappable.get_or_insert_with(find_out)
             && sys::is_resident(file, at, length)
