@@ -17,7 +17,7 @@
 #   make samba-module  target/samba/snapsend.so, a module for Debian's smbd (integrations/samba/README.md)
 #   make test-samba    its tests, with that smbd
 #   make install-samba-module  the module and its manual page (DESTDIR, MANDIR)
-#   make install    libraries, header, snapsend.pc, shim, snapsend-run and manual pages (PREFIX, LIBDIR, DESTDIR)
+#   make install    libraries, header, snapsend.pc, shim, tools and manual pages (PREFIX, LIBDIR, DESTDIR)
 #   make uninstall  removes what install, with the same settings, has put there
 #   make debian     Debian packages, in target/debian
 #   make vendor     the crates, into vendor/, for building without a network
@@ -61,9 +61,9 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-mutants test-sanitizers test-fuzz test-kernel samba-module test-samba install-samba-module install uninstall debian vendor abi style style-check differential clean
+.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-mutants test-sanitizers test-fuzz samba-module test-samba install-samba-module install uninstall debian vendor abi style style-check differential clean
 
-all: library shim shared examples
+all: library shim info shared examples
 
 library:
 	$(CARGO) build --release
@@ -136,9 +136,6 @@ test-sanitizers: library
 test-fuzz:
 	tests/run-fuzzer $(FUZZ_SECONDS)
 
-test-kernel: library
-	tests/run-old-kernel
-
 test: examples fetch shim
 	$(MAKE) shared
 	tests/run
@@ -157,7 +154,7 @@ install-samba-module:
 	$(INSTALL) -m 644 target/samba/snapsend.so "$(DESTDIR)$$modules/vfs/" && \
 	$(INSTALL) -m 644 integrations/samba/vfs_snapsend.8 "$(DESTDIR)$(MANDIR)/man8/"
 
-install: $(STAGED)/$(SHARED) $(BUILT)/libsnapsend_preload.so
+install: $(STAGED)/$(SHARED) $(BUILT)/libsnapsend_preload.so $(BUILT)/snapsend-info
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/snapsend $(DESTDIR)$(INCLUDEDIR) \
 		$(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man3 $(DESTDIR)$(MANDIR)/man7
 	$(INSTALL) -m 755 $(STAGED)/$(SHARED) $(DESTDIR)$(LIBDIR)/$(SHARED)
@@ -172,6 +169,7 @@ install: $(STAGED)/$(SHARED) $(BUILT)/libsnapsend_preload.so
 	$(INSTALL) -m 644 $(BUILT)/libsnapsend_preload.so $(DESTDIR)$(LIBDIR)/snapsend/libsnapsend_preload.so
 	sed -e 's|^installed=$$|installed=$(LIBDIR)/snapsend|' preload/snapsend-run | \
 		$(INSTALL) -m 755 /dev/stdin $(DESTDIR)$(BINDIR)/snapsend-run
+	$(INSTALL) -m 755 $(BUILT)/snapsend-info $(DESTDIR)$(BINDIR)/snapsend-info
 	for page in $(MANUALS); do \
 		$(INSTALL) -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/ || exit 1; \
 	done
@@ -182,13 +180,13 @@ uninstall:
 	rm -f $(DESTDIR)$(LIBDIR)/$(SHARED) $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libsnapsend.so \
 		$(DESTDIR)$(LIBDIR)/libsnapsend.a $(DESTDIR)$(INCLUDEDIR)/snapsend.h \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/snapsend.pc $(DESTDIR)$(LIBDIR)/snapsend/libsnapsend_preload.so \
-		$(DESTDIR)$(BINDIR)/snapsend-run
+		$(DESTDIR)$(BINDIR)/snapsend-run $(DESTDIR)$(BINDIR)/snapsend-info
 	for page in $(MANUALS); do rm -f $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page#man/}; done
 	-rmdir $(DESTDIR)$(LIBDIR)/snapsend 2>/dev/null
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig || true; fi
 
 # Everything in one place, and from what has been built; dpkg-buildpackage by itself works as it does everywhere.
-debian: library shim
+debian: library shim info
 	rm -rf $(DEBS)
 	mkdir -p $(DEBS)
 	DEB_DESTDIR=$(DEBS) dpkg-buildpackage -us -uc -b -nc -Ppkg.snapsend.rustup \
@@ -215,6 +213,22 @@ style-check:
 
 style:
 	clang-format -i $(SOURCES)
+
+# ---- machines and distributions -----------------------------------------------------------------
+
+.PHONY: info test-kernel
+
+# With the shim's own build of the library: without the symbols for C.
+info:
+	$(CARGO) build --release -p snapsend-info --target-dir $(SNAPSEND_TARGET)/shim
+	mkdir -p $(BUILT)
+	ln -f $(SNAPSEND_TARGET)/shim/release/snapsend-info $(BUILT)/snapsend-info
+
+$(BUILT)/snapsend-info:
+	$(MAKE) info
+
+test-kernel: library
+	tests/run-old-kernel
 
 clean:
 	$(CARGO) clean

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! --socket: a little is sent, and what the library says of it is kept.
+
+use crate::machine::with_name;
+use serde::Serialize;
+use snapsend::{Completion, Context, Options, Request, WAS_COPIED, WAS_ZEROCOPY};
+use std::fs::File;
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+const BYTES: u64 = 1 << 20;
+/// The first ones may meet a connection that has only begun to open its window.
+const TIMES: usize = 8;
+const WAIT: Duration = Duration::from_secs(10);
+
+/// What became of the bytes that were sent.
+#[derive(Serialize)]
+pub struct Sent {
+    /// HOST:PORT as it was given.
+    pub peer: String,
+    /// Why not all could be sent.
+    pub error: Option<String>,
+    /// Bytes that went out.
+    pub wire_bytes: u64,
+    /// Bytes that were copied into the socket (snapsend_stats).
+    pub bytes_copied: u64,
+    /// Bytes that were sent from memory without a copy (snapsend_stats).
+    pub bytes_zerocopy: u64,
+    /// Whether a completion's flags say that data was copied.
+    pub completion_was_copied: bool,
+    /// Whether a completion's flags say that data was sent without a copy.
+    pub completion_was_zerocopy: bool,
+    /// Notifications that said that the kernel copied after all.
+    pub zerocopy_copied_anyway: u64,
+    /// Whether zero-copy is real to this peer.
+    pub zerocopy_is_real: bool,
+}
+
+/// Connects and sends.
+pub fn send_to(peer: &str) -> Sent {
+    let mut sent = Sent {
+        peer: peer.to_owned(),
+        error: None,
+        wire_bytes: 0,
+        bytes_copied: 0,
+        bytes_zerocopy: 0,
+        completion_was_copied: false,
+        completion_was_zerocopy: false,
+        zerocopy_copied_anyway: 0,
+        zerocopy_is_real: false,
+    };
+    if let Err(error) = sent.fill(peer) {
+        sent.error = Some(error.to_string());
+    }
+    sent
+}
+
+impl Sent {
+    fn fill(&mut self, peer: &str) -> io::Result<()> {
+        let socket = connect(peer)?;
+        let file = zeros()?;
+        let context = Context::new(&Options::default()).map_err(as_error)?;
+        for _ in 0..TIMES {
+            let mut request = Request::new(socket.as_fd(), Some(file.as_fd()));
+            request.timeout_ms = WAIT.as_millis() as u32;
+            // EAGER data is in private memory, which is what is sent without a copy if anything is.
+            request.flags = snapsend::EAGER;
+            let done = context.send(&request).map_err(as_error)?;
+            self.add(&done);
+            if done.status < 0 {
+                return Err(io::Error::from_raw_os_error(-done.status));
+            }
+        }
+        let stats = context.stats().map_err(as_error)?;
+        self.bytes_copied = stats.bytes_copied;
+        self.bytes_zerocopy = stats.bytes_zerocopy;
+        self.zerocopy_copied_anyway = stats.zerocopy_copied_anyway;
+        self.zerocopy_is_real = self.completion_was_zerocopy && stats.zerocopy_copied_anyway == 0;
+        Ok(())
+    }
+
+    fn add(&mut self, done: &Completion) {
+        self.wire_bytes += done.wire_bytes;
+        self.completion_was_copied |= done.flags & WAS_COPIED != 0;
+        self.completion_was_zerocopy |= done.flags & WAS_ZEROCOPY != 0;
+    }
+}
+
+fn as_error(error: snapsend::Errno) -> io::Error {
+    io::Error::other(with_name(error))
+}
+
+fn connect(peer: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in peer.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, WAIT) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// An unnamed file of zeros.
+fn zeros() -> io::Result<File> {
+    let file =
+        File::from(rustix::fs::memfd_create("snapsend-info", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.set_len(BYTES)?;
+    Ok(file)
+}
