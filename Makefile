@@ -10,7 +10,8 @@
 #   make differential  the shim beside the kernel, with calls at random, until there is a difference (DIFFERENTIAL="--seed N")
 #   make test-sanitizers  all tests under AddressSanitizer and LeakSanitizer, many under valgrind
 #   make test-fuzz  the C calls with arbitrary arguments (FUZZ_SECONDS=n; make test has a short form)
-#   make test-kernel  the C tests on Debian 12's kernel, in qemu: half an hour and more
+#   make test-kernel  the C tests on a kernel of Debian's, in qemu (KERNEL=6.1 or 6.12, TESTS="name...",
+#                   without which all of them run: half an hour and more)
 #   make test-mutants  mistakes put into the sources: the tests must notice each
 #   make bench      the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute,
 #                   for its sanity; BENCH="--rounds 3 ..." for its options; best as root, with nothing else running)
@@ -218,6 +219,10 @@ style:
 
 .PHONY: info test-kernel
 
+KERNEL ?= 6.1
+ARCH   ?= amd64
+TESTS  ?=
+
 # With the shim's own build of the library: without the symbols for C.
 info:
 	$(CARGO) build --release -p snapsend-info --target-dir $(SNAPSEND_TARGET)/shim
@@ -227,8 +232,8 @@ info:
 $(BUILT)/snapsend-info:
 	$(MAKE) info
 
-test-kernel: library
-	tests/run-old-kernel
+test-kernel: $(if $(filter amd64,$(ARCH)),library shim)
+	tests/run-kernel --arch $(ARCH) $(KERNEL) $(TESTS)
 
 clean:
 	$(CARGO) clean
