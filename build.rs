@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Gives the shared library its SONAME, and has the header written.
 
-use std::env;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-
 #[cfg(feature = "c-interface")]
 #[path = "build/header.rs"]
 mod header;
@@ -12,7 +8,12 @@ mod header;
 // Programs that are linked to libsnapsend.so ask the loader for its SONAME.  The link beside it makes
 // what cargo alone has built usable where it is; `make install` makes the links of an installation,
 // and a library whose symbols carry versions (see Makefile).
+#[cfg(feature = "c-interface")]
 fn name_the_shared_library() {
+    use std::env;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
     let major = env::var("CARGO_PKG_VERSION_MAJOR").expect("set by cargo");
     let soname = format!("libsnapsend.so.{major}");
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,{soname}");
@@ -26,7 +27,11 @@ fn name_the_shared_library() {
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    name_the_shared_library();
+    // Cargo passes the argument on to shared libraries that depend on this crate.  One with this
+    // SONAME that is loaded first, as the LD_PRELOAD shim is, is taken for the library itself.
     #[cfg(feature = "c-interface")]
-    header::write();
+    {
+        name_the_shared_library();
+        header::write();
+    }
 }
