@@ -287,7 +287,11 @@ impl Context {
         if self.shared.is_known_socket(cookie) {
             return Ok(cookie);
         }
-        if sys::socket_type(socket)? != libc::SOCK_STREAM {
+        // SCTP's one-to-one sockets are of this type, too, but send messages: none may be larger
+        // than the send buffer (EMSGSIZE), and what is sent in pieces arrives as so many.
+        if sys::socket_type(socket)? != libc::SOCK_STREAM
+            || sys::socket_protocol(socket)? == libc::IPPROTO_SCTP
+        {
             return Err(Errno(libc::ESOCKTNOSUPPORT));
         }
         if sys::is_listening(socket)? {

@@ -495,6 +495,11 @@ pub fn socket_type(fd: RawFd) -> Result<i32> {
     socket_option(fd, libc::SOL_SOCKET, libc::SO_TYPE)
 }
 
+/// SO_PROTOCOL, for example IPPROTO_TCP; 0 in AF_UNIX.
+pub fn socket_protocol(fd: RawFd) -> Result<i32> {
+    socket_option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)
+}
+
 /// SO_DOMAIN, for example AF_INET.
 pub fn socket_domain(fd: RawFd) -> Result<i32> {
     socket_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)
