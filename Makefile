@@ -12,6 +12,7 @@
 #   make test-fuzz  the C calls with arbitrary arguments (FUZZ_SECONDS=n; make test has a short form)
 #   make test-kernel  the C tests on a kernel of Debian's, in qemu (KERNEL=6.1 or 6.12, TESTS="name...",
 #                   without which all of them run: half an hour and more)
+#   make test-rpm   the source tarball and the RPM: both are built, the RPM without a network (minutes)
 #   make test-mutants  mistakes put into the sources: the tests must notice each
 #   make bench      the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute,
 #                   for its sanity; BENCH="--rounds 3 ..." for its options; best as root, with nothing else running)
@@ -21,6 +22,8 @@
 #   make install    libraries, header, snapsend.pc, shim, tools and manual pages (PREFIX, LIBDIR, DESTDIR)
 #   make uninstall  removes what install, with the same settings, has put there
 #   make debian     Debian packages, in target/debian
+#   make dist       a source tarball with the crates, target/snapsend-VERSION.tar.gz: it builds without git or a network
+#   make rpm        RPM packages from that tarball, in target/rpm (rpm/snapsend.spec)
 #   make vendor     the crates, into vendor/, for building without a network
 #   make abi        writes the description of the ABI that later changes are compared with
 #   make style-check   the style of C sources (STYLED="folders") and what shellcheck finds; make style puts the first right
@@ -217,11 +220,12 @@ style:
 
 # ---- machines and distributions -----------------------------------------------------------------
 
-.PHONY: info test-kernel
+.PHONY: info dist rpm test-kernel test-rpm
 
 KERNEL ?= 6.1
 ARCH   ?= amd64
 TESTS  ?=
+DIST    = snapsend-$(VERSION)
 
 # With the shim's own build of the library: without the symbols for C.
 info:
@@ -232,8 +236,27 @@ info:
 $(BUILT)/snapsend-info:
 	$(MAKE) info
 
+# What git knows, as it lies here.  In the tarball cargo finds the crates by itself.
+dist:
+	rm -rf target/dist
+	mkdir -p target/dist/$(DIST)
+	git ls-files -z | tar -c --null --files-from=- | tar -x -C target/dist/$(DIST)
+	$(CARGO) vendor --locked target/dist/$(DIST)/vendor >/dev/null
+	mkdir target/dist/$(DIST)/.cargo
+	cp debian/vendored.toml target/dist/$(DIST)/.cargo/config.toml
+	sed -i 's/@VERSION@/$(VERSION)/' target/dist/$(DIST)/rpm/snapsend.spec
+	tar -c --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -C target/dist $(DIST) | \
+		gzip -n >target/$(DIST).tar.gz
+
+# Rust may be from rustup, of which rpm knows nothing.
+rpm: dist
+	rpmbuild -ta --nodeps --define '_topdir $(CURDIR)/target/rpm' target/$(DIST).tar.gz
+
 test-kernel: $(if $(filter amd64,$(ARCH)),library shim)
 	tests/run-kernel --arch $(ARCH) $(KERNEL) $(TESTS)
+
+test-rpm:
+	tests/packaging/rpm.sh
 
 clean:
 	$(CARGO) clean
