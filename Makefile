@@ -12,6 +12,7 @@
 #   make test-fuzz  the C calls with arbitrary arguments (FUZZ_SECONDS=n; make test has a short form)
 #   make test-kernel  the C tests on a kernel of Debian's, in qemu (KERNEL=6.1 or 6.12, TESTS="name...",
 #                   without which all of them run: half an hour and more)
+#   make test-msrv  builds and tests with the oldest Rust that Cargo.toml promises (root; minutes)
 #   make test-rpm   the source tarball and the RPM: both are built, the RPM without a network (minutes)
 #   make test-mutants  mistakes put into the sources: the tests must notice each
 #   make bench      the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute,
@@ -220,7 +221,7 @@ style:
 
 # ---- machines and distributions -----------------------------------------------------------------
 
-.PHONY: info dist rpm test-kernel test-rpm
+.PHONY: info dist rpm test-kernel test-msrv test-rpm
 
 KERNEL ?= 6.1
 ARCH   ?= amd64
@@ -254,6 +255,9 @@ rpm: dist
 
 test-kernel: $(if $(filter amd64,$(ARCH)),library shim)
 	tests/run-kernel --arch $(ARCH) $(KERNEL) $(TESTS)
+
+test-msrv:
+	tests/run-msrv
 
 test-rpm:
 	tests/packaging/rpm.sh
