@@ -157,7 +157,7 @@ fn send(socket: RawFd, staged: &Staged, operation: &mut Operation, data: Span) -
         Span::of(&ZEROS[..portion.zeros as usize]),
         staged.trailer(portion.trailer),
     ];
-    let flags = if portion.more { libc::MSG_MORE } else { 0 };
+    let flags = sys::more_flag(socket, portion.more);
     operation.send_started(portion.more);
     Some(Passed { asked: portion.len(), sent: sys::send_parts(socket, &parts, flags) })
 }

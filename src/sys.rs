@@ -479,7 +479,7 @@ pub fn status_flags(fd: RawFd) -> Result<i32> {
 fn socket_option<T: Default>(fd: RawFd, level: i32, option: i32) -> Result<T> {
     let mut value = T::default();
     let mut length = mem::size_of::<T>() as libc::socklen_t;
-    // SAFETY: value has room for length bytes; only plain integers are asked for.
+    // SAFETY: value has room for length bytes; only plain integers and bytes are asked for.
     check(unsafe { libc::getsockopt(fd, level, option, (&raw mut value).cast(), &mut length) })?;
     Ok(value)
 }
@@ -1589,6 +1589,18 @@ pub fn read_ahead(file: RawFd, offset: u64, length: u64) {
     };
     // SAFETY: no memory involved.
     unsafe { libc::readahead(file, at, length) };
+}
+
+/// MSG_MORE for a send after which more follows, 0 otherwise and on a socket with TLS in the kernel
+/// (TCP_ULP "tls").  There it leaves a record open that only a later send completes: if none comes,
+/// because the file was cut or the operation cancelled, what is in it is never sent, not even at
+/// close (tls_sw_release_resources_tx() in net/tls/tls_sw.c).
+pub fn more_flag(socket: RawFd, more: bool) -> libc::c_int {
+    if more && !has_tls(socket) { libc::MSG_MORE } else { 0 }
+}
+
+fn has_tls(socket: RawFd) -> bool {
+    socket_option::<[u8; 4]>(socket, libc::IPPROTO_TCP, libc::TCP_ULP) == Ok(*b"tls\0")
 }
 
 /// Lets a TCP socket transmit what MSG_MORE held back, unless its owner has corked it.

@@ -86,8 +86,8 @@ impl<E: Engine> Driver<E> {
             used[count] = part;
             count += 1;
         }
-        let flags = if portion.more { libc::MSG_MORE } else { 0 };
         let fd = sys::number(&self.socket(socket).fd);
+        let flags = sys::more_flag(fd, portion.more);
         self.engine.send(token, fd, &used[..count], flags);
         true
     }

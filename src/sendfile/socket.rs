@@ -60,7 +60,7 @@ impl Call {
             if !is_last {
                 source.prepare(self.start + after, self.limit - after);
             }
-            let more = if is_last { 0 } else { libc::MSG_MORE };
+            let more = sys::more_flag(out, !is_last);
             // Without MSG_NOSIGNAL: SIGPIPE comes as from sendfile itself.
             match sys::send_span(out, piece, libc::MSG_DONTWAIT | more) {
                 Ok(length) => {
