@@ -10,7 +10,7 @@
 #   make differential  the shim beside the kernel, with calls at random, until there is a difference (DIFFERENTIAL="--seed N")
 #   make test-sanitizers  all tests under AddressSanitizer and LeakSanitizer, many under valgrind
 #   make test-fuzz  the C calls with arbitrary arguments (FUZZ_SECONDS=n; make test has a short form)
-#   make test-kernel  the C tests on a kernel of Debian's, in qemu (KERNEL=6.1 or 6.12, TESTS="name...",
+#   make test-kernel  the C tests on a kernel of Debian's, in qemu (KERNEL=6.1 or 6.12, ARCH=amd64 or arm64, TESTS="name...",
 #                   without which all of them run: half an hour and more)
 #   make test-msrv  builds and tests with the oldest Rust that Cargo.toml promises (root; minutes)
 #   make test-rpm   the source tarball and the RPM: both are built, the RPM without a network (minutes)
@@ -25,6 +25,7 @@
 #   make debian     Debian packages, in target/debian
 #   make dist       a source tarball with the crates, target/snapsend-VERSION.tar.gz: it builds without git or a network
 #   make rpm        RPM packages from that tarball, in target/rpm (rpm/snapsend.spec)
+#   make arm64      Debian packages for arm64, in target/arm64, cross-built in a Debian 13 (root, debootstrap)
 #   make vendor     the crates, into vendor/, for building without a network
 #   make abi        writes the description of the ABI that later changes are compared with
 #   make style-check   the style of C sources (STYLED="folders") and what shellcheck finds; make style puts the first right
@@ -59,7 +60,9 @@ SNAPSEND_TARGET := $(shell CARGO='$(CARGO)' build/target-dir)
 endif
 export SNAPSEND_TARGET
 
-BUILT    = $(SNAPSEND_TARGET)/release
+# For another machine cargo builds in a folder of that name.
+BUILT    = $(SNAPSEND_TARGET)/$(addsuffix /,$(CARGO_BUILD_TARGET))release
+SHIM     = $(SNAPSEND_TARGET)/shim/$(addsuffix /,$(CARGO_BUILD_TARGET))release
 STAGED   = $(SNAPSEND_TARGET)/install
 DEBS     = $(SNAPSEND_TARGET)/debian
 SHARED   = libsnapsend.so.$(VERSION)
@@ -79,7 +82,7 @@ library:
 shim:
 	$(CARGO) build --release -p snapsend-preload --target-dir $(SNAPSEND_TARGET)/shim
 	mkdir -p $(BUILT)
-	ln -f $(SNAPSEND_TARGET)/shim/release/libsnapsend_preload.so $(BUILT)/libsnapsend_preload.so
+	ln -f $(SHIM)/libsnapsend_preload.so $(BUILT)/libsnapsend_preload.so
 
 # As `make install` installs it, with a version on each symbol.  rustc passes the linker a version script of its
 # own, and GNU ld takes one only; so this one is linked from the archive.
@@ -221,7 +224,7 @@ style:
 
 # ---- machines and distributions -----------------------------------------------------------------
 
-.PHONY: info dist rpm test-kernel test-msrv test-rpm
+.PHONY: info dist rpm arm64 test-kernel test-msrv test-rpm
 
 KERNEL ?= 6.1
 ARCH   ?= amd64
@@ -232,26 +235,32 @@ DIST    = snapsend-$(VERSION)
 info:
 	$(CARGO) build --release -p snapsend-info --target-dir $(SNAPSEND_TARGET)/shim
 	mkdir -p $(BUILT)
-	ln -f $(SNAPSEND_TARGET)/shim/release/snapsend-info $(BUILT)/snapsend-info
+	ln -f $(SHIM)/snapsend-info $(BUILT)/snapsend-info
 
 $(BUILT)/snapsend-info:
 	$(MAKE) info
 
 # What git knows, as it lies here.  In the tarball cargo finds the crates by itself.
 dist:
-	rm -rf target/dist
-	mkdir -p target/dist/$(DIST)
-	git ls-files -z | tar -c --null --files-from=- | tar -x -C target/dist/$(DIST)
-	$(CARGO) vendor --locked target/dist/$(DIST)/vendor >/dev/null
-	mkdir target/dist/$(DIST)/.cargo
-	cp debian/vendored.toml target/dist/$(DIST)/.cargo/config.toml
-	sed -i 's/@VERSION@/$(VERSION)/' target/dist/$(DIST)/rpm/snapsend.spec
-	tar -c --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -C target/dist $(DIST) | \
-		gzip -n >target/$(DIST).tar.gz
+	rm -rf $(SNAPSEND_TARGET)/dist
+	mkdir -p $(SNAPSEND_TARGET)/dist/$(DIST)
+	git ls-files -z | tar -c --null --files-from=- | tar -x -C $(SNAPSEND_TARGET)/dist/$(DIST)
+	$(CARGO) vendor --locked $(SNAPSEND_TARGET)/dist/$(DIST)/vendor >/dev/null
+	mkdir $(SNAPSEND_TARGET)/dist/$(DIST)/.cargo
+	cp debian/vendored.toml $(SNAPSEND_TARGET)/dist/$(DIST)/.cargo/config.toml
+	sed -i 's/@VERSION@/$(VERSION)/' $(SNAPSEND_TARGET)/dist/$(DIST)/rpm/snapsend.spec
+	tar -c --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -C $(SNAPSEND_TARGET)/dist $(DIST) | \
+		gzip -n >$(SNAPSEND_TARGET)/$(DIST).tar.gz
 
 # Rust may be from rustup, of which rpm knows nothing.
 rpm: dist
-	rpmbuild -ta --nodeps --define '_topdir $(CURDIR)/target/rpm' target/$(DIST).tar.gz
+	env -u SNAPSEND_TARGET rpmbuild -ta --nodeps --define '_topdir $(SNAPSEND_TARGET)/rpm' $(SNAPSEND_TARGET)/$(DIST).tar.gz
+
+arm64:
+	tests/cross-root run 'dpkg-buildpackage -a arm64 -us -uc -b -Pcross,nocheck'
+	mkdir -p $(SNAPSEND_TARGET)/arm64/release
+	cp $(SNAPSEND_TARGET)/cross/root/*_arm64.deb $(SNAPSEND_TARGET)/arm64/
+	cp $(SNAPSEND_TARGET)/cross/root/source/target/aarch64-unknown-linux-gnu/release/*.so $(SNAPSEND_TARGET)/arm64/release/
 
 test-kernel: $(if $(filter amd64,$(ARCH)),library shim)
 	tests/run-kernel --arch $(ARCH) $(KERNEL) $(TESTS)

@@ -12,6 +12,8 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-rpm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
 
+target=$(build/target-dir)
+unset SNAPSEND_TARGET # which the tarball's own make would take for its own
 make --no-print-directory dist >/dev/null
 # A network namespace with nothing but loopback; a cargo that knows no crates; no git.
 mkdir "$work/cargo-home" "$work/bin"
@@ -19,7 +21,7 @@ printf '#!/bin/sh\nexit 99\n' >"$work/bin/git"
 chmod +x "$work/bin/git"
 unshare --map-root-user --net env CARGO_HOME="$work/cargo-home" PATH="$work/bin:$PATH" \
 	RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" CARGO="$(command -v cargo)" \
-	sh -c 'ip link set lo up && exec "$@"' sh rpmbuild -ta --nodeps --define "_topdir $work/rpm" "target/snapsend-$version.tar.gz" >"$work/log" 2>&1 ||
+	sh -c 'ip link set lo up && exec "$@"' sh rpmbuild -ta --nodeps --define "_topdir $work/rpm" "$target/snapsend-$version.tar.gz" >"$work/log" 2>&1 ||
 	{ tail -n 40 "$work/log"; exit 1; }
 echo "ok   the tarball builds without git and network, and so do RPM packages"
 
