@@ -698,10 +698,13 @@ impl Drop for Context {
                 let _ = sys::send_descriptors(sys::number(own), &notice, &[]);
             }
             self.wake();
+            let known = &self.shared.known_files;
+            let helpers = || known.helpers_left_behind.load(Ordering::SeqCst) > 0;
+            let calls = || known.calls_left_behind.load(Ordering::SeqCst) > 0;
             if let Some(ring_thread) = self.ring_thread.take() {
-                ring_thread.join();
+                ring_thread.join(|| helpers() || calls());
             }
-            if self.shared.known_files.helpers_left_behind.load(Ordering::SeqCst) > 0 {
+            if helpers() {
                 // They run in our code.
                 sys::keep_library();
             }

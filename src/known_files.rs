@@ -114,6 +114,8 @@ pub(crate) struct KnownFiles {
     quick: Box<[AtomicU64]>,
     /// Helper threads that the end of the context left in a call that does not come back.
     pub helpers_left_behind: AtomicU32,
+    /// Calls, by them or by the kernel's workers, that had not come back at the end of the context.
+    pub calls_left_behind: AtomicU32,
 }
 
 impl Default for KnownFiles {
@@ -124,6 +126,7 @@ impl Default for KnownFiles {
             slow: table(MOUNTS),
             quick: table(FILES),
             helpers_left_behind: AtomicU32::new(0),
+            calls_left_behind: AtomicU32::new(0),
         }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn start(
     match started.wait() {
         Ok(started) => Ok((handle, started)),
         Err(error) => {
-            handle.join();
+            handle.join(|| false);
             Err(error)
         }
     }
@@ -74,9 +74,12 @@ pub(crate) struct Handle {
 impl Handle {
     /// Waits until the process is as it was before: a thread that has been joined still counts
     /// for a while, and unshare(2) and setns(2) are refused to a process of several threads.
-    pub fn join(self) {
+    /// `left_behind`: whether calls that do not come back keep threads; nothing waits for those.
+    pub fn join(self, left_behind: impl FnOnce() -> bool) {
         self.thread.join();
-        sys::wait_until_gone(self.id.load(Ordering::Relaxed));
+        if !left_behind() {
+            sys::wait_until_gone(self.id.load(Ordering::Relaxed));
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::timers::Alarm;
 use crate::token::{Kind, Token};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 // How long an operation that has ended waits for its read, so that the file is closed when its DONE
@@ -327,6 +328,7 @@ impl<E: Engine> Drop for Driver<E> {
     // descriptors go with the table, when the last thread that has it ends.
     fn drop(&mut self) {
         for call in std::mem::take(&mut self.slow.calls).into_values() {
+            self.shared.known_files.calls_left_behind.fetch_add(1, Ordering::SeqCst);
             if let Some(lease) = call.lease {
                 self.pool.leak_lease(lease);
             }
