@@ -138,7 +138,7 @@
 #define SNAPSEND_KERNEL_ZC_REPORT_USAGE (UINT64_C(1) << 2)
 
 /**
- * IORING_SETUP_DEFER_TASKRUN (Linux 6.1).
+ * Never set by this version: IORING_SETUP_DEFER_TASKRUN is not used any more.
  */
 #define SNAPSEND_KERNEL_DEFER_TASKRUN (UINT64_C(1) << 3)
 
@@ -399,6 +399,11 @@ struct snapsend_stats {
      * Gauge: bytes of private memory held from the system.
      */
     uint64_t pool_resident;
+    /**
+     * Gauge, of the whole process: io_urings of destroyed contexts that are kept until peers have
+     * acknowledged what was sent without a copy, at most 16.
+     */
+    uint64_t rings_kept;
 };
 
 #ifdef __cplusplus

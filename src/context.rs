@@ -5,6 +5,7 @@
 use crate::completions::{Completion, Event, Reply, Taken};
 #[cfg(feature = "c-interface")]
 use crate::completions::{Completions, Look};
+use crate::engine::kept;
 use crate::inline::{self, INLINE_MAX};
 use crate::known_files::KnownFiles;
 use crate::operation::{Operation, Task, WAS_INLINE};
@@ -664,6 +665,7 @@ impl Context {
         let staged = self.shared.staging.used();
         stats.pool_in_use = self.shared.pool_in_use.load(Ordering::Relaxed) + staged;
         stats.pool_resident = self.shared.pool_resident.load(Ordering::Relaxed) + staged;
+        stats.rings_kept = kept::count();
         Ok(stats)
     }
 }

@@ -20,6 +20,8 @@ macro_rules! counters {
             pub pool_in_use: u64,
             /// Bytes of private memory that the process has for it.
             pub pool_resident: u64,
+            /// io_urings of the process that outlive their context until peers have acknowledged.
+            pub rings_kept: u64,
         }
 
         impl Counters {

@@ -100,7 +100,7 @@ fn types() {
     let _: (bool, i32, u32, u64, u64, u64) =
         (is_uring, engine_errno, max_ops, pool_bytes, exact_max, kernel_features);
     let stats = Stats::default();
-    let _: [u64; 16] = [
+    let _: [u64; 17] = [
         stats.submitted,
         stats.done_ok,
         stats.done_error,
@@ -117,6 +117,7 @@ fn types() {
         stats.in_flight,
         stats.pool_in_use,
         stats.pool_resident,
+        stats.rings_kept,
     ];
     let (socket, _peer) = UnixStream::pair().expect("a pair");
     let part = [IoSlice::new(b"x")];

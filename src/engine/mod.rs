@@ -5,6 +5,7 @@
 //! and waiting for room is a request of its own that holds no memory.
 
 pub mod helpers;
+pub mod kept;
 pub mod portable;
 pub mod uring;
 
@@ -130,7 +131,7 @@ pub mod feature {
     pub const SEND_ZC: u64 = 1 << 1;
     /// Notifications tell whether the data was copied (Linux 6.2).
     pub const ZC_REPORT_USAGE: u64 = 1 << 2;
-    /// IORING_SETUP_DEFER_TASKRUN (Linux 6.1).
+    /// Never set by this version: IORING_SETUP_DEFER_TASKRUN is not used any more.
     pub const DEFER_TASKRUN: u64 = 1 << 3;
     /// The pool's memory is registered with the ring.
     pub const REGISTERED_BUFFERS: u64 = 1 << 4;

@@ -2,7 +2,7 @@
 //! The engine that queues its requests in an io_uring and enters the kernel once for many.
 
 use super::helpers::{Helpers, Job, Task, cannot_ask};
-use super::{Engine, Event, Read, ZeroCopySend, feature};
+use super::{Engine, Event, Read, ZeroCopySend, feature, kept};
 use crate::known_files::KnownFiles;
 use crate::sys::{self, Errno, PARTS_MAX, Result, Span, timespec};
 use crate::token::{Kind, Token};
@@ -51,6 +51,8 @@ pub struct Uring {
     not_disarmed: Vec<Token>,
     broken: Option<Errno>,
     refused: u32,
+    /// Notifications of zero-copy sends that are to come.
+    awaited: u32,
     /// Bytes of the pool's that are registered.
     registered: u64,
     features: u64,
@@ -61,7 +63,8 @@ impl Uring {
     /// A ring that also reports when `intake` has something to read, as [`Kind::Intake`].  Must
     /// be made by the thread that uses it.  ENOSYS: the kernel's io_uring lacks what is needed.
     pub fn new(intake: RawFd, buffers: u32, known: Arc<KnownFiles>) -> Result<Uring> {
-        let (ring, mut features) = set_up().map_err(errno_of)?;
+        kept::reap();
+        let ring = set_up().map_err(errno_of)?;
         let params = ring.params();
         // The last stands for Linux 5.13, which has multishot polls.
         let has_features = params.is_feature_ext_arg()
@@ -82,7 +85,7 @@ impl Uring {
         if !needed.iter().all(|&code| probe.is_supported(code)) {
             return Err(Errno(libc::ENOSYS));
         }
-        features |= feature::IO_URING;
+        let mut features = feature::IO_URING;
         if ring.submitter().register_buffers_sparse(buffers).is_ok() {
             features |= feature::REGISTERED_BUFFERS;
         }
@@ -96,6 +99,7 @@ impl Uring {
             not_disarmed: Vec::new(),
             broken: None,
             refused: 0,
+            awaited: 0,
             registered: 0,
             features,
             enters: 0,
@@ -221,9 +225,11 @@ impl Uring {
                 _ => {}
             }
             self.ready.push(if cqueue::notif(entry.flags()) {
+                self.awaited -= u32::from(token.kind() == Kind::ZeroCopy);
                 let copied = entry.result() as u32 & IORING_NOTIF_USAGE_ZC_COPIED != 0;
                 Event::Released { token, copied }
             } else {
+                self.awaited += u32::from(more && token.kind() == Kind::ZeroCopy);
                 Event::Completed { token, result: entry.result(), more }
             });
         }
@@ -238,6 +244,25 @@ impl Uring {
         }
         while let Some(token) = self.not_disarmed.pop() {
             self.disarm(token.with_kind(Kind::Writable), -1);
+        }
+    }
+
+    // Everything but the notifications ends, and nothing of the process stays referred to.
+    fn keep_for_notifications(&mut self) {
+        let submitter = self.ring.submitter();
+        let _ = submitter.unregister_buffers();
+        let second = types::Timespec::new().sec(1);
+        let ended = submitter.register_sync_cancel(Some(second), types::CancelBuilder::any());
+        let none_left = ended.is_ok() || ended.is_err_and(|e| errno_of(e) == Errno(libc::ENOENT));
+        if !none_left
+            || self.ring.submitter().submit_with_args(0, &types::SubmitArgs::new()).is_err()
+        {
+            return;
+        }
+        let come = self.ring.completion().filter(|entry| cqueue::notif(entry.flags())).count();
+        self.awaited = self.awaited.saturating_sub(come as u32);
+        if self.awaited > 0 {
+            kept::keep(&self.ring, self.awaited);
         }
     }
 
@@ -385,6 +410,10 @@ impl Engine for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         give_registered(self.registered);
+        kept::reap();
+        if self.awaited > 0 && self.broken.is_none() {
+            self.keep_for_notifications();
+        }
     }
 }
 
@@ -402,22 +431,19 @@ fn give_registered(bytes: u64) {
     REGISTERED.fetch_sub(bytes, Ordering::Relaxed);
 }
 
-// Each refusal of a newer flag costs a little speed only.
-fn set_up() -> std::io::Result<(IoUring, u64)> {
+// Each refusal of a newer flag costs a little speed only.  Without IORING_SETUP_DEFER_TASKRUN:
+// notifications that come when the thread has ended would never be seen, see kept.rs.
+fn set_up() -> std::io::Result<IoUring> {
     let mut best = IoUring::builder();
     best.dontfork().setup_clamp().setup_cqsize(CQ_ENTRIES).setup_submit_all();
-    let (mut defer, mut cooperative) = (best.clone(), best.clone());
-    defer.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+    let mut cooperative = best.clone();
     cooperative.setup_coop_taskrun().setup_taskrun_flag();
-    if let Ok(ring) = defer.build(SQ_ENTRIES) {
-        return Ok((ring, feature::DEFER_TASKRUN));
-    }
-    if let Ok(ring) = cooperative.build(SQ_ENTRIES).or_else(|_| best.build(SQ_ENTRIES)) {
-        return Ok((ring, 0));
-    }
     let mut plain = IoUring::builder();
     plain.dontfork().setup_cqsize(CQ_ENTRIES);
-    Ok((plain.build(SQ_ENTRIES)?, 0))
+    cooperative
+        .build(SQ_ENTRIES)
+        .or_else(|_| best.build(SQ_ENTRIES))
+        .or_else(|_| plain.build(SQ_ENTRIES))
 }
 
 fn errno_of(error: std::io::Error) -> Errno {

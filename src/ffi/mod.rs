@@ -29,6 +29,7 @@ static UNLOADED: extern "C" fn() = unloaded;
 
 extern "C" fn unloaded() {
     sendfile::trim();
+    crate::engine::kept::close_all();
 }
 
 /// A context: one ring thread and what is in flight there.
@@ -169,7 +170,7 @@ pub const SNAPSEND_KERNEL_IO_URING: u64 = 1 << 0;
 pub const SNAPSEND_KERNEL_SEND_ZC: u64 = 1 << 1;
 /// Notifications say whether data was copied (Linux 6.2).
 pub const SNAPSEND_KERNEL_ZC_REPORT_USAGE: u64 = 1 << 2;
-/// IORING_SETUP_DEFER_TASKRUN (Linux 6.1).
+/// Never set by this version: IORING_SETUP_DEFER_TASKRUN is not used any more.
 pub const SNAPSEND_KERNEL_DEFER_TASKRUN: u64 = 1 << 3;
 /// The pool's memory can be registered with the ring (Linux 5.19).
 pub const SNAPSEND_KERNEL_REGISTERED_BUFFERS: u64 = 1 << 4;
@@ -233,6 +234,9 @@ pub struct snapsend_stats {
     pub pool_in_use: u64,
     /// Gauge: bytes of private memory held from the system.
     pub pool_resident: u64,
+    /// Gauge, of the whole process: io_urings of destroyed contexts that are kept until peers have
+    /// acknowledged what was sent without a copy, at most 16.
+    pub rings_kept: u64,
 }
 
 // Runs a call's body: errors become -errno, errno itself stays as it was, panics end here.
@@ -786,6 +790,7 @@ pub unsafe extern "C-unwind" fn snapsend_get_stats(
             in_flight: stats.in_flight,
             pool_in_use: stats.pool_in_use,
             pool_resident: stats.pool_resident,
+            rings_kept: stats.rings_kept,
         };
         // SAFETY: C passes null or out_size writable bytes.
         unsafe { copy_out(&stats, out, out_size) }

@@ -68,6 +68,7 @@ AT(snapsend_stats, wakeups, 96);
 AT(snapsend_stats, in_flight, 104);
 AT(snapsend_stats, pool_in_use, 112);
 AT(snapsend_stats, pool_resident, 120);
+AT(snapsend_stats, rings_kept, 128);
 
 _Static_assert(SNAPSEND_ENGINE_AUTO == 0 && SNAPSEND_ENGINE_URING == 1 && SNAPSEND_ENGINE_PORTABLE == 2, "engines");
 _Static_assert(SNAPSEND_TO_EOF == UINT64_MAX, "to eof");

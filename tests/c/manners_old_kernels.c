@@ -19,14 +19,11 @@ struct kernel {
     uint64_t without;
 };
 
-#define NEW SNAPSEND_KERNEL_DEFER_TASKRUN
-
 static const struct kernel kernels[] = {
-    {"6.1", BITS_BELOW(14), 49, true, true, true, 0},
-    {"6.0", BITS_BELOW(13), 48, true, true, true, NEW},
-    {"5.19", BITS_BELOW(12), 47, true, true, true, NEW | SNAPSEND_KERNEL_SEND_ZC | SNAPSEND_KERNEL_ZC_REPORT_USAGE},
+    {"6.0", BITS_BELOW(13), 48, true, true, true, 0},
+    {"5.19", BITS_BELOW(12), 47, true, true, true, SNAPSEND_KERNEL_SEND_ZC | SNAPSEND_KERNEL_ZC_REPORT_USAGE},
     {"5.15", BITS_BELOW(7), 41, false, true, true,
-     NEW | SNAPSEND_KERNEL_SEND_ZC | SNAPSEND_KERNEL_ZC_REPORT_USAGE | SNAPSEND_KERNEL_REGISTERED_BUFFERS},
+     SNAPSEND_KERNEL_SEND_ZC | SNAPSEND_KERNEL_ZC_REPORT_USAGE | SNAPSEND_KERNEL_REGISTERED_BUFFERS},
     {"5.10", BITS_BELOW(7), 37, false, false, false, 0},
 };
 
@@ -45,8 +42,10 @@ static int probe(struct io_uring_probe *probe, unsigned count)
     close(ring);
     for (unsigned i = playing->requests; i < probe->ops_len; i++)
         probe->ops[i].flags = 0;
-    if (probe->last_op >= playing->requests)
+    if (probe->last_op >= playing->requests) {
         probe->last_op = (uint8_t)(playing->requests - 1);
+        atomic_fetch_add(&refusals, 1);
+    }
     return result;
 }
 

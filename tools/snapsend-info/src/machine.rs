@@ -34,12 +34,6 @@ const FEATURES: &[Feature] = &[
         without: "zero-copy is not used: the kernel does not say whether it copied",
     },
     Feature {
-        bit: kernel_feature::DEFER_TASKRUN,
-        name: "deferred task work",
-        since: "6.1",
-        without: "more interruptions of the ring thread",
-    },
-    Feature {
         bit: kernel_feature::REGISTERED_BUFFERS,
         name: "registered buffers",
         since: "5.19",

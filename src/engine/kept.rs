@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Rings that outlive their context, until the last notification of a zero-copy send has come.
+//!
+//! A ring that is closed earlier is ended by a worker of the kernel's, which looks twenty times a
+//! second whether the notifications are there, and logs a warning after five minutes
+//! (io_ring_exit_work() in io_uring/io_uring.c).  A mapping of its first page keeps it open,
+//! without a descriptor and without a thread: once its thread has ended, a worker of the kernel's
+//! writes the completions, but not with IORING_SETUP_DEFER_TASKRUN (both seen on 6.18).
+
+use crate::sys::{FileWindow, ForkMark, PAGE};
+use io_uring::IoUring;
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, TryLockError};
+
+/// How many rings are kept; one more, and the oldest is closed.
+const KEPT_MAX: usize = 16;
+
+// IORING_OFF_CQ_RING of linux/io_uring.h.
+const OFF_CQ_RING: u64 = 0x800_0000;
+
+// How often the list is tried.  Not a wait for it: in a child that was forked while another thread
+// had it, nobody gives it back.
+const TRIES: u32 = 1000;
+
+static KEPT: Mutex<[Option<Kept>; KEPT_MAX]> = Mutex::new([const { None }; KEPT_MAX]);
+
+/// A ring in which nothing is left but notifications to come.
+struct Kept {
+    /// The page with the positions of its queues.
+    page: FileWindow,
+    /// Where in the page the position is that the kernel writes completions at.
+    tail_at: usize,
+    /// Where that is when all have come.
+    last: u32,
+    /// The child of a fork has no such page.
+    mark: ForkMark,
+}
+
+impl Kept {
+    fn new(ring: &IoUring, awaited: u32) -> Option<Kept> {
+        let layout = Layout::of(ring);
+        let mark = ForkMark::new().ok()?;
+        let page = FileWindow::new(ring.as_raw_fd(), OFF_CQ_RING, PAGE as usize).ok()?;
+        let mut kept = Kept { page, tail_at: layout.completion_tail as usize, last: 0, mark };
+        // What comes when the queue is full is not written there any more.
+        kept.last = kept.tail()?.wrapping_add(awaited.min(layout.completion_entries));
+        Some(kept)
+    }
+
+    fn tail(&self) -> Option<u32> {
+        let span = self.page.span();
+        let is_inside = self.tail_at % 4 == 0 && self.tail_at + 4 <= span.length;
+        // SAFETY: it lies in the page and is aligned; the page stays mapped as long as self, and
+        // the kernel, which alone writes there, does so atomically.
+        is_inside.then(|| unsafe {
+            (*((span.address + self.tail_at) as *const AtomicU32)).load(Ordering::Acquire)
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.tail().is_none_or(|tail| tail.wrapping_sub(self.last) as i32 >= 0)
+    }
+
+    // Closes the ring.
+    fn let_go(self) {
+        if !self.mark.is_own_process() {
+            // Something else may be there by now.
+            mem::forget(self.page);
+        }
+    }
+}
+
+/// What of `struct io_uring_params` of linux/io_uring.h is used, and what lies before and behind.
+#[repr(C)]
+struct Layout {
+    submission_entries: u32,
+    completion_entries: u32,
+    other: [u32; 8],
+    submission_offsets: [u32; 10],
+    completion_head: u32,
+    completion_tail: u32,
+    completion_offsets: [u32; 8],
+}
+
+impl Layout {
+    fn of(ring: &IoUring) -> Layout {
+        const { assert!(size_of::<Layout>() == 120 && size_of::<io_uring::Parameters>() == 120) };
+        // SAFETY: Parameters is documented to be nothing but the kernel's struct, which is part of
+        // its ABI; every field of it, and of Layout, is an integer.
+        unsafe { mem::transmute_copy(ring.params()) }
+    }
+}
+
+/// Keeps a ring until `awaited` completions more have come; nothing else may come.  Where it cannot
+/// be kept, the kernel ends it as any other.
+pub fn keep(ring: &IoUring, awaited: u32) {
+    let Some(kept) = Kept::new(ring, awaited) else {
+        return;
+    };
+    with_list(|list| {
+        close_ended(list);
+        if list.iter().all(Option::is_some) {
+            close(&mut list[0]);
+        }
+        // The oldest first.
+        let first_free = list.iter().position(Option::is_none).unwrap_or(0);
+        list[first_free..].rotate_left(1);
+        list[KEPT_MAX - 1] = Some(kept);
+    });
+}
+
+/// Closes the rings of which all notifications have come.
+pub fn reap() {
+    with_list(close_ended);
+}
+
+/// How many are kept.
+pub fn count() -> u64 {
+    let mut count = 0;
+    with_list(|list| {
+        close_ended(list);
+        count = list.iter().flatten().count() as u64;
+    });
+    count
+}
+
+/// Closes all of them: the library is unloaded.
+pub fn close_all() {
+    with_list(|list| list.iter_mut().for_each(close));
+}
+
+fn close_ended(list: &mut [Option<Kept>; KEPT_MAX]) {
+    for kept in list {
+        let is_open = |kept: &Kept| kept.mark.is_own_process() && !kept.is_over();
+        if !kept.as_ref().is_some_and(is_open) {
+            close(kept);
+        }
+    }
+}
+
+fn close(kept: &mut Option<Kept>) {
+    if let Some(kept) = kept.take() {
+        kept.let_go();
+    }
+}
+
+fn with_list(body: impl FnOnce(&mut [Option<Kept>; KEPT_MAX])) {
+    for _ in 0..TRIES {
+        match KEPT.try_lock() {
+            Ok(mut list) => return body(&mut list),
+            Err(TryLockError::Poisoned(list)) => return body(&mut list.into_inner()),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+}
