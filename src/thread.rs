@@ -326,7 +326,7 @@ impl<E: Engine> RingThread<E> {
             return;
         };
         match notice {
-            Notice::Submitted => self.accept(first, count),
+            Notice::Submitted => self.each_submitted(first, count, Driver::accept),
             Notice::Asked => {
                 if let Some(asked) = self.shared.questions.take(first) {
                     let count = self.driver.answer(&asked.question);
@@ -363,7 +363,12 @@ impl<E: Engine> RingThread<E> {
         self.arrived.remove(index)
     }
 
-    fn accept(&mut self, first: u64, count: u32) {
+    fn each_submitted(
+        &mut self,
+        first: u64,
+        count: u32,
+        take: impl Fn(&mut Driver<E>, Submission, Option<OwnedFd>, Option<OwnedFd>),
+    ) {
         let mut received = std::mem::take(&mut self.descriptors);
         let mut descriptors = received.drain(..);
         for id in first..first + u64::from(count) {
@@ -373,7 +378,7 @@ impl<E: Engine> RingThread<E> {
             let wants_file = submission.file.is_some();
             let socket = descriptors.next();
             let file = if wants_file { descriptors.next() } else { None };
-            self.driver.accept(submission, socket, file);
+            take(&mut self.driver, submission, socket, file);
         }
         drop(descriptors);
         self.descriptors = received;
@@ -384,8 +389,12 @@ impl<E: Engine> RingThread<E> {
         let own = sys::number(&self.own);
         sys::refuse_messages(own); // from here on submit fails
         let mut bytes = [0u8; NOTICE_BYTES];
-        while sys::read_message(own, &mut bytes) {
-            self.reject(&bytes, errno);
+        loop {
+            match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
+                Ok(true) => self.reject(&bytes, errno),
+                Err(Errno(libc::EINTR)) => {}
+                Ok(false) | Err(_) => break,
+            }
         }
         self.flush();
     }
@@ -393,12 +402,11 @@ impl<E: Engine> RingThread<E> {
     fn reject(&mut self, bytes: &[u8; NOTICE_BYTES], errno: i32) {
         self.arrived.extend(self.ends.submissions.try_iter());
         if let Some((Notice::Submitted, count, first)) = Notice::decode(bytes) {
-            for id in first..first + u64::from(count) {
-                if let Some(submission) = self.take_arrived(id) {
-                    self.driver.reject(submission, -errno);
-                }
-            }
+            self.each_submitted(first, count, |driver, submission, socket, file| {
+                driver.reject(submission, socket, file, -errno);
+            });
         }
+        self.descriptors.clear();
     }
 
     fn abandon(mut self, errno: i32) {

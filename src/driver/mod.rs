@@ -183,13 +183,12 @@ impl<E: Engine> Driver<E> {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
         let missing = socket.is_none() || file.is_some() != submission.file.is_some();
         match socket {
-            // The table was full after all, and the kernel dropped them.
-            _ if missing => self.refuse(submission, file, -libc::EMFILE),
             Some(fd) if self.is_other_socket(submission.cookie, &fd) => {
-                self.refuse(submission, file, -libc::EBADF);
+                self.refuse(submission, None, file, -libc::EBADF);
             }
-            Some(fd) => self.enqueue(submission, fd, file),
-            None => {}
+            Some(fd) if !missing => self.enqueue(submission, fd, file),
+            // The table was full after all, and the kernel dropped them.
+            socket => self.refuse(submission, socket, file, -libc::EMFILE),
         }
     }
 
@@ -214,12 +213,25 @@ impl<E: Engine> Driver<E> {
     }
 
     /// Ends a submission that came too late for anything else.
-    pub fn reject(&mut self, submission: Submission, status: i32) {
+    pub fn reject(
+        &mut self,
+        submission: Submission,
+        socket: Option<OwnedFd>,
+        file: Option<OwnedFd>,
+        status: i32,
+    ) {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
-        self.refuse(submission, None, status);
+        let socket = socket.filter(|fd| !self.is_other_socket(submission.cookie, fd));
+        self.refuse(submission, socket, file, status);
     }
 
-    fn refuse(&mut self, submission: Submission, file: Option<OwnedFd>, status: i32) {
+    fn refuse(
+        &mut self,
+        submission: Submission,
+        socket: Option<OwnedFd>,
+        file: Option<OwnedFd>,
+        status: i32,
+    ) {
         self.shared.give_descriptors(submission.descriptor_count());
         if let Some((fd, facts)) = file.zip(submission.file) {
             self.shared.descriptors.fetch_add(1, Ordering::Relaxed);
@@ -227,6 +239,10 @@ impl<E: Engine> Driver<E> {
         }
         let mut job = Job::new(submission, None);
         job.operation.fail(status);
+        // The calling thread may have sent its beginning.
+        if let Some(socket) = socket.filter(|_| job.operation.is_held_back()) {
+            sys::push_tcp(sys::number(&socket));
+        }
         self.release(&mut job);
         if job.operation.is_cut() {
             self.shared.record_cut(job.cookie);
