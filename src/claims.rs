@@ -3,7 +3,8 @@
 //! where nothing is in flight, and what comes meanwhile is held back until it has let go.
 #![forbid(unsafe_code)]
 
-use crate::schedule::NumberMap;
+use crate::sys::Result;
+use crate::table::NumberMap;
 use std::sync::{Mutex, MutexGuard};
 
 /// A calling thread's claim on a socket, told from those before and after it.
@@ -16,29 +17,23 @@ pub(crate) struct Claim {
 #[derive(Clone, Copy, Default, Debug)]
 struct Use {
     operations: u32,
-    claim: Option<u32>,
+    /// The number of the claim on it, if there is one.
+    number: u32,
+    is_claimed: bool,
     /// Whether the claim holds somebody back.
     is_waited_for: bool,
 }
 
 // Each on a cache line of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(64))]
 struct Part {
     sockets: NumberMap<Use>,
     last_claim: u32,
 }
 
-impl Default for Part {
-    // With room for some from the beginning: what is allocated in the middle of a peak keeps the
-    // allocator from giving back what lies below it.
-    fn default() -> Part {
-        Part { sockets: NumberMap::with_capacity_and_hasher(14, Default::default()), last_claim: 0 }
-    }
-}
-
 // So that threads with different sockets seldom want the same lock.
-const PARTS: usize = 64;
+const PARTS: usize = 16;
 
 /// All sockets of a context that are in use.
 #[derive(Debug)]
@@ -60,46 +55,53 @@ impl Claims {
 
     /// One more operation on this socket.  Some: it is held back by this claim.  The rest of what
     /// the claiming thread itself sends goes in `front` of others and is not.
-    pub fn enter(&self, cookie: u64, front: bool) -> Option<Claim> {
+    pub fn enter(&self, cookie: u64, front: bool) -> Result<Option<Claim>> {
         let mut part = self.part(cookie);
-        let usage = part.sockets.entry(cookie).or_default();
+        let usage = part.sockets.entry(cookie, Use::default())?;
         usage.operations += 1;
-        let number = usage.claim.filter(|_| !front)?;
+        if !usage.is_claimed || front {
+            return Ok(None);
+        }
         usage.is_waited_for = true;
-        Some(Claim { cookie, number })
+        Ok(Some(Claim { cookie, number: usage.number }))
     }
 
     /// One less; whether it was the last.
     pub fn leave(&self, cookie: u64) -> bool {
         let mut part = self.part(cookie);
-        let Some(usage) = part.sockets.get_mut(&cookie) else { return true };
+        let Some(usage) = part.sockets.get_mut(cookie) else { return true };
         usage.operations -= 1;
         let last = usage.operations == 0;
-        if last && usage.claim.is_none() {
-            part.sockets.remove(&cookie);
+        if last && !usage.is_claimed {
+            part.sockets.remove(cookie);
         }
         last
     }
 
-    /// Claims a socket for the calling thread; false: it is in use.
+    /// Claims a socket for the calling thread; false: it is in use, or there is no memory.
     pub fn claim(&self, cookie: u64) -> bool {
         let mut part = self.part(cookie);
-        if part.sockets.contains_key(&cookie) {
+        let number = part.last_claim.wrapping_add(1);
+        let free = Use::default();
+        let Ok(usage) = part.sockets.entry(cookie, free) else { return false };
+        if usage.is_claimed || usage.operations > 0 {
             return false;
         }
-        part.last_claim = part.last_claim.wrapping_add(1);
-        let claim = Some(part.last_claim);
-        part.sockets.insert(cookie, Use { claim, ..Use::default() });
+        *usage = Use { number, is_claimed: true, ..free };
+        part.last_claim = number;
         true
     }
 
     /// Lets go of it.  Some: others wait for that, and [`LetGo`] is to be told.
     pub fn release(&self, cookie: u64) -> Option<Claim> {
         let mut part = self.part(cookie);
-        let usage = part.sockets.get_mut(&cookie)?;
-        let (number, waited_for) = (usage.claim.take()?, std::mem::take(&mut usage.is_waited_for));
+        let usage = part.sockets.get_mut(cookie)?;
+        let (number, waited_for) = (usage.number, std::mem::take(&mut usage.is_waited_for));
+        if !std::mem::take(&mut usage.is_claimed) {
+            return None;
+        }
         if usage.operations == 0 {
-            part.sockets.remove(&cookie);
+            part.sockets.remove(cookie);
         }
         waited_for.then_some(Claim { cookie, number })
     }
@@ -112,7 +114,7 @@ impl Claims {
 
     /// Whether operations are in flight there.
     pub fn has_operations(&self, cookie: u64) -> bool {
-        self.part(cookie).sockets.get(&cookie).is_some_and(|usage| usage.operations > 0)
+        self.part(cookie).sockets.get(cookie).is_some_and(|usage| usage.operations > 0)
     }
 }
 
@@ -123,21 +125,22 @@ pub(crate) struct LetGo(NumberMap<u32>);
 
 impl LetGo {
     /// This one is.  Only while its socket has operations, or there would be no end to them.
-    pub fn note(&mut self, claim: Claim) {
-        let latest = self.0.entry(claim.cookie).or_insert(claim.number);
+    pub fn note(&mut self, claim: Claim) -> Result<()> {
+        let latest = self.0.entry(claim.cookie, claim.number)?;
         if is_later(claim.number, *latest) {
             *latest = claim.number;
         }
+        Ok(())
     }
 
     /// Whether it is known of this one.
     pub fn is_over(&self, claim: Claim) -> bool {
-        self.0.get(&claim.cookie).is_some_and(|&latest| !is_later(claim.number, latest))
+        self.0.get(claim.cookie).is_some_and(|latest| !is_later(claim.number, latest))
     }
 
     /// The socket's last operation has left.
     pub fn forget(&mut self, cookie: u64) {
-        self.0.remove(&cookie);
+        self.0.remove(cookie);
     }
 
     /// Whether nothing is remembered.

@@ -5,7 +5,8 @@
 
 use crate::sync::{AtomicBool, AtomicU32, Condvar, Mutex, MutexGuard, Ordering};
 use crate::sys::{self, Errno, Result};
-use std::collections::VecDeque;
+use crate::table::Line;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// What a completion reports.
@@ -43,7 +44,40 @@ pub struct Entry {
     /// What poll gives.
     pub completion: Completion,
     /// For the order behind a cut.
-    pub cut: Option<u64>,
+    pub cut: Option<NonZeroU64>,
+}
+
+/// An entry as the queue keeps it: 48 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    id: u64,
+    user_data: u64,
+    file_bytes: u64,
+    wire_bytes: u64,
+    cut: Option<NonZeroU64>,
+    status: i32,
+    flags: u32,
+}
+
+// In the flags: it is a SNAPSHOT.
+const IS_SNAPSHOT: u32 = 1 << 31;
+
+impl From<Entry> for Packed {
+    fn from(Entry { completion, cut }: Entry) -> Packed {
+        let Completion { id, user_data, file_bytes, wire_bytes, status, event, flags } = completion;
+        let flags = flags | if event == Event::Snapshot { IS_SNAPSHOT } else { 0 };
+        Packed { id, user_data, file_bytes, wire_bytes, cut, status, flags }
+    }
+}
+
+impl From<Packed> for Entry {
+    fn from(packed: Packed) -> Entry {
+        let Packed { id, user_data, file_bytes, wire_bytes, cut, status, flags } = packed;
+        let event = if flags & IS_SNAPSHOT != 0 { Event::Snapshot } else { Event::Done };
+        let flags = flags & !IS_SNAPSHOT;
+        let completion = Completion { id, user_data, file_bytes, wire_bytes, status, event, flags };
+        Entry { completion, cut }
+    }
 }
 
 /// How many bytes wait in the event descriptor, so that it is written only when nobody has been
@@ -58,7 +92,7 @@ struct Bell {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Entry>,
+    queue: Line<Packed>,
     bell: Bell,
 }
 
@@ -66,6 +100,8 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Completions {
     state: Mutex<State>,
+    /// For how many completions there is room.
+    room: AtomicU32,
     sequence: AtomicU32, // changes with every batch: what a waiting poll sleeps on
     waiting: AtomicU32,
     closed: AtomicBool,
@@ -76,12 +112,25 @@ impl Completions {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Hands over a batch and wakes who waits for it.  True: the bell must be rung.
+    /// Makes sure that there is room for this many, so that [`Completions::push`] never wants memory.
+    pub fn secure(&self, count: u32) -> Result<()> {
+        if count <= self.room.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        let secured = state.queue.reserve(count as usize);
+        self.room.store(state.queue.room() as u32, Ordering::SeqCst);
+        secured
+    }
+
+    /// Hands over a batch and wakes who waits for it; what there is no room for stays in the batch.
+    /// True: the bell must be rung.
     #[must_use]
     pub fn push(&self, batch: &mut Vec<Entry>) -> bool {
-        let count = batch.len() as u32;
         let mut state = self.lock();
-        state.queue.extend(batch.drain(..));
+        let before = state.queue.len();
+        state.queue.append(batch);
+        let count = (state.queue.len() - before) as u32;
         let ring = state.bell.wanted && !state.bell.rung;
         state.bell.rung |= ring;
         self.sequence.fetch_add(1, Ordering::SeqCst);
@@ -195,12 +244,15 @@ impl Completions {
         self.lock().queue.is_empty()
     }
 
-    /// Gives memory back after a peak.
-    pub fn shrink(&self) {
+    /// Gives memory back after a peak, unless there are some that count on it.
+    pub fn shrink(&self, secured: impl FnOnce() -> bool) {
         let mut state = self.lock();
-        if state.queue.is_empty() {
-            state.queue.shrink_to(64);
+        // Whoever counts on it from here on finds no room and waits for the lock.
+        self.room.store(0, Ordering::SeqCst);
+        if !secured() {
+            state.queue.shrink();
         }
+        self.room.store(state.queue.room() as u32, Ordering::SeqCst);
     }
 }
 
@@ -225,9 +277,8 @@ pub struct Taken {
     pub bell: u32,
 }
 
-fn take_from(mut state: MutexGuard<'_, State>, max: usize, each: impl FnMut(Entry)) -> Taken {
-    let count = max.min(state.queue.len());
-    state.queue.drain(..count).for_each(each);
+fn take_from(mut state: MutexGuard<'_, State>, max: usize, mut each: impl FnMut(Entry)) -> Taken {
+    let count = state.queue.drain(max, |packed| each(packed.into()));
     let mut bell = 0;
     if state.queue.is_empty() {
         bell = u32::from(state.bell.rung) + state.bell.debt;

@@ -8,16 +8,17 @@ use crate::completions::{Completions, Look};
 use crate::engine::kept;
 use crate::inline::{self, INLINE_MAX};
 use crate::known_files::KnownFiles;
+use crate::memory;
 use crate::operation::{Operation, Task, WAS_INLINE};
 use crate::options::{Options, Settings};
-use crate::request::Request;
+use crate::request::{NOTIFY_SNAPSHOT, Request};
 use crate::shared::Shared;
 use crate::staging::Staged;
 use crate::stats::{Counters, Stats};
-use crate::submission::{FileFacts, Notice, Question, Submission, ThreadEnds};
+use crate::submission::{self, FileFacts, GROUP_MAX, Notice, Question, Submission};
 use crate::sys::{self, Buffers, Errno, FileKind, FileState, ForkMark, Result};
 use crate::thread;
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -40,12 +41,6 @@ pub struct Info {
     pub kernel_features: u64,
 }
 
-/// The ends that callers have.
-#[derive(Debug)]
-struct CallerEnds {
-    submissions: Sender<Submission>,
-}
-
 /// A context: one ring thread and what is in flight there.  Dropping it cancels that, and waits
 /// until the kernel holds no memory or descriptor of the context.
 #[derive(Debug)]
@@ -56,7 +51,7 @@ pub struct Context {
     own_cookie: u64,
     mark: ForkMark,
     /// None only while it is dropped.
-    ends: Option<CallerEnds>,
+    submissions: Option<Sender<Submission>>,
     ring_thread: Option<thread::Handle>,
     info: Info,
     scratch: Buffers<2>,
@@ -91,9 +86,6 @@ pub(crate) enum PollStep {
     },
 }
 
-// Room for a burst; more wait in the ring thread.
-const SUBMISSIONS_QUEUED: usize = 256;
-
 impl Context {
     /// Starts the ring thread.
     ///
@@ -104,11 +96,9 @@ impl Context {
         let mark = ForkMark::new()?;
         let (own, other) = sys::socket_pair()?;
         let own_cookie = sys::socket_cookie(sys::number(&own))?;
-        let (submissions, submissions_end) =
-            bounded(SUBMISSIONS_QUEUED.min(64 + settings.max_ops as usize));
-        let shared = Arc::new(Shared::new(settings));
-        let ends = ThreadEnds { submissions: submissions_end };
-        let (ring_thread, started) = thread::start(shared.clone(), ends, &other)?;
+        let shared = Arc::new(Shared::new(settings)?);
+        let (submissions, arrivals) = submission::hand_over(settings.max_ops)?;
+        let (ring_thread, started) = thread::start(shared.clone(), arrivals, &other)?;
         let info = Info {
             is_uring: started.is_uring,
             engine_errno: started.engine_errno,
@@ -122,7 +112,7 @@ impl Context {
             own: Some(own),
             own_cookie,
             mark,
-            ends: Some(CallerEnds { submissions }),
+            submissions: Some(submissions),
             ring_thread: Some(ring_thread),
             info,
             scratch: Buffers::new(INLINE_MAX as usize),
@@ -169,7 +159,7 @@ impl Context {
     /// Queues an operation; returns its id.
     ///
     /// EAGAIN: as many are in flight as the context was made for, or headers and trailers have
-    /// used up their part of its memory.  EMFILE: the ring thread has as many descriptors as
+    /// used up their part of its memory.  ENOMEM: the system gives none.  EMFILE: the ring thread has as many descriptors as
     /// RLIMIT_NOFILE allows.  EBADF, ENOTSOCK, ESOCKTNOSUPPORT, ENOTCONN (a listening socket),
     /// EISDIR, EINVAL: a descriptor is closed or of the wrong kind, or the file is not open for
     /// reading.  Others as [`Request::check`] gives them.  ECHILD: after fork.
@@ -184,7 +174,7 @@ impl Context {
         self.check_process()?;
         let submission = self.prepare(request)?;
         let fds = descriptors_of(request);
-        self.enqueue(std::iter::once(submission), fds_of(&fds), id)
+        self.enqueue(std::iter::once(submission), fds_of(&fds), id).map(|_| ())
     }
 
     /// The same for several; `ids` is told those of the operations queued, in order.  Ok: how
@@ -213,6 +203,11 @@ impl Context {
         let mut kept = self.group.try_lock();
         let mut group = kept.as_deref_mut().map(std::mem::take).unwrap_or_default();
         drop(kept);
+        let room = memory::reserve(&mut group.submissions, requests.len())
+            .and_then(|()| memory::reserve(&mut group.fds, 2 * requests.len()));
+        if let Err(error) = room {
+            return (0, Some(error));
+        }
         let mut error = None;
         for request in requests {
             match self.prepare(request) {
@@ -226,9 +221,10 @@ impl Context {
         }
         let mut count = group.submissions.len();
         if count > 0 {
-            let queued = self.enqueue(group.submissions.drain(..), &group.fds, ids);
-            if let Err(refused) = queued {
-                (count, error) = (0, Some(refused));
+            match self.enqueue(group.submissions.drain(..), &group.fds, ids) {
+                Ok(queued) if queued == count => {}
+                Ok(queued) => (count, error) = (queued, Some(Errno(libc::ENOMEM))),
+                Err(refused) => (count, error) = (0, Some(refused)),
             }
         }
         group.fds.clear();
@@ -268,17 +264,26 @@ impl Context {
 
     fn take_room(&self, request: &Request<'_>, descriptors: u32) -> Result<Staged> {
         let shared = &self.shared;
-        shared.take_permit()?;
+        let with_snapshot = request.flags & NOTIFY_SNAPSHOT != 0;
+        shared.take_permit(with_snapshot)?;
         let taken = shared.take_descriptors(descriptors);
         let staged = taken.and_then(|()| {
             shared.staging.copy(request).inspect_err(|_| shared.give_descriptors(descriptors))
         });
-        staged.inspect_err(|_| shared.give_permit())
+        staged.inspect_err(|_| {
+            if with_snapshot {
+                shared.give_snapshot();
+            }
+            shared.give_permit();
+        })
     }
 
     // Gives back what prepare() took.
     fn discard(&self, submission: &mut Submission) {
         self.shared.staging.release(std::mem::take(&mut submission.staged));
+        if submission.owes_snapshot() {
+            self.shared.give_snapshot();
+        }
         self.shared.give_permit();
         self.shared.give_descriptors(submission.descriptor_count());
     }
@@ -327,32 +332,42 @@ impl Context {
         Ok(FileFacts { kind, size, inode, mount, direct })
     }
 
-    /// Hands submissions over.
+    /// Hands submissions over.  How many: fewer, from the first on, where there is no memory for more.
     fn enqueue(
         &self,
-        submissions: impl ExactSizeIterator<Item = Submission>,
+        mut submissions: impl ExactSizeIterator<Item = Submission>,
         fds: &[RawFd],
         ids: &mut dyn FnMut(u64),
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let count = submissions.len() as u32;
         let shared = &self.shared;
         // Counted before the id is taken: see Shared::forget_cuts().
         shared.in_transit.fetch_add(count, Ordering::SeqCst);
         let first = shared.take_ids(count.into());
-        for (id, mut submission) in (first..).zip(submissions) {
-            submission.id = id;
-            ids(id);
-            submission.held_back = shared.claims.enter(submission.cookie, submission.front);
-            self.push(submission)?;
+        let (mut queued, mut fds_queued, mut refused) = (0, 0, None);
+        for (id, submission) in (first..).zip(submissions.by_ref()) {
+            let descriptors = submission.descriptor_count();
+            if let Err(error) = self.push(submission, id, ids) {
+                refused = Some(error);
+                break;
+            }
+            queued += 1;
+            fds_queued += descriptors as usize;
         }
-        match self.notify(Notice::Submitted, count, first, fds) {
+        submissions.for_each(|mut rest| self.discard(&mut rest));
+        shared.in_transit.fetch_sub(count - queued, Ordering::SeqCst);
+        match refused {
+            Some(error) if queued == 0 => return Err(error),
+            _ => {}
+        }
+        match self.notify(Notice::Submitted, queued, first, &fds[..fds_queued]) {
             Ok(()) => {
-                Counters::add(&shared.counters.submitted, count.into());
-                Ok(())
+                Counters::add(&shared.counters.submitted, queued.into());
+                Ok(queued as usize)
             }
             Err(error) => {
                 // The ring thread has them already: it gives back what they took.
-                shared.withdraw(first, count);
+                shared.withdraw(first, queued);
                 let _ = self.notify(Notice::Look, 0, 0, &[]);
                 // Of a dead context it is not the socket's error that matters.
                 shared.alive()?;
@@ -361,23 +376,52 @@ impl Context {
         }
     }
 
-    fn push(&self, mut submission: Submission) -> Result<()> {
-        let gone = Errno(libc::EBADF);
-        let ends = self.ends.as_ref().ok_or(gone)?;
-        loop {
-            match ends.submissions.try_send(submission) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Disconnected(_)) => {
-                    self.shared.die(gone.0);
-                    return Err(gone);
-                }
-                Err(TrySendError::Full(back)) => {
-                    submission = back;
-                    let _ = self.notify(Notice::Look, 0, 0, &[]);
-                    self.shared.alive()?;
-                    std::thread::yield_now();
-                }
+    // Where it fails, it gives back what the submission took.
+    fn push(&self, mut submission: Submission, id: u64, ids: &mut dyn FnMut(u64)) -> Result<()> {
+        let shared = &self.shared;
+        let cookie = submission.cookie;
+        submission.id = id;
+        match shared.claims.enter(cookie, submission.front) {
+            Ok(held_back) => submission.held_back = held_back,
+            Err(error) => {
+                self.discard(&mut submission);
+                return Err(error);
             }
+        }
+        ids(id);
+        let Err((error, mut submission)) = self.hand_over(submission) else {
+            return Ok(());
+        };
+        shared.claims.leave(cookie);
+        self.discard(&mut submission);
+        Err(error)
+    }
+
+    // The error comes with what it was: ENOMEM, or that of a dead context.
+    fn hand_over(
+        &self,
+        mut submission: Submission,
+    ) -> std::result::Result<(), (Errno, Submission)> {
+        let Some(submissions) = &self.submissions else {
+            return Err((Errno(libc::EBADF), submission));
+        };
+        loop {
+            match submissions.try_send(submission) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(back)) => {
+                    self.shared.die(libc::EBADF);
+                    return Err((Errno(libc::EBADF), back));
+                }
+                Err(TrySendError::Full(back)) => submission = back,
+            }
+            let _ = self.notify(Notice::Look, 0, 0, &[]);
+            if let Err(error) = self.shared.alive() {
+                return Err((error, submission));
+            }
+            if self.shared.hand_over_stuck.swap(false, Ordering::SeqCst) {
+                return Err((Errno(libc::ENOMEM), submission));
+            }
+            std::thread::yield_now();
         }
     }
 
@@ -471,7 +515,7 @@ impl Context {
     fn ask(&self, question: Question) -> Result<u32> {
         let shared = &self.shared;
         shared.alive()?;
-        let (number, reply) = shared.questions.put(question).ok_or(Errno(libc::EBADF))?;
+        let (number, reply) = shared.questions.put(question)?;
         let answer = match self.notify(Notice::Asked, 0, number, &[]) {
             Ok(()) => reply.wait(),
             Err(error) => {
@@ -641,7 +685,7 @@ impl Context {
                 }
                 Ok(Some(self.done_here(cookie, user_data, &operation, error.negative())))
             }
-            queued => queued.map(|()| None),
+            queued => queued.map(|_| None),
         };
         if claimed {
             // After the rest is on its way, so that it goes ahead of those that wait.
@@ -669,9 +713,6 @@ impl Context {
         Ok(stats)
     }
 }
-
-// Two descriptors each, and SCM_MAX_FD is 253.
-const GROUP_MAX: usize = sys::MESSAGE_FDS_MAX / 2;
 
 type Pair = ([RawFd; 2], usize);
 
@@ -713,7 +754,7 @@ impl Drop for Context {
         } else {
             // The ring thread exists in the parent only; here its share of the memory is left
             // alone, in whatever state fork found it.
-            std::mem::forget(self.ends.take());
+            std::mem::forget(self.submissions.take());
             std::mem::forget(self.shared.clone());
         }
         if let (Some(own), false) = (own, own_is_ours) {

@@ -77,6 +77,7 @@ mod engine;
 pub mod ffi;
 mod inline;
 mod known_files;
+mod memory;
 #[cfg(test)]
 mod model;
 mod operation;
@@ -94,6 +95,7 @@ mod submission;
 mod sync;
 #[allow(unsafe_code)]
 mod sys;
+mod table;
 mod thread;
 mod timers;
 mod token;

@@ -114,6 +114,11 @@ impl Operation {
         }
     }
 
+    /// Whether SNAPSHOT was asked for and has not been reported.
+    pub fn owes_snapshot(&self) -> bool {
+        self.task.flags & NOTIFY_SNAPSHOT != 0 && !self.snapshot_told
+    }
+
     /// Looks at the file's size, once, before anything else.
     pub fn start(&mut self, size: Size) {
         debug_assert_eq!(self.phase, Phase::Queued);

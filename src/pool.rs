@@ -2,8 +2,10 @@
 //! Private memory for file data: huge-page blocks, cut into runs of pages, each lease counted by
 //! the requests that refer to it.  Grows with use and shrinks when idle.
 
-use crate::sys::{Mapping, PAGE, Span};
-use slab::Slab;
+use crate::memory;
+use crate::sys::{Mapping, PAGE, Result, Span};
+use crate::table::Table;
+use std::num::NonZeroU32;
 
 /// The size of a block: one huge page.
 pub const BLOCK: u64 = 2 << 20;
@@ -23,7 +25,13 @@ pub enum Purpose {
 
 /// A run of pages in a block.  It must be given back with [`Pool::release`].
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
-pub struct Lease(u32);
+pub struct Lease(NonZeroU32); // the slot of its run, plus one
+
+impl Lease {
+    fn slot(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 #[derive(Debug)]
 struct Run {
@@ -46,23 +54,18 @@ struct Block {
 pub struct Pool {
     blocks: Vec<Option<Block>>,
     block_size: u64,
-    runs: Slab<Run>,
+    runs: Table<Run>,
     in_use: u64,
     kept: u64,
 }
 
 impl Pool {
     /// At most `limit` bytes.
-    pub fn new(limit: u64) -> Pool {
-        let block_size = BLOCK.min(prev_power_of_two(limit));
-        let count = (limit / block_size) as usize;
-        Pool {
-            blocks: (0..count).map(|_| None).collect(),
-            block_size,
-            runs: Slab::new(),
-            in_use: 0,
-            kept: 0,
-        }
+    pub fn new(limit: u64) -> Result<Pool> {
+        let (block_size, count) = blocks(limit);
+        let mut blocks = memory::list(count)?;
+        blocks.resize_with(count, || None);
+        Ok(Pool { blocks, block_size, runs: Table::default(), in_use: 0, kept: 0 })
     }
 
     /// The longest lease.
@@ -72,11 +75,7 @@ impl Pool {
 
     /// How many bytes leases of purpose [`Purpose::Kept`] may have together.
     pub fn kept_max(&self) -> u64 {
-        if self.blocks.len() > 1 {
-            (self.blocks.len() as u64 * 3 / 4).max(1) * self.block_size
-        } else {
-            self.block_size / 4 * 3
-        }
+        kept_of(self.block_size, self.blocks.len())
     }
 
     /// Whether `length` bytes more may be kept.
@@ -102,13 +101,15 @@ impl Pool {
             return None;
         }
         let pages = (bytes / PAGE) as usize;
+        self.runs.reserve().ok()?;
         let (block, first) = self.find(pages).or_else(|| self.grow())?;
         self.mark(block, first, pages, true);
         self.in_use += bytes;
         if purpose == Purpose::Kept {
             self.kept += bytes;
         }
-        Some(Lease(self.runs.insert(Run { block, first, pages, uses: 1, purpose }) as u32))
+        let run = Run { block, first, pages, uses: 1, purpose };
+        self.runs.insert(run).ok().map(|slot| Lease(NonZeroU32::MIN.saturating_add(slot as u32)))
     }
 
     fn find(&self, pages: usize) -> Option<(usize, usize)> {
@@ -149,7 +150,7 @@ impl Pool {
 
     /// The memory of a lease.
     pub fn span(&self, lease: Lease) -> Span {
-        let run = &self.runs[lease.0 as usize];
+        let run = &self.runs[lease.slot()];
         let block = self.blocks[run.block].as_ref().expect("a lease's block stays");
         let page = PAGE as usize;
         block.memory.span().part(run.first * page, run.pages * page)
@@ -157,7 +158,7 @@ impl Pool {
 
     /// The number of a lease's block, for the table of registered buffers.
     pub fn block_of(&self, lease: Lease) -> usize {
-        self.runs[lease.0 as usize].block
+        self.runs[lease.slot()].block
     }
 
     /// The memory of a block, if it is there.
@@ -172,17 +173,17 @@ impl Pool {
 
     /// One more request refers to the lease: it takes one more [`Pool::release`].
     pub fn retain(&mut self, lease: Lease) {
-        self.runs[lease.0 as usize].uses += 1;
+        self.runs[lease.slot()].uses += 1;
     }
 
     /// Gives a lease back; the memory is free when nobody refers to it any more.
     pub fn release(&mut self, lease: Lease) {
-        let run = &mut self.runs[lease.0 as usize];
+        let run = &mut self.runs[lease.slot()];
         run.uses -= 1;
         if run.uses > 0 {
             return;
         }
-        let run = self.runs.remove(lease.0 as usize);
+        let run = self.runs.remove(lease.slot());
         let bytes = run.pages as u64 * PAGE;
         self.mark(run.block, run.first, run.pages, false);
         self.in_use -= bytes;
@@ -202,6 +203,7 @@ impl Pool {
     pub fn drop_block(&mut self, block: usize) {
         debug_assert!(self.idle_blocks().any(|idle| idle == block));
         self.blocks[block] = None;
+        self.runs.shrink();
     }
 
     /// Bytes leased.
@@ -235,6 +237,22 @@ impl Pool {
     }
 }
 
+/// How many bytes leases of purpose [`Purpose::Kept`] may have together in a pool of `limit` bytes.
+pub fn kept_max(limit: u64) -> u64 {
+    let (block_size, count) = blocks(limit);
+    kept_of(block_size, count)
+}
+
+fn kept_of(block_size: u64, count: usize) -> u64 {
+    if count > 1 { (count as u64 * 3 / 4).max(1) * block_size } else { block_size / 4 * 3 }
+}
+
+// Their size, and how many.
+fn blocks(limit: u64) -> (u64, usize) {
+    let block_size = BLOCK.min(prev_power_of_two(limit));
+    (block_size, (limit / block_size) as usize)
+}
+
 impl Block {
     fn find(&self, pages: usize, total: usize) -> Option<usize> {
         let mut start = 0;
@@ -259,7 +277,7 @@ mod tests {
 
     #[test]
     fn leases_do_not_overlap_and_come_back() {
-        let mut pool = Pool::new(4 * BLOCK);
+        let mut pool = Pool::new(4 * BLOCK).expect("memory");
         let mut leases: Vec<Lease> = Vec::new();
         for length in [1, 5000, 65536, 1 << 20, 2 << 20, 300_000, 2 << 20] {
             leases.push(pool.acquire(length, Purpose::Passing).expect("room"));
@@ -285,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_leaves_a_quarter_for_the_rest() {
-        let mut pool = Pool::new(4 * BLOCK);
+        let mut pool = Pool::new(4 * BLOCK).expect("memory");
         assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
         assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
         assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());

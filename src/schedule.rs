@@ -3,33 +3,9 @@
 //! only, so that every order of events can be tried.
 #![forbid(unsafe_code)]
 
-use slab::Slab;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
-
-/// Hashes numbers that are already distinct: one multiplication spreads them.
-#[derive(Default)]
-pub struct NumberHasher(u64);
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let mixed = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
-    }
-}
-
-/// A map keyed by cookies or ids.
-pub type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
+use crate::memory;
+use crate::sys::Result;
+use crate::table::{Numbered, Parts, Register};
 
 const NONE: u32 = u32::MAX;
 
@@ -43,6 +19,8 @@ enum Standing {
     Idle,
     /// In the line for a turn.
     InLine,
+    /// The same, in the line of those with little to send.
+    InLightLine,
     /// Held back until the calling thread that sends on it lets go.
     Parked,
 }
@@ -52,7 +30,16 @@ struct Queue {
     cookie: u64,
     first: u32,
     last: u32,
+    /// Its neighbours in the line.
+    ahead: u32,
+    behind: u32,
     standing: Standing,
+}
+
+impl Numbered for Queue {
+    fn number(&self) -> u64 {
+        self.cookie
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,17 +49,69 @@ struct Link {
     behind: u32,
 }
 
+impl Default for Link {
+    fn default() -> Link {
+        Link { socket: NONE, before: NONE, behind: NONE }
+    }
+}
+
+/// A line of sockets, through their queues.
+#[derive(Debug)]
+struct Line {
+    first: u32,
+    last: u32,
+    length: usize,
+}
+
+impl Line {
+    const EMPTY: Line = Line { first: NONE, last: NONE, length: 0 };
+
+    fn push(&mut self, sockets: &mut Register<Queue>, socket: usize) {
+        let queue = &mut sockets[socket];
+        (queue.ahead, queue.behind) = (self.last, NONE);
+        match self.last {
+            NONE => self.first = socket as u32,
+            last => sockets[last as usize].behind = socket as u32,
+        }
+        self.last = socket as u32;
+        self.length += 1;
+    }
+
+    fn remove(&mut self, sockets: &mut Register<Queue>, socket: usize) {
+        let (ahead, behind) = (sockets[socket].ahead, sockets[socket].behind);
+        match ahead {
+            NONE => self.first = behind,
+            ahead => sockets[ahead as usize].behind = behind,
+        }
+        match behind {
+            NONE => self.last = ahead,
+            behind => sockets[behind as usize].ahead = ahead,
+        }
+        self.length -= 1;
+    }
+
+    fn pop(&mut self, sockets: &mut Register<Queue>) -> Option<usize> {
+        let first = optional(self.first)?;
+        self.first = sockets[first].behind;
+        match self.first {
+            NONE => self.last = NONE,
+            next => sockets[next as usize].ahead = NONE,
+        }
+        self.length -= 1;
+        Some(first)
+    }
+}
+
 /// All sockets that have operations, each with its operations in order.
 ///
 /// `Reason`: why a socket is held back.
 #[derive(Debug)]
 pub struct Schedule<Reason> {
-    sockets: Slab<Queue>,
-    by_cookie: NumberMap<u32>,
-    links: Vec<Link>, // by operation
+    sockets: Register<Queue>, // by cookie
+    links: Parts<Link>,       // by operation
     /// Who waits for a turn: those that have little to send, and the others.
-    light: VecDeque<u32>,
-    line: VecDeque<u32>,
+    light: Line,
+    line: Line,
     /// Turns in a row that went to the former while the latter waited.
     light_turns: u32,
     parked: Vec<(u32, Reason)>,
@@ -81,11 +120,10 @@ pub struct Schedule<Reason> {
 impl<Reason> Default for Schedule<Reason> {
     fn default() -> Schedule<Reason> {
         Schedule {
-            sockets: Slab::new(),
-            by_cookie: NumberMap::default(),
-            links: Vec::new(),
-            light: VecDeque::new(),
-            line: VecDeque::new(),
+            sockets: Register::default(),
+            links: Parts::default(),
+            light: Line::EMPTY,
+            line: Line::EMPTY,
             light_turns: 0,
             parked: Vec::new(),
         }
@@ -95,40 +133,59 @@ impl<Reason> Default for Schedule<Reason> {
 impl<Reason: Copy + PartialEq> Schedule<Reason> {
     /// The socket with this cookie, if it has operations.
     pub fn find(&self, cookie: u64) -> Option<usize> {
-        self.by_cookie.get(&cookie).map(|&socket| socket as usize)
+        self.sockets.find(cookie)
+    }
+
+    /// Makes room for one more socket, and for this operation, so that [`Schedule::open`],
+    /// [`Schedule::enqueue`] and [`Schedule::park`] do not fail.
+    pub fn reserve(&mut self, operation: usize) -> Result<()> {
+        self.reserve_link(operation)?;
+        memory::reserve(&mut self.parked, 1)?;
+        self.sockets.reserve()
+    }
+
+    fn reserve_link(&mut self, operation: usize) -> Result<()> {
+        while self.links.len() <= operation {
+            self.links.push(Link::default())?;
+        }
+        Ok(())
+    }
+
+    /// All sockets are below this.
+    pub fn end(&self) -> usize {
+        self.sockets.end()
     }
 
     /// The socket with this cookie, made if need be.
-    pub fn open(&mut self, cookie: u64) -> usize {
+    pub fn open(&mut self, cookie: u64) -> Result<usize> {
         if let Some(socket) = self.find(cookie) {
-            return socket;
+            return Ok(socket);
         }
-        let queue = Queue { cookie, first: NONE, last: NONE, standing: Standing::Idle };
-        let socket = self.sockets.insert(queue);
-        self.by_cookie.insert(cookie, socket as u32);
-        socket
+        self.sockets.insert(Queue {
+            cookie,
+            first: NONE,
+            last: NONE,
+            ahead: NONE,
+            behind: NONE,
+            standing: Standing::Idle,
+        })
     }
 
     /// Forgets a socket that has no operations left.
     pub fn close(&mut self, socket: usize) {
-        let queue = self.sockets.remove(socket);
-        debug_assert_eq!(queue.first, NONE);
-        self.by_cookie.remove(&queue.cookie);
-        match queue.standing {
-            Standing::Idle => {}
-            Standing::InLine => self.leave_line(socket),
-            Standing::Parked => self.parked.retain(|&(parked, _)| parked != socket as u32),
+        debug_assert_eq!(self.sockets[socket].first, NONE);
+        self.leave_line(socket);
+        if self.sockets[socket].standing == Standing::Parked {
+            self.parked.retain(|&(parked, _)| parked != socket as u32);
         }
+        self.sockets.remove(socket);
     }
 
     /// Adds an operation behind the others, or with `front` ahead of them all.
-    pub fn enqueue(&mut self, socket: usize, operation: usize, front: bool) {
-        let empty = Link { socket: NONE, before: NONE, behind: NONE };
-        if self.links.len() <= operation {
-            self.links.resize(operation + 1, empty);
-        }
+    pub fn enqueue(&mut self, socket: usize, operation: usize, front: bool) -> Result<()> {
+        self.reserve_link(operation)?;
         let (new, queue) = (operation as u32, &mut self.sockets[socket]);
-        let mut link = Link { socket: socket as u32, ..empty };
+        let mut link = Link { socket: socket as u32, before: NONE, behind: NONE };
         if front {
             link.behind = queue.first;
             match link.behind {
@@ -145,6 +202,7 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
             queue.last = new;
         }
         self.links[operation] = link;
+        Ok(())
     }
 
     /// Takes an operation out, wherever it stands; returns its socket.
@@ -188,24 +246,27 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
     pub fn ready(&mut self, socket: usize, is_light: bool) {
         let queue = &mut self.sockets[socket];
         if queue.standing == Standing::Idle {
-            queue.standing = Standing::InLine;
-            let line = if is_light { &mut self.light } else { &mut self.line };
-            line.push_back(socket as u32);
+            let (line, standing) = match is_light {
+                true => (&mut self.light, Standing::InLightLine),
+                false => (&mut self.line, Standing::InLine),
+            };
+            queue.standing = standing;
+            line.push(&mut self.sockets, socket);
         }
     }
 
     fn leave_line(&mut self, socket: usize) {
-        for line in [&mut self.light, &mut self.line] {
-            line.retain(|&waiting| waiting != socket as u32);
+        match self.sockets[socket].standing {
+            Standing::InLine => self.line.remove(&mut self.sockets, socket),
+            Standing::InLightLine => self.light.remove(&mut self.sockets, socket),
+            Standing::Idle | Standing::Parked => {}
         }
     }
 
     /// Holds the socket back until [`Schedule::unpark`] for the same reason.
     pub fn park(&mut self, socket: usize, reason: Reason) {
+        self.leave_line(socket);
         let standing = std::mem::replace(&mut self.sockets[socket].standing, Standing::Parked);
-        if standing == Standing::InLine {
-            self.leave_line(socket);
-        }
         if standing != Standing::Parked {
             self.parked.push((socket as u32, reason));
         }
@@ -217,7 +278,7 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
         self.parked.retain(|&(socket, parked_for)| {
             if parked_for == reason {
                 sockets[socket as usize].standing = Standing::InLine;
-                line.push_back(socket);
+                line.push(sockets, socket as usize);
             }
             parked_for != reason
         });
@@ -225,18 +286,18 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
 
     /// The socket whose turn it is.
     pub fn next_turn(&mut self) -> Option<usize> {
-        let others_wait = !self.line.is_empty();
+        let others_wait = self.line.length > 0;
         let may_be_light = !others_wait || self.light_turns < LIGHT_TURNS;
-        let light = if may_be_light { self.light.pop_front() } else { None };
+        let light = if may_be_light { self.light.pop(&mut self.sockets) } else { None };
         self.light_turns = if light.is_some() && others_wait { self.light_turns + 1 } else { 0 };
-        let socket = light.or_else(|| self.line.pop_front())? as usize;
+        let socket = light.or_else(|| self.line.pop(&mut self.sockets))?;
         self.sockets[socket].standing = Standing::Idle;
         Some(socket)
     }
 
     /// How many sockets stand in the line.
     pub fn line_length(&self) -> usize {
-        self.light.len() + self.line.len()
+        self.light.length + self.line.length
     }
 
     /// Whether no socket has operations.

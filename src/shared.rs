@@ -6,12 +6,13 @@ use crate::claims::Claims;
 use crate::completions::{Completion, Completions, Entry, Event};
 use crate::doorbell::Doorbell;
 use crate::known_files::KnownFiles;
+use crate::memory;
 use crate::options::Settings;
-use crate::schedule::NumberMap;
 use crate::staging::Staging;
 use crate::stats::Counters;
 use crate::submission::Questions;
 use crate::sys::{self, Errno, Result};
+use crate::table::NumberMap;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -37,11 +38,15 @@ pub(crate) struct Shared {
     pub staging: Staging,
     /// The helpers have it, too.
     pub known_files: Arc<KnownFiles>,
+    /// The ring thread has no memory for more submissions than the hand-over takes.
+    pub hand_over_stuck: AtomicBool,
     pub questions: Questions,
     pub pool_in_use: AtomicU64,
     pub pool_resident: AtomicU64,
     /// Operations whose DONE has not been taken.
     pub permits_taken: AtomicU32,
+    /// Of them and of those taken, SNAPSHOTs to come or in the queue.
+    snapshots: AtomicU32,
     /// Submissions between taking their id and reaching the ring thread.
     pub in_transit: AtomicU32,
     /// Descriptors that the ring thread has or will get.
@@ -64,19 +69,23 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// For a context with these settings.
-    pub fn new(settings: Settings) -> Shared {
-        let pool = crate::pool::Pool::new(settings.pool_bytes - settings.staging_bytes);
-        Shared {
+    pub fn new(settings: Settings) -> Result<Shared> {
+        let known_sockets = (0..KNOWN_SOCKETS).map(|_| AtomicU64::new(0));
+        let mut known = memory::list(KNOWN_SOCKETS)?;
+        known.extend(known_sockets);
+        Ok(Shared {
             settings,
-            exact_max: pool.kept_max(),
+            exact_max: crate::pool::kept_max(settings.pool_bytes - settings.staging_bytes),
             completions: Completions::default(),
             counters: Counters::default(),
             staging: Staging::new(settings.staging_bytes),
             known_files: Arc::default(),
+            hand_over_stuck: AtomicBool::new(false),
             questions: Questions::default(),
             pool_in_use: AtomicU64::new(0),
             pool_resident: AtomicU64::new(0),
             permits_taken: AtomicU32::new(0),
+            snapshots: AtomicU32::new(0),
             in_transit: AtomicU32::new(0),
             descriptors: AtomicU32::new(0),
             doorbell: Doorbell::default(),
@@ -85,12 +94,12 @@ impl Shared {
             dead: AtomicI32::new(0),
             next_id: AtomicU64::new(1),
             descriptor_limit: AtomicU32::new(sys::descriptor_limit()),
-            known_sockets: std::iter::repeat_with(AtomicU64::default).take(KNOWN_SOCKETS).collect(),
+            known_sockets: known.into_boxed_slice(),
             cuts: Mutex::default(),
             cut_count: AtomicU32::new(0),
             withdrawn: Mutex::default(),
             has_withdrawn: AtomicBool::new(false),
-        }
+        })
     }
 
     fn cuts(&self) -> MutexGuard<'_, NumberMap<Cut>> {
@@ -99,13 +108,18 @@ impl Shared {
 
     /// The stream of this socket has been cut off part-way.
     pub fn record_cut(&self, cookie: u64) {
-        self.cuts().insert(cookie, Cut { taken_at: u64::MAX });
+        let cut = Cut { taken_at: u64::MAX };
+        match self.cuts().entry(cookie, cut) {
+            Ok(entry) => *entry = cut,
+            // What is behind the cut must not go out.
+            Err(error) => self.die(error.0),
+        }
         self.cut_count.store(1, Ordering::SeqCst);
     }
 
     /// The DONE that tells of it has been taken.
     pub fn cut_taken(&self, cookie: u64) {
-        if let Some(cut) = self.cuts().get_mut(&cookie) {
+        if let Some(cut) = self.cuts().get_mut(cookie) {
             cut.taken_at = self.next_id.load(Ordering::SeqCst);
         }
     }
@@ -113,10 +127,11 @@ impl Shared {
     /// An entry has been taken from the completion queue; what poll gives of it.
     pub fn taken(&self, entry: Entry) -> Completion {
         if let Some(cookie) = entry.cut {
-            self.cut_taken(cookie);
+            self.cut_taken(cookie.get());
         }
-        if entry.completion.event == Event::Done {
-            self.give_permit();
+        match entry.completion.event {
+            Event::Done => self.give_permit(),
+            Event::Snapshot => self.give_snapshot(),
         }
         entry.completion
     }
@@ -124,7 +139,7 @@ impl Shared {
     /// Whether an operation was submitted before its caller could know of a cut.
     pub fn is_behind_cut(&self, cookie: u64, id: u64) -> bool {
         self.cut_count.load(Ordering::SeqCst) != 0
-            && self.cuts().get(&cookie).is_some_and(|cut| id < cut.taken_at)
+            && self.cuts().get(cookie).is_some_and(|cut| id < cut.taken_at)
     }
 
     /// Forgets cuts that no operation can be behind: none is on its way, and none waits on the
@@ -136,7 +151,7 @@ impl Shared {
         let mut cuts = self.cuts();
         // Read after the lock: whoever took a smaller id than taken_at is counted in it.
         if self.in_transit.load(Ordering::SeqCst) == 0 {
-            cuts.retain(|&cookie, cut| cut.taken_at == u64::MAX || has_operations(cookie));
+            cuts.retain(|cookie, cut| cut.taken_at == u64::MAX || has_operations(cookie));
             self.cut_count.store(u32::from(!cuts.is_empty()), Ordering::SeqCst);
         }
     }
@@ -196,13 +211,37 @@ impl Shared {
         let _ = self.dead.compare_exchange(0, errno, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Takes one of max_ops; EAGAIN: all are taken.
-    pub fn take_permit(&self) -> Result<()> {
+    /// Takes one of max_ops, and room for all that is to be said of the operation.  EAGAIN: all are
+    /// taken; ENOMEM.
+    pub fn take_permit(&self, with_snapshot: bool) -> Result<()> {
         let take = |taken: u32| (taken < self.settings.max_ops).then_some(taken + 1);
-        match self.permits_taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Errno(libc::EAGAIN)),
+        let Ok(taken) = self.permits_taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+        else {
+            return Err(Errno(libc::EAGAIN));
+        };
+        if with_snapshot {
+            self.snapshots.fetch_add(1, Ordering::SeqCst);
         }
+        let snapshots = self.snapshots.load(Ordering::SeqCst);
+        self.completions.secure(taken + 1 + snapshots).inspect_err(|_| {
+            if with_snapshot {
+                self.give_snapshot();
+            }
+            self.give_permit();
+        })
+    }
+
+    /// A SNAPSHOT has been taken, or does not come.
+    pub fn give_snapshot(&self) {
+        self.snapshots.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Gives the memory of the completion queue back where nothing is to come.
+    pub fn shrink_completions(&self) {
+        self.completions.shrink(|| {
+            let taken = self.permits_taken.load(Ordering::SeqCst);
+            taken > 0 || self.snapshots.load(Ordering::SeqCst) > 0
+        });
     }
 
     /// Gives it back.

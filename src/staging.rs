@@ -3,6 +3,7 @@
 //! against the context's memory; the common small ones are used again instead of freed.
 #![forbid(unsafe_code)]
 
+use crate::memory;
 use crate::operation::PADDING_MAX;
 use crate::request::Request;
 use crate::sys::{self, Errno, Result, Span};
@@ -15,23 +16,26 @@ pub static ZEROS: [u8; PADDING_MAX as usize] = [0; PADDING_MAX as usize];
 const SMALL: usize = 256;
 const SMALL_KEPT: usize = 256;
 
-/// A header and a trailer, one behind the other.
+/// A header and a trailer, one behind the other, and before them how long each is.
 #[derive(Debug, Default)]
-pub struct Staged {
-    bytes: Option<Box<[u8]>>,
-    header: u32,
-    trailer: u32,
-}
+pub struct Staged(Option<Box<[u8]>>);
+
+const LENGTHS: usize = 8;
 
 impl Staged {
     /// Bytes of the header.
     pub fn header_length(&self) -> u32 {
-        self.header
+        self.length(0)
     }
 
     /// Bytes of the trailer.
     pub fn trailer_length(&self) -> u32 {
-        self.trailer
+        self.length(LENGTHS / 2)
+    }
+
+    fn length(&self, at: usize) -> u32 {
+        let bytes = self.0.as_deref().and_then(|bytes| bytes[at..].first_chunk());
+        bytes.map_or(0, |&length| u32::from_ne_bytes(length))
     }
 
     /// Part of the header: first byte and length.
@@ -41,15 +45,15 @@ impl Staged {
 
     /// Part of the trailer: first byte and length.
     pub fn trailer(&self, (from, length): (u32, u32)) -> Span {
-        self.span(self.header + from, length)
+        self.span(self.header_length() + from, length)
     }
 
     fn span(&self, from: u32, length: u32) -> Span {
         if length == 0 {
             return Span::of(&[]);
         }
-        let bytes = self.bytes.as_deref().unwrap_or_default();
-        Span::of(&bytes[from as usize..(from + length) as usize])
+        let bytes = self.0.as_deref().unwrap_or_default();
+        Span::of(&bytes[LENGTHS + from as usize..][..length as usize])
     }
 }
 
@@ -68,7 +72,7 @@ impl Staging {
     }
 
     /// Copies header and trailer.  EAGAIN: no room before others have ended; EMSGSIZE: there will
-    /// never be.
+    /// never be; ENOMEM.
     pub fn copy(&self, request: &Request<'_>) -> Result<Staged> {
         let (header, trailer) = request.staged_length()?;
         let length = header + trailer;
@@ -76,9 +80,12 @@ impl Staging {
             return Ok(Staged::default());
         }
         let mut bytes = self.take(length)?;
-        sys::gather(request.header, &mut bytes[..header]);
-        sys::gather(request.trailer, &mut bytes[header..]);
-        Ok(Staged { bytes: Some(bytes), header: header as u32, trailer: trailer as u32 })
+        bytes[..4].copy_from_slice(&(header as u32).to_ne_bytes());
+        bytes[4..LENGTHS].copy_from_slice(&(trailer as u32).to_ne_bytes());
+        let (into_header, into_trailer) = bytes[LENGTHS..].split_at_mut(header);
+        sys::gather(request.header, into_header);
+        sys::gather(request.trailer, into_trailer);
+        Ok(Staged(Some(bytes)))
     }
 
     fn take(&self, length: usize) -> Result<Box<[u8]>> {
@@ -90,17 +97,22 @@ impl Staging {
             self.used.fetch_sub(size as u64, Ordering::Relaxed);
             return Err(Errno(libc::EAGAIN));
         }
-        let recycled = if size == SMALL { self.lock().pop() } else { None };
-        Ok(recycled.unwrap_or_else(|| vec![0; size].into_boxed_slice()))
+        if let Some(recycled) = if size == SMALL { self.lock().pop() } else { None } {
+            return Ok(recycled);
+        }
+        memory::filled(0, LENGTHS + size).inspect_err(|_| {
+            self.used.fetch_sub(size as u64, Ordering::Relaxed);
+        })
     }
 
     /// Takes one back.
     pub fn release(&self, staged: Staged) {
-        let Some(bytes) = staged.bytes else { return };
-        self.used.fetch_sub(bytes.len() as u64, Ordering::Relaxed);
-        if bytes.len() == SMALL {
+        let Some(bytes) = staged.0 else { return };
+        let size = bytes.len() - LENGTHS;
+        self.used.fetch_sub(size as u64, Ordering::Relaxed);
+        if size == SMALL {
             let mut free = self.lock();
-            if free.len() < SMALL_KEPT {
+            if free.len() < SMALL_KEPT && memory::reserve(&mut free, 1).is_ok() {
                 free.push(bytes);
             }
         }

@@ -5,10 +5,12 @@
 
 use crate::claims::Claim;
 use crate::completions::{Completion, Reply};
+use crate::memory;
 use crate::operation::{Operation, Size};
 use crate::staging::Staged;
-use crate::sys::{Errno, FileKind, FileState, Mount, Result};
-use crossbeam_channel::Receiver;
+use crate::sys::{self, Errno, FileKind, FileState, Mount, Result};
+use crate::table::Line;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
@@ -74,6 +76,11 @@ impl Submission {
     pub fn descriptor_count(&self) -> u32 {
         1 + u32::from(self.file.is_some())
     }
+
+    /// Whether room for a SNAPSHOT was taken with its permit, and is still held.
+    pub fn owes_snapshot(&self) -> bool {
+        self.operation.owes_snapshot()
+    }
 }
 
 impl Drop for Submission {
@@ -82,6 +89,70 @@ impl Drop for Submission {
         if let Some(reply) = self.reply.take() {
             reply.give(Err(Errno(libc::ECANCELED)));
         }
+    }
+}
+
+/// The most submissions that one message brings: two descriptors each, and SCM_MAX_FD is 253.
+pub(crate) const GROUP_MAX: usize = sys::MESSAGE_FDS_MAX / 2;
+
+/// How many submissions the hand-over takes before the ring thread must make way: one group.
+const QUEUED_MAX: usize = 128;
+
+/// The hand-over of a context for up to `max_ops` operations: both ends.
+pub(crate) fn hand_over(max_ops: u32) -> Result<(Sender<Submission>, Arrivals)> {
+    let (sender, channel) = bounded(QUEUED_MAX.min(GROUP_MAX + max_ops as usize));
+    let mut waiting = Line::default();
+    waiting.reserve(1)?;
+    Ok((sender, Arrivals { channel, waiting }))
+}
+
+/// Submissions on their way, as the ring thread has them.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    channel: Receiver<Submission>,
+    /// Those that others have handed over, whose message is still to come.
+    waiting: Line<Submission>,
+}
+
+impl Arrivals {
+    /// Takes the one with this id, which is the first as a rule.  Those ahead of it for which there
+    /// is no memory go to `refuse`.
+    pub fn take(&mut self, id: u64, mut refuse: impl FnMut(Submission)) -> Option<Submission> {
+        if let Some(found) = self.waiting.take(|submission| submission.id == id) {
+            return Some(found);
+        }
+        loop {
+            let submission = self.channel.try_recv().ok()?;
+            if submission.id == id {
+                return Some(submission);
+            }
+            match self.waiting.reserve(self.waiting.len() + 1) {
+                Ok(()) => self.keep(submission),
+                Err(_) => refuse(submission),
+            }
+        }
+    }
+
+    /// Empties the channel; false: there is no memory for that.
+    pub fn make_way(&mut self) -> bool {
+        while !self.channel.is_empty() {
+            if self.waiting.reserve(self.waiting.len() + 1).is_err() {
+                return false;
+            }
+            if let Ok(submission) = self.channel.try_recv() {
+                self.keep(submission);
+            }
+        }
+        true
+    }
+
+    fn keep(&mut self, submission: Submission) {
+        let _ = self.waiting.push(submission); // for which there is room
+    }
+
+    /// Gives memory back after a peak.
+    pub fn shrink(&mut self) {
+        self.waiting.shrink();
     }
 }
 
@@ -123,16 +194,17 @@ impl Questions {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Its number, and where the answer will be.  None: nobody is there to answer.
-    pub fn put(&self, question: Question) -> Option<(u64, Arc<Reply<Result<u32>>>)> {
+    /// Its number, and where the answer will be.  EBADF: nobody is there to answer; ENOMEM.
+    pub fn put(&self, question: Question) -> Result<(u64, Arc<Reply<Result<u32>>>)> {
         let mut state = self.lock();
         if state.closed {
-            return None;
+            return Err(Errno(libc::EBADF));
         }
+        memory::reserve(&mut state.waiting, 1)?;
         let (number, reply) = (state.next, Arc::new(Reply::default()));
         state.next += 1;
         state.waiting.push(Asked { number, question, reply: reply.clone() });
-        Some((number, reply))
+        Ok((number, reply))
     }
 
     /// Takes the one with this number out.
@@ -187,9 +259,4 @@ impl Notice {
         let first = bytes[8..].try_into().map(u64::from_ne_bytes).ok()?;
         Some((notice, word(4).ok()?, first))
     }
-}
-
-/// The end of the queue that the ring thread has.
-pub(crate) struct ThreadEnds {
-    pub submissions: Receiver<Submission>,
 }

@@ -9,13 +9,13 @@ use crate::driver::Driver;
 use crate::engine::portable::Portable;
 use crate::engine::uring::Uring;
 use crate::engine::{Engine, Event, feature};
+use crate::memory;
 use crate::options::EngineChoice;
 use crate::pool::Pool;
 use crate::shared::Shared;
-use crate::submission::{NOTICE_BYTES, Notice, Submission, ThreadEnds};
+use crate::submission::{Arrivals, NOTICE_BYTES, Notice, Submission};
 use crate::sys::{self, Errno, Result};
 use crate::token::Kind;
-use std::collections::VecDeque;
 use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) struct Started {
 /// Starts the thread; `own` is its end of the library's socket, which the caller closes after.
 pub(crate) fn start(
     shared: Arc<Shared>,
-    ends: ThreadEnds,
+    arrivals: Arrivals,
     own: &OwnedFd,
 ) -> Result<(Handle, Started)> {
     // Not a channel of std's: its receiver would leave a thread-local destructor with the caller,
@@ -45,7 +45,7 @@ pub(crate) fn start(
     let number = sys::number(own);
     let thread = sys::Thread::spawn(Box::new(move || {
         told.store(sys::thread_id(), Ordering::Relaxed);
-        let body = AssertUnwindSafe(|| thread_main(&shared, ends, number, &report));
+        let body = AssertUnwindSafe(|| thread_main(&shared, arrivals, number, &report));
         if catch_unwind(body).is_err() {
             shared.die(libc::EIO);
         }
@@ -85,16 +85,23 @@ impl Handle {
 
 type Report = Reply<Result<Started>>;
 
-fn thread_main(shared: &Arc<Shared>, ends: ThreadEnds, number: RawFd, report: &Report) {
+fn thread_main(shared: &Arc<Shared>, arrivals: Arrivals, number: RawFd, report: &Report) {
     sys::name_thread(c"snapsend-ring");
-    let own = match sys::own_descriptor_table(number) {
-        Ok(own) => own,
-        Err(error) => {
-            report.give(Err(error));
-            return;
-        }
-    };
-    let pool = Pool::new(shared.settings.pool_bytes - shared.settings.staging_bytes);
+    let started = sys::own_descriptor_table(number)
+        .and_then(|own| with_engine(shared, arrivals, own, report));
+    if let Err(error) = started {
+        report.give(Err(error));
+    }
+}
+
+// An error: it has not started.
+fn with_engine(
+    shared: &Arc<Shared>,
+    arrivals: Arrivals,
+    own: OwnedFd,
+    report: &Report,
+) -> Result<()> {
+    let pool = Pool::new(shared.settings.pool_bytes - shared.settings.staging_bytes)?;
     let choice = shared.settings.engine;
     let mut engine_errno = 0;
     if choice != EngineChoice::Portable {
@@ -102,45 +109,27 @@ fn thread_main(shared: &Arc<Shared>, ends: ThreadEnds, number: RawFd, report: &R
         match Uring::new(sys::number(&own), pool.block_count() as u32, known) {
             Ok(engine) => {
                 let features = engine.features() | common_features();
+                let ring = RingThread::new(shared, arrivals, own, engine, pool)?;
                 report.give(Ok(Started { is_uring: true, engine_errno: 0, features }));
-                return run(shared, ends, own, engine, pool);
+                run(shared, ring);
+                return Ok(());
             }
-            Err(error) if choice == EngineChoice::Uring => {
-                report.give(Err(error));
-                return;
-            }
+            Err(error) if choice == EngineChoice::Uring => return Err(error),
             Err(error) => engine_errno = error.negative(),
         }
     }
-    match Portable::new(sys::number(&own), shared.known_files.clone()) {
-        Ok(engine) => {
-            let features = common_features();
-            report.give(Ok(Started { is_uring: false, engine_errno, features }));
-            run(shared, ends, own, engine, pool);
-        }
-        Err(error) => {
-            report.give(Err(error));
-        }
-    }
+    let engine = Portable::new(sys::number(&own), shared.known_files.clone())?;
+    let ring = RingThread::new(shared, arrivals, own, engine, pool)?;
+    report.give(Ok(Started { is_uring: false, engine_errno, features: common_features() }));
+    run(shared, ring);
+    Ok(())
 }
 
 fn common_features() -> u64 {
     if sys::has_cachestat() { feature::CACHESTAT } else { 0 }
 }
 
-fn run<E: Engine>(shared: &Arc<Shared>, ends: ThreadEnds, own: OwnedFd, engine: E, pool: Pool) {
-    let driver = Driver::new(shared.clone(), engine, pool);
-    let mut ring = RingThread {
-        shared: shared.clone(),
-        driver,
-        ends,
-        own,
-        arrived: VecDeque::new(),
-        messages_wait: true,
-        hung_up: false,
-        bell_owed: false,
-        descriptors: Vec::new(),
-    };
+fn run<E: Engine>(shared: &Shared, mut ring: RingThread<E>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| ring.run()));
     let errno = match outcome {
         Ok(Ok(())) => {
@@ -159,14 +148,14 @@ fn run<E: Engine>(shared: &Arc<Shared>, ends: ThreadEnds, own: OwnedFd, engine: 
 struct RingThread<E: Engine> {
     shared: Arc<Shared>,
     driver: Driver<E>,
-    ends: ThreadEnds,
+    arrivals: Arrivals,
     own: OwnedFd,
-    arrived: VecDeque<Submission>,
     messages_wait: bool,
     hung_up: bool,
     /// It should ring, but the kernel had no memory for it.
     bell_owed: bool,
     descriptors: Vec<OwnedFd>,
+    events: Vec<Event>,
 }
 
 // The longest wait with work in flight: only then would a host that has closed our descriptor,
@@ -179,8 +168,27 @@ const TRIM_AFTER: Duration = Duration::from_secs(1);
 const MESSAGES_PER_ROUND: usize = 64;
 
 impl<E: Engine> RingThread<E> {
+    fn new(
+        shared: &Arc<Shared>,
+        arrivals: Arrivals,
+        own: OwnedFd,
+        engine: E,
+        pool: Pool,
+    ) -> Result<RingThread<E>> {
+        Ok(RingThread {
+            shared: shared.clone(),
+            driver: Driver::new(shared.clone(), engine, pool)?,
+            arrivals,
+            own,
+            messages_wait: true,
+            hung_up: false,
+            bell_owed: false,
+            descriptors: memory::list(sys::MESSAGE_FDS_MAX + 1)?,
+            events: Vec::new(),
+        })
+    }
+
     fn run(&mut self) -> Result<()> {
-        let mut events: Vec<Event> = Vec::new();
         loop {
             if self.messages_wait {
                 self.receive();
@@ -201,11 +209,13 @@ impl<E: Engine> RingThread<E> {
                 continue;
             }
             let timeout = self.timeout();
+            let mut events = std::mem::take(&mut self.events);
             let turned = self.driver.engine.turn(timeout, &mut events);
             // Also when the engine is at its end: what has gone out must be counted.
             for event in events.drain(..) {
                 self.handle(event);
             }
+            self.events = events;
             turned?;
         }
     }
@@ -272,7 +282,7 @@ impl<E: Engine> RingThread<E> {
                 Slept::Otherwise { timed_out } => {
                     if timed_out && limit.take().is_some() {
                         self.driver.trim();
-                        self.arrived.shrink_to(64);
+                        self.arrivals.shrink();
                     }
                 }
             }
@@ -321,7 +331,6 @@ impl<E: Engine> RingThread<E> {
     }
 
     fn read_notice(&mut self, bytes: &[u8; NOTICE_BYTES]) {
-        self.arrived.extend(self.ends.submissions.try_iter());
         let Some((notice, count, first)) = Notice::decode(bytes) else {
             return;
         };
@@ -337,6 +346,8 @@ impl<E: Engine> RingThread<E> {
                 self.driver.let_go(Claim { cookie: first, number: count });
             }
             Notice::Look => {
+                let stuck = !self.arrivals.make_way();
+                self.shared.hand_over_stuck.store(stuck, Ordering::SeqCst);
                 if self.shared.completions.ring_for_waiting() {
                     self.ring_bell();
                 }
@@ -347,7 +358,6 @@ impl<E: Engine> RingThread<E> {
 
     fn withdraw(&mut self) {
         for (first, count) in self.shared.take_withdrawn() {
-            self.arrived.extend(self.ends.submissions.try_iter());
             for id in first..first + u64::from(count) {
                 if let Some(submission) = self.take_arrived(id) {
                     self.driver.withdraw(submission);
@@ -356,11 +366,10 @@ impl<E: Engine> RingThread<E> {
         }
     }
 
-    // Submissions are pushed before their message is sent, so they have arrived by now; mostly
-    // in the same order.
+    // Submissions are handed over before their message is sent, so they have arrived by now.
     fn take_arrived(&mut self, id: u64) -> Option<Submission> {
-        let index = self.arrived.iter().position(|submission| submission.id == id)?;
-        self.arrived.remove(index)
+        let driver = &mut self.driver;
+        self.arrivals.take(id, |submission| driver.reject(submission, None, None, -libc::ENOMEM))
     }
 
     fn each_submitted(
@@ -371,10 +380,17 @@ impl<E: Engine> RingThread<E> {
     ) {
         let mut received = std::mem::take(&mut self.descriptors);
         let mut descriptors = received.drain(..);
+        let mut is_whole = true;
         for id in first..first + u64::from(count) {
             let Some(submission) = self.take_arrived(id) else {
+                is_whole = false;
                 continue;
             };
+            if !is_whole {
+                // Those refused before had descriptors, too: which these are is not known.
+                self.driver.reject(submission, None, None, -libc::ENOMEM);
+                continue;
+            }
             let wants_file = submission.file.is_some();
             let socket = descriptors.next();
             let file = if wants_file { descriptors.next() } else { None };
@@ -400,7 +416,6 @@ impl<E: Engine> RingThread<E> {
     }
 
     fn reject(&mut self, bytes: &[u8; NOTICE_BYTES], errno: i32) {
-        self.arrived.extend(self.ends.submissions.try_iter());
         if let Some((Notice::Submitted, count, first)) = Notice::decode(bytes) {
             self.each_submitted(first, count, |driver, submission, socket, file| {
                 driver.reject(submission, socket, file, -errno);

@@ -12,6 +12,9 @@
 #[path = "../src/completions.rs"]
 mod completions;
 #[allow(dead_code, unused_imports)]
+#[path = "../src/memory.rs"]
+mod memory;
+#[allow(dead_code, unused_imports)]
 #[path = "../src/operation.rs"]
 mod operation;
 #[allow(dead_code, unused_imports)]
@@ -32,6 +35,9 @@ mod sync;
 #[allow(dead_code, unused_imports)]
 #[path = "../src/sys.rs"]
 mod sys;
+#[allow(dead_code, unused_imports)]
+#[path = "../src/table.rs"]
+mod table;
 #[allow(dead_code, unused_imports)]
 #[path = "../src/timers.rs"]
 mod timers;
@@ -130,8 +136,8 @@ fn turns(round: u64) {
     }
     SCHEDULE.with_borrow_mut(|schedule| {
         for slot in 0..SOCKETS {
-            let socket = schedule.open(black_box(round << 20 | slot as u64));
-            schedule.enqueue(socket, slot, false);
+            let socket = schedule.open(black_box(round << 20 | slot as u64)).expect("memory");
+            schedule.enqueue(socket, slot, false).expect("memory");
             schedule.ready(socket, slot % 2 == 0);
         }
         while let Some(socket) = schedule.next_turn() {
@@ -163,7 +169,7 @@ fn batches(round: u64) {
 
 fn leases(_: u64) {
     thread_local! {
-        static POOL: std::cell::RefCell<Pool> = std::cell::RefCell::new(Pool::new(32 << 20));
+        static POOL: std::cell::RefCell<Pool> = std::cell::RefCell::new(Pool::new(32 << 20).expect("memory"));
     }
     POOL.with_borrow_mut(|pool| {
         let leases: [_; 16] = std::array::from_fn(|_| {
@@ -184,7 +190,7 @@ fn alarms(_: u64) {
         let mut timers = timers.borrow_mut();
         for index in 0..BATCH {
             let at = *begin + Duration::from_millis(black_box(index * 7 % BATCH));
-            timers.set(at, (index, index as u32, Alarm::Linger));
+            timers.set(at, (index, index as u32, Alarm::Linger)).expect("memory");
         }
         let now = *begin + Duration::from_secs(1);
         while let Some(entry) = timers.take_due(black_box(now)) {

@@ -11,7 +11,9 @@ use crate::plan::{self, Known, Way, ZeroCopy};
 use crate::pool::{Lease, Purpose};
 use crate::request::{EXACT, TO_EOF};
 use crate::sys::{self, PAGE};
+use crate::table::Line;
 use crate::token::{Kind, Token};
+use std::num::NonZeroU64;
 use std::time::Instant;
 
 // How many zero-copy sends may be under way before it is known whether they are of use.
@@ -131,7 +133,7 @@ impl<E: Engine> Driver<E> {
             return self.wait_for_pool(slot);
         }
         let mut length = length;
-        if let Some(reserved) = self.jobs[slot].reserved {
+        if let Some(reserved) = self.jobs[slot].reserved.map(NonZeroU64::get) {
             if at >= reserved {
                 // A file that does not tell its size has more than EXACT takes.
                 return self.jobs[slot].operation.fail(-libc::EMSGSIZE);
@@ -159,6 +161,10 @@ impl<E: Engine> Driver<E> {
     fn read_into(&mut self, slot: usize, place: Buffer, direct: bool) {
         let buffer = self.registered_buffer(place.lease);
         let job = &mut self.jobs[slot];
+        if let Err(error) = job.reserve_buffer() {
+            job.operation.fail(error.negative());
+            return self.release_lease(place.lease);
+        }
         let Some(file) = &mut job.file else { return };
         let offset = job.operation.task().offset + place.start;
         let (align, bytes) = file.alignment(offset, place.length);
@@ -243,7 +249,7 @@ impl<E: Engine> Driver<E> {
             return false;
         }
         self.pool.reserve(bytes);
-        job.reserved = Some(bytes);
+        job.reserved = NonZeroU64::new(bytes);
         true
     }
 
@@ -261,7 +267,9 @@ impl<E: Engine> Driver<E> {
         if std::mem::replace(stands_there, true) {
             return;
         }
-        line.push_back(entry);
+        if let Err(error) = line.push(entry) {
+            job.operation.fail(error.negative());
+        }
         if line.len() > 2 * self.jobs.len() + 64 {
             line.retain(|&(slot, id)| self.jobs.get(slot as usize).is_some_and(|job| job.id == id));
         }
@@ -274,13 +282,13 @@ impl<E: Engine> Driver<E> {
             return;
         }
         for kept in [false, true] {
-            let line = if kept { &mut self.waiting_kept } else { &mut self.waiting_passing };
-            let mut waiting = std::mem::take(line);
             let mut refused = 0;
-            while refused < POOL_WAITERS_TRIED {
-                let Some((slot, id)) = waiting.pop_front() else {
+            let mut left = self.pool_waiters(kept).len();
+            while refused < POOL_WAITERS_TRIED && left > 0 {
+                let Some((slot, id)) = self.pool_waiters(kept).pop() else {
                     break;
                 };
+                left -= 1;
                 let slot = slot as usize;
                 if self.jobs.get(slot).is_none_or(|job| job.id != id) {
                     continue;
@@ -305,10 +313,15 @@ impl<E: Engine> Driver<E> {
                     refused += 1;
                 }
             }
-            // Those refused have lined up anew, ahead of those not tried.
-            let line = if kept { &mut self.waiting_kept } else { &mut self.waiting_passing };
-            line.append(&mut waiting);
+            // Those refused have lined up anew, behind those not tried.
+            let line = self.pool_waiters(kept);
+            let again = line.len().saturating_sub(left);
+            let _ = line.bring_forward(again); // there is room for what was taken out
         }
+    }
+
+    fn pool_waiters(&mut self, kept: bool) -> &mut Line<(u32, u64)> {
+        if kept { &mut self.waiting_kept } else { &mut self.waiting_passing }
     }
 
     // Finds out whether a new operation may take room in the pool.

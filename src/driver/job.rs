@@ -3,13 +3,16 @@
 #![forbid(unsafe_code)]
 
 use crate::completions::{Completion, Event as Report};
+use crate::memory;
 use crate::operation::{Operation, Phase, Size};
 use crate::pool::{Lease, Pool};
 use crate::request::{EAGER, EXACT};
 use crate::staging::Staged;
 use crate::submission::{Answer, FileFacts, Submission};
 use crate::sys::{self, FileKind, FileWindow, PAGE, Result, Span};
+use crate::table::Numbered;
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use std::sync::Arc;
 pub(super) struct File {
     pub(super) fd: RawFd,
     /// Its entry among the driver's open files, which owns the descriptor.
-    pub(super) entry: usize,
+    pub(super) entry: u32,
     pub(super) facts: FileFacts,
     pub(super) mappable: bool,
     /// See [`Read::through_ring`].
@@ -51,7 +54,12 @@ pub(super) struct Window {
     pub(super) bytes: FileWindow,
     /// The window's piece of the range.
     pub(super) start: u64,
-    pub(super) end: u64,
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.span().len() as u64
+    }
 }
 
 /// A piece of the range in private memory.
@@ -70,6 +78,12 @@ pub(super) enum Source {
     None,
     Window(Window),
     Buffers(VecDeque<Buffer>),
+}
+
+impl Numbered for Job {
+    fn number(&self) -> u64 {
+        self.id
+    }
 }
 
 /// One operation in flight and all it holds.
@@ -94,9 +108,9 @@ pub(super) struct Job {
     /// Where a read under way puts its data.  `align`: how many bytes before it are read too.
     pub(super) reading: Option<(Buffer, u64)>,
     /// Bytes of the pool set aside for EXACT.
-    pub(super) reserved: Option<u64>,
+    pub(super) reserved: Option<NonZeroU64>,
     /// Bytes of the send that is with the kernel.
-    pub(super) asked: u64,
+    pub(super) asked: u32,
     /// The last look for room in the pool found none.
     pub(super) waits_for_pool: bool,
     /// It stands in the line of those that wait for room to keep data, and for data that passes.
@@ -149,6 +163,11 @@ impl Job {
         }
     }
 
+    /// Whether its id has the same low half: enough, with its slot, to tell an alarm of its own.
+    pub(super) fn has_low_id(&self, id: u64) -> bool {
+        self.id as u32 == id as u32
+    }
+
     /// EAGER or EXACT: what is read stays until it is sent.
     pub(super) fn is_held(&self) -> bool {
         self.operation.task().flags & (EAGER | EXACT) != 0 && !self.passing
@@ -188,7 +207,7 @@ impl Job {
     pub(super) fn available(&self) -> u64 {
         let end = match &self.source {
             Source::None => 0,
-            Source::Window(window) => window.end,
+            Source::Window(window) => window.end(),
             Source::Buffers(buffers) => {
                 buffers.front().map_or(0, |front| front.start + front.length)
             }
@@ -234,7 +253,7 @@ impl Job {
         let length = (end - start) as usize;
         match FileWindow::new(file.fd, offset + start, length) {
             Ok(bytes) => {
-                self.source = Source::Window(Window { bytes, start, end });
+                self.source = Source::Window(Window { bytes, start });
                 true
             }
             Err(_) => {
@@ -259,6 +278,15 @@ impl Job {
                 0
             }
         }
+    }
+
+    /// Makes room for the next [`Job::push`].
+    pub(super) fn reserve_buffer(&mut self) -> Result<()> {
+        if !matches!(self.source, Source::Buffers(_)) {
+            self.source = Source::Buffers(VecDeque::new());
+        }
+        let Source::Buffers(buffers) = &mut self.source else { return Ok(()) };
+        memory::reserve_queue(buffers, 1)
     }
 
     pub(super) fn push(&mut self, buffer: Buffer) {

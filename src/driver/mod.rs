@@ -13,22 +13,23 @@ use crate::claims::{Claim, LetGo};
 use crate::completions::{Completion, Entry, Event as Report};
 use crate::engine::{Engine, Event};
 use crate::inline::INLINE_MAX;
+use crate::memory;
 use crate::operation::{Phase, Size, WAS_ZEROCOPY};
 use crate::pace::Pace;
 use crate::plan::ZeroCopy;
 use crate::pool::{Lease, Pool};
 use crate::request::{EXACT, TO_EOF};
-use crate::schedule::{NumberMap, Schedule};
+use crate::schedule::Schedule;
 use crate::shared::{KNOWN_SOCKETS, Shared};
 use crate::stats::Counters;
 use crate::submission::{Answer, FileFacts, Question, Submission};
 use crate::sys::{self, Buffers, Result};
+use crate::table::{Line, NumberMap, Parts, Register, Table};
 use crate::timers::{Alarm, Timers};
 use crate::token::{Kind, Token};
 use job::{File, Job, Source};
-use slab::Slab;
 use slow::Slow;
-use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,7 +50,8 @@ struct Socket {
     was_armed: bool,
     /// Whether it is an AF_UNIX socket, once that has mattered.
     is_unix: Option<bool>,
-    generation: u64,
+    /// The low half of it.
+    generation: u32,
     pace: Pace,
     /// When it is looked at, whatever the kernel reports.
     look_at: Option<Instant>,
@@ -80,27 +82,29 @@ struct ZeroCopyUse {
 pub(crate) struct Driver<E: Engine> {
     pub engine: E,
     shared: Arc<Shared>,
-    jobs: Slab<Job>,
-    by_id: NumberMap<u32>,
-    sockets: Vec<Option<Socket>>,
+    jobs: Register<Job>, // by id
+    sockets: Parts<Option<Socket>>,
     /// Cookies of sockets that have been found to be of the right kind.
     sockets_checked: Box<[u64]>,
     schedule: Schedule<Claim>,
     let_go: LetGo,
-    zero_copies: Slab<ZeroCopyUse>,
+    zero_copies: Table<ZeroCopyUse>,
     /// What they may pin.
     budget: Budget,
     slow: Slow,
-    files: Slab<OpenFile>,
+    files: Table<OpenFile>,
     /// Of the files that operations may share, the latest of each inode.
-    files_by_inode: NumberMap<usize>,
+    files_by_inode: NumberMap<u32>,
     pool: Pool,
-    registered: Vec<bool>,
-    waiting_passing: VecDeque<(u32, u64)>,
-    waiting_kept: VecDeque<(u32, u64)>,
+    registered: Box<[bool]>,
+    waiting_passing: Line<(u32, u64)>,
+    waiting_kept: Line<(u32, u64)>,
     pool_freed: bool,
     timers: Timers,
+    /// What is to be reported.  It is handed over before it would grow.
     outbox: Vec<Entry>,
+    /// The bell must be rung for what has been handed over.
+    bell_due: bool,
     /// Completions for callers that wait for theirs alone.
     answers: Vec<(Arc<Answer>, Completion)>,
     /// Where short ranges pass through.
@@ -122,37 +126,39 @@ const ROUND_BYTES: u64 = 1 << 20;
 const LIGHT_MAX: u64 = 64 << 10;
 // From this many descriptors on it is worth a call to find out whether a file is there already.
 const SHARE_FILES_FROM: u32 = 128;
+// So many reports are handed over together at most.
+const OUTBOX: usize = 64;
 
 impl<E: Engine> Driver<E> {
-    pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Driver<E> {
-        Driver {
+    pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Result<Driver<E>> {
+        Ok(Driver {
             engine,
             shared,
-            jobs: Slab::new(),
-            by_id: NumberMap::default(),
-            sockets: Vec::new(),
-            sockets_checked: vec![0; KNOWN_SOCKETS].into_boxed_slice(),
+            jobs: Register::default(),
+            sockets: Parts::default(),
+            sockets_checked: memory::filled(0, KNOWN_SOCKETS)?,
             schedule: Schedule::default(),
             let_go: LetGo::default(),
-            zero_copies: Slab::new(),
+            zero_copies: Table::default(),
             budget: Budget::new(),
             slow: Slow::default(),
-            files: Slab::new(),
+            files: Table::default(),
             files_by_inode: NumberMap::default(),
-            registered: vec![false; pool.block_count()],
+            registered: memory::filled(false, pool.block_count())?,
             pool,
-            waiting_passing: VecDeque::new(),
-            waiting_kept: VecDeque::new(),
+            waiting_passing: Line::default(),
+            waiting_kept: Line::default(),
             pool_freed: false,
             timers: Timers::default(),
-            outbox: Vec::new(),
-            answers: Vec::new(),
+            outbox: memory::list(OUTBOX)?,
+            bell_due: false,
+            answers: memory::list(OUTBOX)?,
             scratch: Buffers::new(INLINE_MAX as usize),
             generation: 0,
             zero_copy_useless: 0,
             zero_copy_was_real: false,
             sockets_seen: 0,
-        }
+        })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -259,18 +265,22 @@ impl<E: Engine> Driver<E> {
     }
 
     fn enqueue(&mut self, submission: Submission, fd: OwnedFd, file: Option<OwnedFd>) {
+        if let Err(error) = self.make_room() {
+            return self.refuse(submission, Some(fd), file, error.negative());
+        }
         let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
         let front = submission.front;
         // The notice that the calling thread has let go may have come first.
         let held_back = submission.held_back.filter(|claim| !self.let_go.is_over(*claim));
         let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
-        let socket = self.open_socket(cookie, fd);
-        let slot = self.jobs.insert(Job::new(submission, file));
-        self.by_id.insert(id, slot as u32);
-        self.schedule.enqueue(socket, slot, front);
+        let file = file.transpose().expect("there is room");
+        let socket = self.open_socket(cookie, fd).expect("there is room");
+        let slot = self.jobs.insert(Job::new(submission, file)).expect("there is room");
+        self.schedule.enqueue(socket, slot, front).expect("there is room");
         self.place(slot);
         if let Some(at) = deadline {
-            self.timers.set(at, (id, slot as u32, Alarm::Deadline));
+            let entry = (id, slot as u32, Alarm::Deadline);
+            self.timers.set(at, entry).expect("there is room");
         }
         if let Some(claim) = held_back {
             self.schedule.park(socket, claim);
@@ -283,20 +293,42 @@ impl<E: Engine> Driver<E> {
         }
     }
 
+    // For one operation more in every table, so that nothing fails half-way.
+    fn make_room(&mut self) -> Result<()> {
+        self.jobs.reserve()?;
+        self.schedule.reserve(self.jobs.end())?;
+        while self.sockets.len() <= self.schedule.end() {
+            self.sockets.push(None)?;
+        }
+        self.files.reserve()?;
+        self.timers.reserve()
+    }
+
+    // Without memory for the alarm the operation fails.
+    fn set_alarm(&mut self, slot: usize, at: Instant, alarm: Alarm) {
+        let entry = (self.jobs[slot].id, slot as u32, alarm);
+        if let Err(error) = self.timers.set(at, entry) {
+            self.jobs[slot].operation.fail(error.negative());
+        }
+    }
+
     /// Undoes a submission whose descriptors could not be sent.
     pub fn withdraw(&mut self, mut submission: Submission) {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
         self.shared.give_descriptors(submission.descriptor_count());
         self.leave(submission.cookie);
         self.shared.staging.release(std::mem::take(&mut submission.staged));
+        if submission.owes_snapshot() {
+            self.shared.give_snapshot();
+        }
         self.shared.give_permit();
     }
 
     // With many descriptors in use, the same open file is kept once only.
-    fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> File {
+    fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<File> {
         let may_share = self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM;
-        let known = self.files_by_inode.get(&facts.inode).filter(|_| may_share).copied();
-        let same = known.filter(|&entry| {
+        let known = self.files_by_inode.get(facts.inode).filter(|_| may_share);
+        let same = known.map(|entry| entry as usize).filter(|&entry| {
             sys::probes_allowed()
                 && sys::is_same_file(sys::number(&fd), sys::number(&self.files[entry].fd))
         });
@@ -307,15 +339,18 @@ impl<E: Engine> Driver<E> {
                 entry
             }
             None => {
-                let entry = self.files.insert(OpenFile { fd, facts, uses: 1 });
+                let entry = self.files.insert(OpenFile { fd, facts, uses: 1 })?;
                 if may_share {
-                    self.files_by_inode.insert(facts.inode, entry);
+                    // Without memory for it, later operations do not share it.
+                    if let Ok(latest) = self.files_by_inode.entry(facts.inode, 0) {
+                        *latest = entry as u32;
+                    }
                 }
                 entry
             }
         };
         let fd = sys::number(&self.files[entry].fd);
-        File { fd, entry, facts, mappable: true, through_ring: false }
+        Ok(File { fd, entry: entry as u32, facts, mappable: true, through_ring: false })
     }
 
     // One use less.  Some: a helper closes our copy.
@@ -326,23 +361,20 @@ impl<E: Engine> Driver<E> {
             return None;
         }
         let open = self.files.remove(entry);
-        if self.files_by_inode.get(&open.facts.inode) == Some(&entry) {
-            self.files_by_inode.remove(&open.facts.inode);
+        if self.files_by_inode.get(open.facts.inode) == Some(entry as u32) {
+            self.files_by_inode.remove(open.facts.inode);
         }
         self.close_copy(open.fd, open.facts)
     }
 
-    fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> usize {
+    fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> Result<usize> {
         if let Some(socket) = self.schedule.find(cookie) {
             // The same socket once more: one copy is enough.
             drop(fd);
             self.shared.give_descriptors(1);
-            return socket;
+            return Ok(socket);
         }
-        let socket = self.schedule.open(cookie);
-        if self.sockets.len() <= socket {
-            self.sockets.resize_with(socket + 1, || None);
-        }
+        let socket = self.schedule.open(cookie)?;
         self.sockets[socket] = Some(Socket {
             fd,
             waiting: false,
@@ -357,7 +389,7 @@ impl<E: Engine> Driver<E> {
             zero_copy: None,
             copied: 0,
         });
-        socket
+        Ok(socket)
     }
 
     /// Hands completions over; true: ring the bell.
@@ -366,20 +398,33 @@ impl<E: Engine> Driver<E> {
         Counters::add(&counters.kernel_enters, self.engine.take_enters());
         self.shared.pool_in_use.store(self.pool.in_use(), Ordering::Relaxed);
         self.shared.pool_resident.store(self.pool.resident(), Ordering::Relaxed);
-        let ring = !self.outbox.is_empty() && self.shared.completions.push(&mut self.outbox);
+        self.hand_over();
+        std::mem::take(&mut self.bell_due)
+    }
+
+    fn hand_over(&mut self) {
+        if !self.outbox.is_empty() {
+            self.bell_due |= self.shared.completions.push(&mut self.outbox);
+        }
         // Who has waited for one sees those of the operations ahead of it, too.
         for (answer, completion) in self.answers.drain(..) {
             answer.give(Ok(completion));
         }
-        ring
+    }
+
+    fn report(&mut self, entry: Entry) {
+        if self.outbox.len() == OUTBOX {
+            self.hand_over();
+        }
+        self.outbox.push(entry);
     }
 
     /// Answers a question of a caller's: how many operations it concerned.
     pub fn answer(&mut self, question: &Question) -> u32 {
         match *question {
-            Question::Cancel(id) => match self.by_id.get(&id) {
-                Some(&slot) => {
-                    self.end(slot as usize, -libc::ECANCELED);
+            Question::Cancel(id) => match self.jobs.find(id) {
+                Some(slot) => {
+                    self.end(slot, -libc::ECANCELED);
                     1
                 }
                 None => 0,
@@ -388,26 +433,25 @@ impl<E: Engine> Driver<E> {
                 let Some(socket) = self.schedule.find(cookie) else {
                     return 0;
                 };
-                let slots = self.queue_from(self.schedule.first(socket));
-                for &slot in &slots {
-                    // The end of one that is cut off takes those behind it along.
-                    if self.jobs.contains(slot) {
-                        self.end(slot, -libc::ECANCELED);
-                    }
+                let mut next = self.schedule.first(socket);
+                let count = std::iter::successors(next, |&slot| self.schedule.behind(slot)).count();
+                // The end of one that is cut off takes those behind it along.
+                while let Some(slot) = next.filter(|&slot| self.jobs.contains(slot)) {
+                    next = self.schedule.behind(slot);
+                    self.end(slot, -libc::ECANCELED);
                 }
-                slots.len() as u32
+                count as u32
             }
         }
-    }
-
-    fn queue_from(&self, first: Option<usize>) -> Vec<usize> {
-        std::iter::successors(first, |&slot| self.schedule.behind(slot)).collect()
     }
 
     /// A calling thread has let go of its socket; what it could not send has arrived before.
     pub fn let_go(&mut self, claim: Claim) {
         if self.shared.claims.has_operations(claim.cookie) {
-            self.let_go.note(claim);
+            if let Err(error) = self.let_go.note(claim) {
+                // What the claim has held back would never be let go.
+                self.shared.die(error.0);
+            }
         }
         self.schedule.unpark(claim);
     }
@@ -419,8 +463,7 @@ impl<E: Engine> Driver<E> {
 
     /// Ends everything in flight with this status.
     pub fn fail_all(&mut self, status: i32) {
-        let slots: Vec<usize> = self.jobs.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
+        for slot in 0..self.jobs.end() {
             if self.jobs.contains(slot) {
                 self.end(slot, status);
             }
@@ -430,7 +473,11 @@ impl<E: Engine> Driver<E> {
     /// Reports everything in flight as ended, whatever state it is in: the engine is gone.
     pub fn abandon(&mut self, status: i32) {
         self.report_unclosed(true);
-        for mut job in self.jobs.drain().collect::<Vec<_>>() {
+        for slot in 0..self.jobs.end() {
+            if !self.jobs.contains(slot) {
+                continue;
+            }
+            let mut job = self.jobs.remove(slot);
             job.operation.fail(status);
             if job.operation.is_held_back() {
                 let socket =
@@ -452,7 +499,9 @@ impl<E: Engine> Driver<E> {
 
     /// Gives memory back after a while of idleness.
     pub fn trim(&mut self) {
-        for block in self.pool.idle_blocks().collect::<Vec<_>>() {
+        loop {
+            let idle = self.pool.idle_blocks().next();
+            let Some(block) = idle else { break };
             let registered = std::mem::take(&mut self.registered[block]);
             if let Some(span) = self.pool.block_span(block).filter(|_| registered) {
                 self.engine.unregister(block as u16, span);
@@ -463,15 +512,15 @@ impl<E: Engine> Driver<E> {
         self.engine.helpers().reap();
         self.slow.shrink();
         self.schedule.shrink();
-        self.shared.completions.shrink();
-        self.jobs.shrink_to_fit();
-        self.by_id.shrink_to(64);
-        self.sockets = Vec::new();
-        self.files.shrink_to_fit();
+        self.shared.shrink_completions();
+        self.jobs.shrink();
+        self.sockets = Parts::default();
+        self.files.shrink();
         self.files_by_inode = NumberMap::default();
+        self.zero_copies.shrink();
+        self.waiting_passing = Line::default();
+        self.waiting_kept = Line::default();
         self.timers = Timers::default();
-        self.outbox.shrink_to(64);
-        self.answers.shrink_to(64);
         self.scratch.trim();
     }
 
@@ -582,12 +631,12 @@ impl<E: Engine> Driver<E> {
             return;
         }
         let jobs = &self.jobs;
-        let alive = |id, slot: u32| jobs.get(slot as usize).is_some_and(|job| job.id == id);
+        let alive = |id, slot: u32| jobs.get(slot as usize).is_some_and(|job| job.has_low_id(id));
         self.timers.compact(jobs.len(), alive);
         let now = Instant::now();
         while let Some((id, slot, alarm)) = self.timers.take_due(now) {
             let slot = slot as usize;
-            if self.jobs.get(slot).is_none_or(|job| job.id != id) {
+            if self.jobs.get(slot).is_none_or(|job| !job.has_low_id(id)) {
                 continue;
             }
             match alarm {
@@ -626,9 +675,10 @@ impl<E: Engine> Driver<E> {
         let job = &mut self.jobs[slot];
         if job.reply.is_none() && job.operation.take_snapshot_event(job.is_held()) {
             let completion = job.completion(0, Report::Snapshot);
-            self.outbox.push(Entry { completion, cut: None });
+            self.report(Entry { completion, cut: None });
         }
-        if matches!(job.operation.phase(), Phase::Ending(_)) && self.leave_file(slot) {
+        let is_ending = matches!(self.jobs[slot].operation.phase(), Phase::Ending(_));
+        if is_ending && self.leave_file(slot) {
             return;
         }
         if self.jobs[slot].operation.ended().is_none() {
@@ -648,7 +698,6 @@ impl<E: Engine> Driver<E> {
         let is_cut = self.jobs[slot].operation.is_cut();
         let was_first = self.schedule.first(socket) == Some(slot);
         let next = self.schedule.behind(slot);
-        let behind = if is_cut { self.queue_from(next) } else { Vec::new() };
         self.schedule.remove(slot);
         let mut job = self.jobs.remove(slot);
         // The first one always may, even where the one ahead never got as far.
@@ -658,7 +707,6 @@ impl<E: Engine> Driver<E> {
             self.read_ahead(next);
             self.let_hold(next);
         }
-        self.by_id.remove(&job.id);
         if job.operation.is_held_back() {
             sys::push_tcp(sys::number(&self.socket(socket).fd));
         }
@@ -679,10 +727,21 @@ impl<E: Engine> Driver<E> {
             Some(token) => self.report_when_closed(token, job),
             None => self.report_done(job),
         }
-        for &slot in &behind {
-            self.jobs[slot].operation.fail(-libc::ECANCELED);
+        if is_cut {
+            self.cancel_behind(next);
         }
-        for slot in behind {
+    }
+
+    // All from this one on.
+    fn cancel_behind(&mut self, first: Option<usize>) {
+        let mut next = first;
+        while let Some(slot) = next {
+            self.jobs[slot].operation.fail(-libc::ECANCELED);
+            next = self.schedule.behind(slot);
+        }
+        next = first;
+        while let Some(slot) = next {
+            next = self.schedule.behind(slot);
             self.settle(slot);
         }
     }
@@ -704,14 +763,14 @@ impl<E: Engine> Driver<E> {
             self.release_lease(lease);
         }
         if let Some(bytes) = job.reserved.take() {
-            self.pool.unreserve(bytes);
+            self.pool.unreserve(bytes.get());
             self.pool_freed = true;
         }
         job.source = Source::None;
         let file = job.file.take();
         debug_assert_eq!(job.charged_pages, 0);
         self.shared.staging.release(std::mem::take(&mut job.staged));
-        file.and_then(|file| self.close_file(file.entry))
+        file.and_then(|file| self.close_file(file.entry as usize))
     }
 
     fn report_done(&mut self, mut job: Job) {
@@ -720,12 +779,18 @@ impl<E: Engine> Driver<E> {
             job.operation.mark(WAS_ZEROCOPY);
         }
         self.shared.counters.count_done(status);
+        if job.operation.owes_snapshot() {
+            self.shared.give_snapshot();
+        }
         let completion = job.completion(status, Report::Done);
         if let Some(reply) = job.reply.take() {
+            if self.answers.len() == OUTBOX {
+                self.hand_over();
+            }
             self.answers.push((reply, completion));
             return;
         }
-        let cut = job.operation.is_cut().then_some(job.cookie);
-        self.outbox.push(Entry { completion, cut });
+        let cut = NonZeroU64::new(job.cookie).filter(|_| job.operation.is_cut());
+        self.report(Entry { completion, cut });
     }
 }

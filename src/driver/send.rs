@@ -45,7 +45,7 @@ impl<E: Engine> Driver<E> {
         };
         let Ok(Some(Passed { asked, sent })) = self.scratch.with(pass) else { return false };
         *bytes = asked;
-        self.jobs[slot].asked = asked;
+        self.jobs[slot].asked = asked as u32;
         self.sent(slot, sent.map_or_else(Errno::negative, |count| count as i32));
         true
     }
@@ -78,7 +78,7 @@ impl<E: Engine> Driver<E> {
             job.staged.trailer(portion.trailer),
         ];
         job.operation.send_started(portion.more);
-        job.asked = parts.iter().map(|part| part.len() as u64).sum();
+        job.asked = parts.iter().map(|part| part.len() as u32).sum();
         let token = Token::new(Kind::Send, slot, job.id);
         let mut used = [parts[0]; sys::PARTS_MAX];
         let mut count = 0;
@@ -103,7 +103,8 @@ impl<E: Engine> Driver<E> {
         let Some(&Buffer { lease, .. }) = buffers.front() else {
             return false;
         };
-        if !self.budget.allows(portion.range.1, Instant::now) {
+        let is_allowed = self.budget.allows(portion.range.1, Instant::now);
+        if !is_allowed || self.zero_copies.reserve().is_err() {
             return false;
         }
         self.budget.take(portion.range.1);
@@ -126,7 +127,7 @@ impl<E: Engine> Driver<E> {
             span,
             flags: if more { libc::MSG_MORE } else { 0 },
         };
-        let index = self.zero_copies.insert(zero_copy);
+        let index = self.zero_copies.insert(zero_copy).expect("there is room");
         let state = &mut self.socket(socket).zero_copy;
         if *state == Some(ZeroCopy::Untried) {
             *state = Some(ZeroCopy::Trying);
@@ -152,7 +153,7 @@ impl<E: Engine> Driver<E> {
                 // A slow peer may keep the rest waiting for long.
                 self.shared.staging.release(std::mem::take(&mut job.staged));
             }
-            let is_full = (result as u64) < job.asked && job.operation.ended().is_none();
+            let is_full = result < job.asked as i32 && job.operation.ended().is_none();
             let counters = &self.shared.counters;
             Counters::add(&counters.wire_bytes, result as u64);
             Counters::add(&counters.file_bytes, file_bytes);
@@ -334,7 +335,7 @@ impl<E: Engine> Driver<E> {
         let Some(Some(state)) = self.sockets.get_mut(socket) else {
             return;
         };
-        if !state.armed || !token.is_of(state.generation) {
+        if !state.armed || !token.is_of(state.generation.into()) {
             return;
         }
         let was_disarmed = !more && state.disarming;
@@ -360,6 +361,7 @@ impl<E: Engine> Driver<E> {
         } else if result < 0 && !was_disarmed {
             // It cannot be watched: a look now and then has to do.
             self.look_later(slot, Found::Refusal);
+            self.settle(slot);
         } else if !was_disarmed {
             self.look(socket, slot);
         } else if state.pace.listens() {
@@ -386,7 +388,10 @@ impl<E: Engine> Driver<E> {
         // Sending nothing fails if sending something would fail for good.
         match sys::send_parts(fd, &[], 0) {
             Err(error) if error.0 != libc::EAGAIN => self.end(slot, error.negative()),
-            _ => self.look_later(slot, Found::Full),
+            _ => {
+                self.look_later(slot, Found::Full);
+                self.settle(slot);
+            }
         }
     }
 
@@ -406,6 +411,7 @@ impl<E: Engine> Driver<E> {
     }
 
     // A look was in vain.  The next comes with a change that the kernel reports, or after a pause.
+    // The operation is to be settled: it has failed if there is no memory for the pause.
     fn look_later(&mut self, slot: usize, found: Found) {
         let socket = self.schedule.socket_of(slot);
         let state = self.socket(socket);
@@ -413,7 +419,7 @@ impl<E: Engine> Driver<E> {
         let at = Instant::now() + state.pace.in_vain(found);
         state.look_at = Some(at);
         let listens = state.pace.listens();
-        self.timers.set(at, (self.jobs[slot].id, slot as u32, Alarm::Look));
+        self.set_alarm(slot, at, Alarm::Look);
         if listens { self.arm(socket) } else { self.disarm(socket) }
     }
 
@@ -426,7 +432,7 @@ impl<E: Engine> Driver<E> {
         }
         state.armed = true;
         state.was_armed = true;
-        state.generation = generation;
+        state.generation = generation as u32;
         let (fd, changes) = (sys::number(&state.fd), state.pace.wants_changes());
         self.engine.arm(Token::new(Kind::Writable, socket, generation), fd, changes);
     }
@@ -434,7 +440,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn disarm(&mut self, socket: usize) {
         let state = self.socket(socket);
         if state.armed && !std::mem::replace(&mut state.disarming, true) {
-            let token = Token::new(Kind::Writable, socket, state.generation);
+            let token = Token::new(Kind::Writable, socket, state.generation.into());
             let fd = sys::number(&state.fd);
             self.engine.disarm(token, fd);
         }
@@ -452,8 +458,7 @@ impl<E: Engine> Driver<E> {
             Source::Buffers(buffers) if !buffers.is_empty() => {
                 if !job.is_held() && !job.lingers {
                     job.lingers = true;
-                    let entry = (job.id, slot as u32, Alarm::Linger);
-                    self.timers.set(Instant::now() + LINGER, entry);
+                    self.set_alarm(slot, Instant::now() + LINGER, Alarm::Linger);
                 }
             }
             _ => job.source = Source::None,

@@ -7,15 +7,15 @@ use super::job::{Buffer, Job};
 use super::{Driver, File};
 use crate::engine::Engine;
 use crate::engine::helpers::{self, Task};
+use crate::memory;
 use crate::operation::{self, Phase, Size};
 use crate::pool::Lease;
 use crate::request::EXACT;
-use crate::schedule::NumberMap;
 use crate::submission::FileFacts;
 use crate::sys::{self, Mount, PAGE, Result};
+use crate::table::{Line, NumberMap, Numbered, Register};
 use crate::timers::Alarm;
 use crate::token::{Kind, Token};
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -28,6 +28,7 @@ const COMES_BACK_WITHIN: Duration = Duration::from_millis(50);
 const READS_FOR_EACH: u32 = 32;
 
 /// A call on a file that has outlived its operation: nothing of it is used again until it is back.
+#[derive(Clone, Copy)]
 struct Call {
     lease: Option<Lease>,
     file: usize,
@@ -36,12 +37,18 @@ struct Call {
 }
 
 /// The helper reads of one file system.
-#[derive(Default)]
 struct Reads {
+    mount: u64,
     count: u32,
     pages: u32,
     /// Operations that wait without room, and their ids.
-    waiting: VecDeque<(u32, u64)>,
+    waiting: Line<(u32, u64)>,
+}
+
+impl Numbered for Reads {
+    fn number(&self) -> u64 {
+        self.mount
+    }
 }
 
 /// An operation that has ended, and whose DONE waits for the close of its file.
@@ -55,11 +62,11 @@ struct Closing {
 #[derive(Default)]
 pub(super) struct Slow {
     calls: NumberMap<Call>,
-    reads: NumberMap<Reads>,
+    reads: Register<Reads>,
     /// Mounts whose reads have become fewer while others wait.
     freed: Vec<u64>,
     /// All wait equally long, so that the first is the first to be reported.
-    closing: VecDeque<Closing>,
+    closing: Line<Closing>,
     closes: u64,
 }
 
@@ -75,7 +82,7 @@ impl Slow {
     }
 
     pub(super) fn next_alarm(&self) -> Option<Instant> {
-        self.closing.front().map(|closing| closing.until)
+        self.closing.first().map(|closing| closing.until)
     }
 
     /// Whether reads that wait for others may begin.
@@ -85,22 +92,37 @@ impl Slow {
 
     /// Gives memory back; nothing is under way.
     pub(super) fn shrink(&mut self) {
-        self.calls.shrink_to_fit();
-        self.reads.shrink_to_fit();
-        self.freed.shrink_to_fit();
-        self.closing.shrink_to_fit();
+        self.calls = NumberMap::default();
+        self.reads.shrink();
+        self.freed = Vec::new();
+        self.closing.shrink();
+    }
+
+    // Those of a file system, with room for it among the freed.
+    fn reads_of(&mut self, mount: Mount) -> Result<&mut Reads> {
+        memory::reserve(&mut self.freed, self.reads.len() + 1)?;
+        let mount = mount.number();
+        let at = match self.reads.find(mount) {
+            Some(at) => at,
+            None => {
+                let waiting = Line::default();
+                self.reads.insert(Reads { mount, count: 0, pages: 0, waiting })?
+            }
+        };
+        Ok(&mut self.reads[at])
     }
 
     fn discharge(&mut self, mount: Mount, pages: u32) {
-        let Some(reads) = self.reads.get_mut(&mount.number()) else { return };
+        let Some(at) = self.reads.find(mount.number()) else { return };
+        let reads = &mut self.reads[at];
         reads.count -= 1;
         reads.pages -= pages;
         if reads.waiting.is_empty() {
             if reads.count == 0 {
-                self.reads.remove(&mount.number());
+                self.reads.remove(at);
             }
         } else if !self.freed.contains(&mount.number()) {
-            self.freed.push(mount.number());
+            self.freed.push(mount.number()); // for which charge() has made room
         }
     }
 }
@@ -154,10 +176,18 @@ impl<E: Engine> Driver<E> {
         let exact = job.operation.task().flags & EXACT != 0 && job.reserved.is_none();
         let range = job.operation.file_length().min(self.pool.kept_max());
         let pages = if exact { range } else { length }.div_ceil(PAGE) as u32;
-        let reads = self.slow.reads.entry(mount.number()).or_default();
+        let reads = match self.slow.reads_of(mount) {
+            Ok(reads) => reads,
+            Err(error) => {
+                job.operation.fail(error.negative());
+                return false;
+            }
+        };
         if reads.count > 0 && (reads.count >= READS_FOR_EACH || reads.pages + pages > part) {
             if !std::mem::replace(&mut job.waits_to_read, true) {
-                reads.waiting.push_back((slot as u32, job.id));
+                if let Err(error) = reads.waiting.push((slot as u32, job.id)) {
+                    job.operation.fail(error.negative());
+                }
             }
             if reads.waiting.len() > 2 * self.jobs.len() + 64 {
                 let jobs = &self.jobs;
@@ -184,12 +214,13 @@ impl<E: Engine> Driver<E> {
     // Starts reads that have waited until others of their file system were over.
     pub(super) fn serve_slow_readers(&mut self) {
         let part = self.slow_part();
-        for mount in std::mem::take(&mut self.slow.freed) {
-            while let Some(reads) = self.slow.reads.get_mut(&mount) {
+        while let Some(mount) = self.slow.freed.pop() {
+            while let Some(at) = self.slow.reads.find(mount) {
+                let reads = &mut self.slow.reads[at];
                 let has_room = reads.count < READS_FOR_EACH && reads.pages < part;
-                let next = if has_room { reads.waiting.pop_front() } else { None };
+                let next = if has_room { reads.waiting.pop() } else { None };
                 if reads.count == 0 && reads.waiting.is_empty() {
-                    self.slow.reads.remove(&mount);
+                    self.slow.reads.remove(at);
                 }
                 let Some((slot, id)) = next else { break };
                 let slot = slot as usize;
@@ -223,8 +254,9 @@ impl<E: Engine> Driver<E> {
             return false;
         }
         let entry = (self.jobs[slot].id, slot as u32, Alarm::Abandon);
-        self.timers.set(Instant::now() + COMES_BACK_WITHIN, entry);
-        true
+        // Without memory for the alarm it does not wait.
+        self.timers.set(Instant::now() + COMES_BACK_WITHIN, entry).is_ok()
+            || !self.let_call_go(slot)
     }
 
     fn call_of(&self, slot: usize) -> Token {
@@ -246,22 +278,38 @@ impl<E: Engine> Driver<E> {
     // A call has not come back: the operation ends without it.
     pub(super) fn abandon_call(&mut self, slot: usize) {
         let job = &self.jobs[slot];
-        let Some(File { entry, facts, .. }) = job.file.as_ref() else { return };
         if !job.asking && !job.operation.is_reading() {
             return;
         }
-        let (entry, mount, token) = (*entry, facts.mount, self.call_of(slot));
+        if self.let_call_go(slot) {
+            return self.settle(slot);
+        }
+        // No memory for it now: another time, or when it comes back.
+        let entry = (self.jobs[slot].id, slot as u32, Alarm::Abandon);
+        let _ = self.timers.set(Instant::now() + COMES_BACK_WITHIN, entry);
+    }
+
+    // False: there is no memory to remember what the call uses.
+    fn let_call_go(&mut self, slot: usize) -> bool {
+        let job = &self.jobs[slot];
+        let Some(File { entry, facts, .. }) = job.file.as_ref() else { return false };
+        let (file, mount, token) = (*entry as usize, facts.mount, self.call_of(slot));
         let job = &mut self.jobs[slot];
-        let lease = job.reading.take().map(|(buffer, _)| buffer.lease);
+        let lease = job.reading.as_ref().map(|(buffer, _)| buffer.lease);
+        let charged_pages = job.charged_pages;
+        let call = Call { lease, file, mount, charged_pages };
+        if self.slow.calls.entry(token.raw(), call).is_err() {
+            return false;
+        }
+        job.reading = None;
+        job.charged_pages = 0;
         if std::mem::take(&mut job.asking) {
             debug_assert!(lease.is_none());
         } else {
             job.operation.read_again();
         }
-        let charged_pages = std::mem::take(&mut job.charged_pages);
-        self.files[entry].uses += 1;
-        self.slow.calls.insert(token.raw(), Call { lease, file: entry, mount, charged_pages });
-        self.settle(slot);
+        self.files[file].uses += 1;
+        true
     }
 
     // A call that had been abandoned has come back; false: it is another's.
@@ -269,7 +317,7 @@ impl<E: Engine> Driver<E> {
         if self.slow.calls.is_empty() {
             return false;
         }
-        let Some(call) = self.slow.calls.remove(&token.raw()) else { return false };
+        let Some(call) = self.slow.calls.remove(token.raw()) else { return false };
         if let Some(lease) = call.lease {
             self.release_lease(lease);
         }
@@ -298,25 +346,28 @@ impl<E: Engine> Driver<E> {
 
     pub(super) fn report_when_closed(&mut self, token: Token, job: Job) {
         let until = Instant::now() + COMES_BACK_WITHIN;
-        self.slow.closing.push_back(Closing { token, until, job });
+        let closing = &mut self.slow.closing;
+        if closing.reserve(closing.len() + 1).is_err() {
+            return self.report_done(job);
+        }
+        let _ = closing.push(Closing { token, until, job }); // for which there is room
     }
 
     pub(super) fn on_closed(&mut self, token: Token) {
         self.shared.give_descriptors(1);
-        let closing = &mut self.slow.closing;
-        let found = closing.iter().position(|closing| closing.token == token);
-        if let Some(Closing { job, .. }) = found.and_then(|index| closing.remove(index)) {
+        let found = self.slow.closing.take(|closing| closing.token == token);
+        if let Some(Closing { job, .. }) = found {
             self.report_done(job);
         }
     }
 
     // Reports those that have waited long enough, or all.
     pub(super) fn report_unclosed(&mut self, all: bool) {
-        while let Some(first) = self.slow.closing.front() {
+        while let Some(first) = self.slow.closing.first() {
             if !all && first.until > Instant::now() {
                 return;
             }
-            if let Some(Closing { job, .. }) = self.slow.closing.pop_front() {
+            if let Some(Closing { job, .. }) = self.slow.closing.pop() {
                 self.report_done(job);
             }
         }

@@ -4,6 +4,7 @@
 use super::helpers::{Helpers, Job, Task, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend, feature, kept};
 use crate::known_files::KnownFiles;
+use crate::memory;
 use crate::sys::{self, Errno, PARTS_MAX, Result, Span, timespec};
 use crate::token::{Kind, Token};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
@@ -89,13 +90,15 @@ impl Uring {
         if ring.submitter().register_buffers_sparse(buffers).is_ok() {
             features |= feature::REGISTERED_BUFFERS;
         }
+        let mut messages = memory::list(SQ_ENTRIES as usize + 1)?;
+        messages.extend((0..=SQ_ENTRIES).map(|_| Message::empty()));
         let mut engine = Uring {
             ring,
-            messages: (0..=SQ_ENTRIES).map(|_| Message::empty()).collect(),
+            messages: messages.into_boxed_slice(),
             next_message: 0,
             intake,
             helpers: Helpers::new(known)?,
-            ready: Vec::with_capacity(CQ_ENTRIES as usize / 4),
+            ready: memory::list(CQ_ENTRIES as usize / 4)?,
             not_disarmed: Vec::new(),
             broken: None,
             refused: 0,

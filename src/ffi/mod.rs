@@ -11,6 +11,7 @@ mod copy;
 
 use crate::completions::{self, Completion};
 use crate::context::{Context, PollStep, TrySend};
+use crate::memory;
 use crate::options::{EngineChoice, Options};
 use crate::request::Request;
 use crate::sendfile;
@@ -445,7 +446,8 @@ pub unsafe extern "C-unwind" fn snapsend_submit_many(
         while queued < count {
             let most = (count - queued).min(GROUP);
             // SAFETY: C passes count requests of request_size bytes each.
-            let (group, bad) = unsafe { request_group(requests, request_size, queued, most) };
+            let group = unsafe { request_group(requests, request_size, queued, most) };
+            let (group, bad) = group.unwrap_or_else(|error| (Vec::new(), Some(error)));
             let mut index = queued;
             let mut told = |id| {
                 // SAFETY: C passes null or room for count ids.
@@ -481,8 +483,8 @@ unsafe fn request_group<'a>(
     size: usize,
     first: usize,
     most: usize,
-) -> (Vec<Request<'a>>, Option<Errno>) {
-    let mut group = Vec::with_capacity(most);
+) -> Result<(Vec<Request<'a>>, Option<Errno>)> {
+    let mut group = memory::list(most)?;
     for index in first..first + most {
         let request = requests.cast::<u8>().wrapping_add(index * size).cast();
         let request = if requests.is_null() { requests } else { request };
@@ -490,10 +492,10 @@ unsafe fn request_group<'a>(
         let request = unsafe { copy_in(request, size).and_then(|request| request_from(&request)) };
         match request {
             Ok(request) => group.push(request),
-            Err(error) => return (group, Some(error)),
+            Err(error) => return Ok((group, Some(error))),
         }
     }
-    (group, None)
+    Ok((group, None))
 }
 
 impl From<Completion> for snapsend_completion {

@@ -55,7 +55,7 @@ impl World {
     }
 
     fn enter(&mut self, cookie: u64, front: bool) {
-        let held_back = self.claims.enter(cookie, front);
+        let held_back = self.claims.enter(cookie, front).expect("memory");
         let behind = self.claim_on(cookie).filter(|_| !front);
         assert_eq!(held_back.is_some(), behind.is_some(), "held back by nobody, or not held back");
         self.operations.push(Operation { cookie, held_back, behind, place: Place::OnItsWay });
@@ -102,7 +102,7 @@ impl World {
         }
         let claim = self.notices.remove(index);
         if self.claims.has_operations(claim.cookie) {
-            self.let_go.note(claim);
+            self.let_go.note(claim).expect("memory");
         }
         for operation in &mut self.operations {
             if operation.place == Place::Parked && operation.held_back == Some(claim) {
@@ -174,14 +174,14 @@ fn model_claims_late_notice() {
     let (claims, mut let_go) = (Claims::default(), LetGo::default());
     let hold_back_one = || {
         assert!(claims.claim(1));
-        let held_back = claims.enter(1, false);
+        let held_back = claims.enter(1, false).expect("memory");
         assert_eq!(claims.release(1), held_back);
         held_back.expect("there is a claim")
     };
     let first = hold_back_one();
     claims.leave(1); // cancelled
     let second = hold_back_one();
-    let_go.note(second);
-    let_go.note(first);
+    let_go.note(second).expect("memory");
+    let_go.note(first).expect("memory");
     assert!(let_go.is_over(second));
 }

@@ -32,7 +32,7 @@ struct World {
 
 impl World {
     fn new(limit: u64) -> World {
-        World { pool: Pool::new(limit), limit, held: Vec::new(), reserved: 0 }
+        World { pool: Pool::new(limit).expect("memory"), limit, held: Vec::new(), reserved: 0 }
     }
 
     fn sum(&self, purposes: &[Purpose]) -> u64 {

@@ -81,12 +81,12 @@ impl World {
         if !self.operations.insert(slot) {
             return;
         }
-        let number = self.schedule.open(cookie);
+        let number = self.schedule.open(cookie).expect("memory");
         let socket = self.sockets.entry(cookie).or_default();
         socket.number = number;
         let place = if front { 0 } else { socket.operations.len() };
         socket.operations.insert(place, slot);
-        self.schedule.enqueue(number, slot, front);
+        self.schedule.enqueue(number, slot, front).expect("memory");
     }
 
     fn remove(&mut self, script: &mut Script) {
@@ -208,10 +208,10 @@ proptest! {
     fn model_schedule_leaves_turns_to_those_with_much_to_send(count in 1u64..5, heavy in 1u64..5) {
         let mut world = World::default();
         for cookie in 0..count + heavy {
-            let number = world.schedule.open(cookie);
+            let number = world.schedule.open(cookie).expect("memory");
             let operations = vec![cookie as usize];
             world.sockets.insert(cookie, Socket { number, operations, ..Socket::default() });
-            world.schedule.enqueue(number, cookie as usize, false);
+            world.schedule.enqueue(number, cookie as usize, false).expect("memory");
             world.ready(cookie, cookie < count);
         }
         // Those with little to send are back in the line at once.

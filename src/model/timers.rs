@@ -62,7 +62,7 @@ impl World {
         }
         let (time, alarm) = (self.now + script.pick(100), ALARMS[script.pick(3) as usize]);
         let entry = (id, id as u32 % 7, alarm);
-        self.timers.set(self.at(time), entry);
+        self.timers.set(self.at(time), entry).expect("memory");
         let place = self.set.partition_point(|known| *known <= (time, entry));
         self.set.insert(place, (time, entry));
     }
@@ -128,7 +128,7 @@ proptest! {
         }
         world.compact();
         let of_living = world.set.iter().filter(|(_, (id, _, _))| world.alive.contains(id));
-        let bound = of_living.count().max(64 + 4 * world.alive.len());
+        let bound = of_living.count().max(64 + 2 * world.alive.len());
         let left = world.timers.next().map_or(0, |_| world.drain());
         assert!(left <= bound, "{left} entries are left for {} operations", world.alive.len());
     }

@@ -12,6 +12,10 @@
 mod completions;
 #[path = "../../../src/doorbell.rs"]
 mod doorbell;
+#[path = "../../../src/memory.rs"]
+mod memory;
+#[path = "../../../src/table.rs"]
+mod table;
 
 mod sync {
     pub use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
