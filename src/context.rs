@@ -107,7 +107,7 @@ impl Context {
             exact_max: shared.exact_max,
             kernel_features: started.features,
         };
-        Ok(Context {
+        let context = Context {
             shared,
             own: Some(own),
             own_cookie,
@@ -117,7 +117,9 @@ impl Context {
             info,
             scratch: Buffers::new(INLINE_MAX as usize),
             group: Mutex::default(),
-        })
+        };
+        // The reserve is not for what stays.
+        if memory::RESERVE.is_in_use() { Err(Errno(libc::ENOMEM)) } else { Ok(context) }
     }
 
     /// ECHILD: the caller is a forked child of the process that made the context.
@@ -367,7 +369,10 @@ impl Context {
             }
             Err(error) => {
                 // The ring thread has them already: it gives back what they took.
-                shared.withdraw(first, queued);
+                while !shared.withdraw(first, queued) && shared.alive().is_ok() {
+                    self.wake();
+                    std::thread::yield_now();
+                }
                 let _ = self.notify(Notice::Look, 0, 0, &[]);
                 // Of a dead context it is not the socket's error that matters.
                 shared.alive()?;
@@ -567,6 +572,7 @@ impl Context {
     /// [`Context::submit`]; what happened to an accepted operation is in the status.
     pub fn send(&self, request: &Request<'_>) -> Result<Completion> {
         self.check_process()?;
+        memory::check()?;
         let mut submission = self.prepare(request)?;
         let fds = descriptors_of(request);
         if let Some(completion) = self.send_inline(request, &mut submission) {

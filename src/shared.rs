@@ -157,10 +157,17 @@ impl Shared {
     }
 
     /// Submissions that have been handed over, but are not to be carried out.  Not a message: it
-    /// is because those cannot be sent that this is needed.
-    pub fn withdraw(&self, first: u64, count: u32) {
-        self.withdrawn().push((first, count));
-        self.has_withdrawn.store(true, Ordering::SeqCst);
+    /// is because those cannot be sent that this is needed.  False: there is no memory until the
+    /// ring thread has taken those before.
+    #[must_use]
+    pub fn withdraw(&self, first: u64, count: u32) -> bool {
+        let mut withdrawn = self.withdrawn();
+        let has_room = memory::reserve(&mut withdrawn, 1).is_ok();
+        if has_room {
+            withdrawn.push((first, count));
+            self.has_withdrawn.store(true, Ordering::SeqCst);
+        }
+        has_room
     }
 
     /// Whether [`Shared::take_withdrawn`] has something.

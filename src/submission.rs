@@ -200,6 +200,7 @@ impl Questions {
         if state.closed {
             return Err(Errno(libc::EBADF));
         }
+        memory::check()?;
         memory::reserve(&mut state.waiting, 1)?;
         let (number, reply) = (state.next, Arc::new(Reply::default()));
         state.next += 1;

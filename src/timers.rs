@@ -68,7 +68,7 @@ impl Timers {
     #[cold]
     fn grow(&mut self) -> Result<()> {
         let more = (self.heap.len() / 8).max(32);
-        memory::reserve_heap(&mut self.heap, more)
+        memory::grow_heap(&mut self.heap, more)
     }
 
     #[inline]

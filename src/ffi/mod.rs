@@ -6,6 +6,7 @@
 #![allow(clippy::missing_safety_doc)]
 
 /// cbindgen:ignore
+mod allocator;
 mod cancellation;
 mod copy;
 

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The library's allocator: the system's, and a small reserve for when that has no memory.
+//!
+//! What grows with the load asks for memory in a way that may be refused, see [`crate::memory`].  The
+//! rest is small: reference counts, the channel, what the standard library allocates for itself.
+//! Rust ends the process where such an allocation fails, and the process is the host's.
+//!
+//! Nothing here waits: a forked child may find the reserve in any state, and no lock is held.
+
+use crate::memory::RESERVE;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+struct Allocator;
+
+/// Blocks of one size.
+struct Class {
+    size: usize,
+    count: usize,
+    /// Where in the arena the first one is.
+    offset: usize,
+    /// Where in [`TAKEN`] their bits begin.
+    word: usize,
+}
+
+// The largest is for the channel of a context.
+const CLASSES: [Class; 5] = [
+    Class { size: 64, count: 256, offset: 192 << 10, word: 0 },
+    Class { size: 256, count: 128, offset: 160 << 10, word: 4 },
+    Class { size: 1 << 10, count: 32, offset: 128 << 10, word: 6 },
+    Class { size: 8 << 10, count: 8, offset: 64 << 10, word: 7 },
+    Class { size: 32 << 10, count: 2, offset: 0, word: 8 },
+];
+const WORDS: usize = 9;
+const ARENA: usize = 208 << 10;
+const ALIGN: usize = 4096;
+
+#[repr(C, align(4096))]
+struct Arena(UnsafeCell<[u8; ARENA]>);
+
+// SAFETY: each block belongs to the one who has set its bit.
+unsafe impl Sync for Arena {}
+
+// All zeros: pages that are never touched cost nothing.
+static RESERVED: Arena = Arena(UnsafeCell::new([0; ARENA]));
+static TAKEN: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+
+impl Class {
+    fn take(&self) -> Option<usize> {
+        let words = TAKEN.iter().skip(self.word).take(self.count.div_ceil(64));
+        for (index, word) in words.enumerate() {
+            let usable = u64::MAX >> (64 - self.count.min(64));
+            loop {
+                let free = !word.load(Ordering::Relaxed) & usable;
+                if free == 0 {
+                    break;
+                }
+                let bit = free.trailing_zeros();
+                if word.fetch_or(1 << bit, Ordering::Acquire) & 1 << bit == 0 {
+                    return Some(self.offset + (index * 64 + bit as usize) * self.size);
+                }
+            }
+        }
+        None
+    }
+
+    fn give_back(&self, offset: usize) {
+        let block = (offset - self.offset) / self.size;
+        if let Some(word) = TAKEN.get(self.word + block / 64) {
+            word.fetch_and(!(1 << (block % 64)), Ordering::Release);
+        }
+    }
+}
+
+fn take(layout: Layout) -> *mut u8 {
+    let least = layout.size().max(layout.align());
+    let fitting = CLASSES.iter().filter(|class| class.size >= least && layout.align() <= ALIGN);
+    match fitting.into_iter().find_map(Class::take) {
+        Some(offset) => {
+            RESERVE.took();
+            RESERVED.0.get().cast::<u8>().wrapping_add(offset)
+        }
+        None => ptr::null_mut(),
+    }
+}
+
+fn offset_of(memory: *mut u8) -> Option<usize> {
+    let offset = (memory as usize).wrapping_sub(RESERVED.0.get() as usize);
+    (offset < ARENA).then_some(offset)
+}
+
+fn give_back(offset: usize) {
+    let class = CLASSES
+        .iter()
+        .find(|class| (class.offset..class.offset + class.size * class.count).contains(&offset));
+    if let Some(class) = class {
+        class.give_back(offset);
+        RESERVE.gave_back();
+    }
+}
+
+// SAFETY: blocks are the system's or, each to one at a time, of the reserve, large enough and aligned to their
+// size or to a page; which they are is told from the address.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        let memory = unsafe { System.alloc(layout) };
+        if memory.is_null() { take(layout) } else { memory }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        let memory = unsafe { System.alloc_zeroed(layout) };
+        if !memory.is_null() {
+            return memory;
+        }
+        let memory = take(layout);
+        if !memory.is_null() {
+            // SAFETY: the block is new and has this size.
+            unsafe { memory.write_bytes(0, layout.size()) };
+        }
+        memory
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        match offset_of(memory) {
+            Some(offset) => give_back(offset),
+            // SAFETY: as the caller promises; it is not of the reserve.
+            None => unsafe { System.dealloc(memory, layout) },
+        }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let is_reserved = offset_of(memory).is_some();
+        if !is_reserved {
+            // SAFETY: as the caller promises; it is not of the reserve.
+            let moved = unsafe { System.realloc(memory, layout, size) };
+            if !moved.is_null() {
+                return moved;
+            }
+        }
+        // SAFETY: the size is that of the caller, the alignment as before.
+        let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        // SAFETY: two blocks of at least that length; the old one is given back once.
+        unsafe {
+            let moved = if is_reserved { self.alloc(new) } else { take(new) };
+            if !moved.is_null() {
+                ptr::copy_nonoverlapping(memory, moved, layout.size().min(size));
+                self.dealloc(memory, layout);
+            }
+            moved
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_the_reserve_stay_apart_and_come_back() {
+        let layout = |size: usize| Layout::from_size_align(size, 16).unwrap();
+        for _ in 0..3 {
+            let mut blocks: Vec<(usize, usize)> = Vec::with_capacity(512);
+            for size in [1, 64, 65, 1000, 5000, 32 << 10] {
+                loop {
+                    let memory = take(layout(size));
+                    if memory.is_null() {
+                        break;
+                    }
+                    blocks.push((memory as usize, size));
+                }
+            }
+            assert_eq!(blocks.len(), 256 + 128 + 32 + 8 + 2);
+            blocks.sort_unstable();
+            assert!(blocks.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
+            assert!(RESERVE.is_low());
+            for (address, _) in blocks {
+                give_back(offset_of(address as *mut u8).unwrap());
+            }
+            assert!(!RESERVE.is_low());
+        }
+        assert!(take(layout((32 << 10) + 1)).is_null());
+        assert!(take(Layout::from_size_align(64, 8192).unwrap()).is_null());
+    }
+}
