@@ -406,15 +406,6 @@ struct snapsend_stats {
     uint64_t rings_kept;
 };
 
-struct CleanupBuffer {
-    size_t routine;
-    size_t argument;
-    int cancel_type;
-    size_t previous;
-};
-
-typedef void (*Cleanup)(void*);
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -572,20 +563,6 @@ uint32_t snapsend_version(void);
  * The same as text, for ever valid.
  */
 const char *snapsend_version_string(void);
-
-extern int pthread_setcancelstate(int state, int *old);
-
-extern int pthread_setcanceltype(int kind, int *old);
-
-extern void pthread_testcancel(void);
-
-extern void _pthread_cleanup_push(struct CleanupBuffer *buffer, Cleanup routine, void *argument);
-
-extern void _pthread_cleanup_pop(struct CleanupBuffer *buffer, int execute);
-
-extern int poll(pollfd *entries, nfds_t count, int timeout_ms);
-
-extern long syscall(long number, ...);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -945,6 +945,9 @@ pub fn seek_by(file: RawFd, delta: i64) -> Result<u64> {
 pub struct Epoll(OwnedFd);
 
 impl Epoll {
+    /// How many waits are reported together at most.
+    pub const MOST: usize = 128;
+
     /// A new one, close-on-exec.
     pub fn new() -> Result<Epoll> {
         // SAFETY: a new descriptor that nobody else owns.
@@ -976,7 +979,7 @@ impl Epoll {
 
     /// Waits and appends the data of what fired.
     pub fn wait(&self, timeout: Option<Duration>, fired: &mut Vec<(u64, u32)>) -> Result<()> {
-        const MOST: usize = 128;
+        const MOST: usize = Epoll::MOST;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
         let timeout_ms = match timeout {
             None => -1,

@@ -166,6 +166,8 @@ const BELL_AGAIN: Duration = Duration::from_millis(10);
 // Idle for this long, memory goes back to the kernel.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 const MESSAGES_PER_ROUND: usize = 64;
+// Room for events from the beginning.
+const EVENTS: usize = 256;
 
 impl<E: Engine> RingThread<E> {
     fn new(
@@ -184,7 +186,7 @@ impl<E: Engine> RingThread<E> {
             hung_up: false,
             bell_owed: false,
             descriptors: memory::list(sys::MESSAGE_FDS_MAX + 1)?,
-            events: Vec::new(),
+            events: memory::list(EVENTS)?,
         })
     }
 

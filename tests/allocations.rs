@@ -4,7 +4,6 @@
 //! A test that fails prints where the first allocations came from.
 
 use snapsend::{Completion, Context, EngineChoice, Options, Request, TrySend};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::fs::File;
@@ -22,8 +21,6 @@ const OPERATIONS: u64 = 16384;
 const TRACES_MAX: usize = 5;
 
 // ---- the allocator that counts -------------------------------------------------------------
-
-struct Counting;
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -48,28 +45,49 @@ fn note() {
     TRACING.set(false);
 }
 
-// SAFETY: everything is left to System.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
+// The library brings its own allocator, which ends in these.
+mod libc_names {
+    use super::note;
+    use std::ffi::c_void;
+
+    unsafe extern "C" {
+        fn __libc_malloc(size: usize) -> *mut c_void;
+        fn __libc_calloc(count: usize, size: usize) -> *mut c_void;
+        fn __libc_realloc(memory: *mut c_void, size: usize) -> *mut c_void;
+        fn __libc_memalign(align: usize, size: usize) -> *mut c_void;
     }
 
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(memory, layout) }
+    #[unsafe(no_mangle)]
+    extern "C" fn malloc(size: usize) -> *mut c_void {
+        note();
+        // SAFETY: any size will do.
+        unsafe { __libc_malloc(size) }
     }
 
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+    #[unsafe(no_mangle)]
+    extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+        note();
+        // SAFETY: as above.
+        unsafe { __libc_calloc(count, size) }
+    }
+
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn realloc(memory: *mut c_void, size: usize) -> *mut c_void {
         note();
         // SAFETY: as the caller promises.
-        unsafe { System.realloc(memory, layout, size) }
+        unsafe { __libc_realloc(memory, size) }
+    }
+
+    #[unsafe(no_mangle)]
+    unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, size: usize) -> i32 {
+        note();
+        // SAFETY: as the caller promises.
+        unsafe {
+            *out = __libc_memalign(align, size);
+            if (*out).is_null() { libc::ENOMEM } else { 0 }
+        }
     }
 }
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 // ---- the connections -----------------------------------------------------------------------
 

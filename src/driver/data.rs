@@ -175,7 +175,11 @@ impl<E: Engine> Driver<E> {
         let (offset, through_ring, file) = (offset - align, file.through_ring, file.fd);
         if !direct {
             let task = Task::Read { file, offset, into, must_wait: false };
-            return self.engine.helpers().start(helpers::Job { token, facts, task });
+            if let Err(error) = self.engine.helpers().start(helpers::Job { token, facts, task }) {
+                self.give_up_call(slot);
+                self.jobs[slot].operation.fail(error.negative());
+            }
+            return;
         }
         let read = Read { file, facts, offset, into, buffer, through_ring };
         let through_ring = self.engine.read(token, read);

@@ -141,7 +141,11 @@ impl<E: Engine> Driver<E> {
         let task = Task::Inspect { file: file.fd, offset, length };
         let token = Token::new(Kind::Inspect, slot, job.id);
         job.asking = true;
-        self.engine.helpers().start(helpers::Job { token, facts: file.facts, task });
+        let started = self.engine.helpers().start(helpers::Job { token, facts: file.facts, task });
+        if let Err(error) = started {
+            job.asking = false;
+            job.operation.fail(error.negative());
+        }
         true
     }
 
@@ -265,7 +269,7 @@ impl<E: Engine> Driver<E> {
     }
 
     // A call on the file of an operation will not be made.
-    fn give_up_call(&mut self, slot: usize) {
+    pub(super) fn give_up_call(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         job.asking = false;
         if let Some((Buffer { lease, .. }, _)) = job.reading.take() {
@@ -340,7 +344,11 @@ impl<E: Engine> Driver<E> {
         self.slow.closes += 1;
         let token = Token::new(Kind::Close, 0, self.slow.closes);
         let task = Task::Close(fd);
-        self.engine.helpers().start(helpers::Job { token, facts, task });
+        if self.engine.helpers().start(helpers::Job { token, facts, task }).is_err() {
+            // It has been closed here: nobody else can be told to.
+            self.shared.give_descriptors(1);
+            return None;
+        }
         Some(token)
     }
 

@@ -8,6 +8,7 @@
 
 use super::Event;
 use crate::known_files::{FileSystem, KnownFiles};
+use crate::memory;
 use crate::operation::Size;
 use crate::submission::FileFacts;
 use crate::sys::{self, Errno, FileKind, Result, Span, Thread};
@@ -95,17 +96,34 @@ struct State {
     threads: usize,
     /// Numbers of threads that have ended.
     left: Vec<u64>,
+    /// Jobs whose event has not been collected: there is room for it.
+    owed: usize,
     stopping: bool,
 }
 
 impl State {
-    fn queue(&mut self, number: u64) -> &mut Queue {
-        let found = self.queues.iter().position(|queue| queue.number == number);
-        let index = found.unwrap_or_else(|| {
-            self.queues.push(Queue { number, jobs: VecDeque::new(), running: 0 });
-            self.queues.len() - 1
-        });
-        &mut self.queues[index]
+    fn queue(&mut self, number: u64) -> Option<&mut Queue> {
+        self.queues.iter_mut().find(|queue| queue.number == number)
+    }
+
+    // Puts a job in its queue, with room for what will be reported of it.
+    fn put(&mut self, number: u64, job: Job) -> Result<()> {
+        memory::reserve(&mut self.done, self.owed + 1)?;
+        memory::reserve(&mut self.queues, 1)?;
+        let mut jobs = memory::queue(0)?;
+        match self.queue(number) {
+            Some(queue) => {
+                memory::reserve_queue(&mut queue.jobs, 1)?;
+                queue.jobs.push_back(job);
+            }
+            None => {
+                memory::reserve_queue(&mut jobs, 1)?;
+                jobs.push_back(job);
+                self.queues.push(Queue { number, jobs, running: 0 });
+            }
+        }
+        self.owed += 1;
+        Ok(())
     }
 
     // The next job and the number of its queue, each queue in its turn.
@@ -120,14 +138,16 @@ impl State {
     }
 
     fn finished(&mut self, number: u64) {
-        self.queue(number).running -= 1;
+        if let Some(queue) = self.queue(number) {
+            queue.running -= 1;
+        }
         self.queues.retain(|queue| queue.running > 0 || !queue.jobs.is_empty());
     }
 
     // Whether a job that was put into this queue needs a thread that is not there yet.
     fn wants_thread(&mut self, number: u64) -> bool {
         let ready: usize = self.queues.iter().map(Queue::ready).sum();
-        let has_none = self.queue(number).running == 0;
+        let has_none = self.queue(number).is_none_or(|queue| queue.running == 0);
         let most = if has_none { THREADS_MAX } else { THREADS_FOR_ALL };
         ready > self.idle && self.threads < most
     }
@@ -190,11 +210,11 @@ impl Helpers {
         self.shared.known.timed(facts.mount, facts.inode, read)
     }
 
-    /// Has the job done.
-    pub fn start(&mut self, job: Job) {
+    /// Has the job done; ENOMEM.
+    pub fn start(&mut self, job: Job) -> Result<()> {
         let number = self.queue_number(&job.facts);
         let mut state = self.shared.lock();
-        state.queue(number).jobs.push_back(job);
+        state.put(number, job)?;
         let spawn = state.wants_thread(number);
         state.threads += usize::from(spawn);
         drop(state);
@@ -202,6 +222,7 @@ impl Helpers {
         if spawn {
             self.spawn();
         }
+        Ok(())
     }
 
     fn queue_number(&self, facts: &FileFacts) -> u64 {
@@ -218,6 +239,7 @@ impl Helpers {
             let index = queue.jobs.iter().position(|job| job.token == token)?;
             queue.jobs.remove(index)
         });
+        state.owed -= usize::from(found.is_some());
         state.queues.retain(|queue| queue.running > 0 || !queue.jobs.is_empty());
         found.is_some()
     }
@@ -237,7 +259,9 @@ impl Helpers {
                 shared.work.notify_all();
             }
         };
-        match Thread::spawn(Box::new(body)) {
+        let room = memory::reserve(&mut self.threads, 1)
+            .and_then(|()| memory::reserve(&mut self.shared.lock().left, THREADS_MAX));
+        match room.and_then(|()| Thread::spawn(Box::new(body))) {
             Ok(thread) => self.threads.push((number, thread)),
             Err(_) => self.do_without_thread(),
         }
@@ -246,8 +270,9 @@ impl Helpers {
     /// Joins the threads that have ended.
     pub fn reap(&mut self) {
         let mut state = self.shared.lock();
-        state.queues.shrink_to_fit();
-        state.done.shrink_to(64);
+        if state.owed == 0 {
+            (state.queues, state.done) = (Vec::new(), Vec::new());
+        }
         let left = std::mem::take(&mut state.left);
         drop(state);
         for number in left {
@@ -274,7 +299,12 @@ impl Helpers {
     /// Appends what has been done.
     pub fn collect(&mut self, events: &mut Vec<Event>) {
         self.shared.bell.clear();
-        events.append(&mut self.shared.lock().done);
+        let mut state = self.shared.lock();
+        if memory::reserve(events, state.done.len()).is_err() {
+            return self.shared.bell.ring(); // for another turn
+        }
+        state.owed -= state.done.len();
+        events.append(&mut state.done);
     }
 }
 

@@ -113,7 +113,8 @@ pub trait Engine {
     fn unregister(&mut self, index: u16, block: Span);
 
     /// Carries out what is queued, waits for at least one event unless `timeout` is zero (None:
-    /// for ever), and appends all there are, also when it fails.  An error here is final.
+    /// for ever), and exchanges the empty `events` for all there are, also when it fails.  An error
+    /// here is final.
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()>;
 
     /// The socket's number is about to be closed.

@@ -5,6 +5,7 @@
 use super::helpers::{Helpers, Job, Task, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend};
 use crate::known_files::KnownFiles;
+use crate::memory;
 use crate::sys::{self, Epoll, Errno, Result, Span};
 use crate::token::{Kind, Token};
 use std::os::fd::RawFd;
@@ -17,6 +18,7 @@ pub struct Portable {
     ready: Vec<Event>,
     fired: Vec<(u64, u32)>,
     helpers: Helpers,
+    broken: Option<Errno>,
     enters: u64,
 }
 
@@ -27,14 +29,26 @@ impl Portable {
         epoll.add(intake, libc::EPOLLIN as u32, Token::new(Kind::Intake, 0, 0).raw())?;
         let helpers = Helpers::new(known)?;
         epoll.add(helpers.descriptor(), libc::EPOLLIN as u32, HELPERS_DONE)?;
-        Ok(Portable { epoll, ready: Vec::new(), fired: Vec::new(), helpers, enters: 0 })
+        let (ready, fired) = (memory::list(READY)?, memory::list(Epoll::MOST)?);
+        Ok(Portable { epoll, ready, fired, helpers, broken: None, enters: 0 })
     }
 
     fn complete(&mut self, token: Token, result: Result<usize>) {
         let result = result.map_or_else(Errno::negative, |count| count as i32);
-        self.ready.push(Event::Completed { token, result, more: false });
+        self.report(Event::Completed { token, result, more: false });
+    }
+
+    // An event that is lost would be waited for: without memory for it, the engine is at its end.
+    fn report(&mut self, event: Event) {
+        match memory::reserve(&mut self.ready, 1) {
+            Ok(()) => self.ready.push(event),
+            Err(error) => self.broken = Some(error),
+        }
     }
 }
+
+// Room for events from the beginning.
+const READY: usize = 256;
 
 // No token: tokens have a kind in their top byte.
 const HELPERS_DONE: u64 = u64::MAX;
@@ -63,7 +77,9 @@ impl Engine for Portable {
         match self.helpers.read_now(&facts, file, offset, into) {
             Err(error) if error == Errno(libc::EAGAIN) || cannot_ask(error) => {
                 let task = Task::Read { file, offset, into, must_wait: true };
-                self.helpers.start(Job { token, facts, task });
+                if let Err(error) = self.helpers.start(Job { token, facts, task }) {
+                    self.complete(token, Err(error));
+                }
             }
             result => self.complete(token, result),
         }
@@ -102,16 +118,18 @@ impl Engine for Portable {
         let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.enters += 1;
         let waited = self.epoll.wait(timeout, &mut self.fired);
-        for (raw, state) in self.fired.drain(..) {
+        for index in 0..self.fired.len() {
+            let (raw, state) = self.fired[index];
             if raw == HELPERS_DONE {
                 self.helpers.collect(&mut self.ready);
             } else if let Some(token) = Token::from_raw(raw & !CHANGES) {
                 let more = raw & CHANGES != 0;
-                self.ready.push(Event::Completed { token, result: state as i32, more });
+                self.report(Event::Completed { token, result: state as i32, more });
             }
         }
-        events.append(&mut self.ready);
-        waited
+        self.fired.clear();
+        std::mem::swap(events, &mut self.ready);
+        self.broken.map_or(waited, Err)
     }
 
     fn released(&mut self, socket: RawFd) {

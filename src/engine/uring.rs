@@ -206,9 +206,20 @@ impl Uring {
         }
     }
 
+    fn complete(&mut self, token: Token, result: i32) {
+        match memory::reserve(&mut self.ready, 1) {
+            Ok(()) => self.ready.push(Event::Completed { token, result, more: false }),
+            Err(error) => self.broken = Some(error),
+        }
+    }
+
     fn reap(&mut self) {
         let (mut intake_ended, mut helpers_ended, mut helpers_done) = (false, false, false);
-        for entry in self.ring.completion() {
+        // What there is no room for stays with the kernel until the next turn.
+        let waiting = self.ring.completion().len();
+        let _ = memory::reserve(&mut self.ready, waiting);
+        let room = self.ready.capacity() - self.ready.len();
+        for entry in self.ring.completion().take(room) {
             let Some(token) = Token::from_raw(entry.user_data()) else {
                 continue;
             };
@@ -217,7 +228,10 @@ impl Uring {
                 Kind::Intake => intake_ended |= !more,
                 // Something has woken the wait; if that was not room, it goes on.
                 Kind::Disarm if entry.result() == -libc::EALREADY => {
-                    self.not_disarmed.push(token);
+                    match memory::reserve(&mut self.not_disarmed, 1) {
+                        Ok(()) => self.not_disarmed.push(token),
+                        Err(error) => self.broken = Some(error),
+                    }
                     continue;
                 }
                 Kind::Helpers => {
@@ -324,12 +338,14 @@ impl Engine for Uring {
                 Err(Errno(libc::EAGAIN)) => {}
                 Err(error) if cannot_ask(error) => {
                     let task = Task::Read { file, offset, into, must_wait: true };
-                    self.helpers.start(Job { token, facts, task });
+                    if let Err(error) = self.helpers.start(Job { token, facts, task }) {
+                        self.complete(token, error.negative());
+                    }
                     return false;
                 }
                 result => {
                     let result = result.map_or_else(Errno::negative, |count| count as i32);
-                    self.ready.push(Event::Completed { token, result, more: false });
+                    self.complete(token, result);
                     return result >= 0;
                 }
             }
@@ -395,7 +411,7 @@ impl Engine for Uring {
             None => self.enter(usize::from(wait), if wait { timeout } else { None }),
         };
         self.reap();
-        events.append(&mut self.ready);
+        std::mem::swap(events, &mut self.ready);
         entered
     }
 

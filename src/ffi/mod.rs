@@ -5,8 +5,8 @@
 // The conventions at the head of snapsend.h say once what all pointers must be.
 #![allow(clippy::missing_safety_doc)]
 
-/// cbindgen:ignore
 mod allocator;
+/// cbindgen:ignore
 mod cancellation;
 mod copy;
 
