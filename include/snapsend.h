@@ -449,8 +449,8 @@ int snapsend_destroy(snapsend_t *ctx);
  * reading, or the host has closed the context's own descriptor.  -ENOTSOCK, -ESOCKTNOSUPPORT,
  * -ENOTCONN: no socket, no stream socket, a listening one.  -EAGAIN: max_ops operations are in
  * flight, or headers and trailers fill their part of the pool: take completions and try again.
- * -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.  -ECHILD: after
- * fork, in the child.
+ * -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.  -ENOMEM: the system
+ * gives no memory.  -ECHILD: after fork, in the child.
  */
 int snapsend_submit(snapsend_t *ctx,
                     const struct snapsend_request *request,
@@ -494,10 +494,10 @@ int snapsend_event_fd(snapsend_t *ctx);
  * Asks for an end.  0: the operation will end with -ECANCELED, or with what it reached first.
  * -ENOENT: it has ended already or never was.  One DONE comes in any case where 0 is returned.
  *
- * -EFAULT: ctx is NULL.  -ECHILD: after fork, in the child.  -EBADF, -EIO, ...: the context is beyond use.
+ * -EFAULT: ctx is NULL.  -ENOMEM: the system gives no memory.  -ECHILD: after fork, in the child.
+ * -EBADF, -EIO, ...: the context is beyond use.
  */
-int snapsend_cancel(snapsend_t *ctx,
-                    uint64_t id);
+int snapsend_cancel(snapsend_t *ctx, uint64_t id);
 
 /**
  * The same for all operations on the socket that this descriptor refers to now; returns how many

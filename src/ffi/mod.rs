@@ -401,8 +401,8 @@ unsafe fn slices<'a>(iovecs: *const iovec, count: u32) -> Result<&'a [IoSlice<'a
 /// reading, or the host has closed the context's own descriptor.  -ENOTSOCK, -ESOCKTNOSUPPORT,
 /// -ENOTCONN: no socket, no stream socket, a listening one.  -EAGAIN: max_ops operations are in
 /// flight, or headers and trailers fill their part of the pool: take completions and try again.
-/// -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.  -ECHILD: after
-/// fork, in the child.
+/// -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.  -ENOMEM: the system
+/// gives no memory.  -ECHILD: after fork, in the child.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_submit(
     ctx: *mut snapsend_t,
@@ -631,7 +631,8 @@ pub unsafe extern "C-unwind" fn snapsend_event_fd(ctx: *mut snapsend_t) -> c_int
 /// Asks for an end.  0: the operation will end with -ECANCELED, or with what it reached first.
 /// -ENOENT: it has ended already or never was.  One DONE comes in any case where 0 is returned.
 ///
-/// -EFAULT: ctx is NULL.  -ECHILD: after fork, in the child.  -EBADF, -EIO, ...: the context is beyond use.
+/// -EFAULT: ctx is NULL.  -ENOMEM: the system gives no memory.  -ECHILD: after fork, in the child.
+/// -EBADF, -EIO, ...: the context is beyond use.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_cancel(ctx: *mut snapsend_t, id: u64) -> c_int {
     call_on(ctx, |context| context.cancel(id).map(|()| 0))
