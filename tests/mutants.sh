@@ -249,9 +249,9 @@ mutant operation.rs 'a stream that is untouched is called cut' \
 mutant schedule.rs 'a socket stands in the line twice' \
 	'/pub fn ready/,/^    }/s/queue\.standing == Standing::Idle/queue.standing != Standing::Parked/'
 mutant schedule.rs 'the last in the line has its turn first' \
-	's/self\.line\.pop_front()/self.line.pop_back()/'
+	's/self\.line\.pop(&mut self\.sockets)/{ let last = optional(self.line.last); if let Some(last) = last { self.line.remove(\&mut self.sockets, last); } last }/'
 mutant schedule.rs 'the last of those with little to send has its turn first' \
-	's/self\.light\.pop_front()/self.light.pop_back()/'
+	's/self\.light\.pop(&mut self\.sockets)/{ let last = optional(self.light.last); if let Some(last) = last { self.light.remove(\&mut self.sockets, last); } last }/'
 mutant schedule.rs 'those with little to send have all turns' \
 	's/let may_be_light = .*;/let may_be_light = true;/'
 mutant schedule.rs 'those with little to send wait behind the others' \
@@ -267,17 +267,17 @@ mutant schedule.rs 'removing the last one leaves it the last' \
 mutant schedule.rs 'removing one from the middle cuts off those behind' \
 	's/before => self\.links\[before as usize\]\.behind = link\.behind,/before => self.links[before as usize].behind = NONE,/'
 mutant schedule.rs 'a closed socket stays in the line' \
-	'/pub fn close/,/^    }/s/Standing::InLine => .*/Standing::InLine => {}/'
+	'/fn leave_line/,/^    }/s/Standing::InLine => .*/Standing::InLine => {}/'
 mutant schedule.rs 'a closed socket with little to send stays in the line' \
-	's/for line in \[&mut self\.light, &mut self\.line\]/for line in [\&mut self.line]/'
+	'/fn leave_line/,/^    }/s/Standing::InLightLine => .*/Standing::InLightLine => {}/'
 mutant schedule.rs 'a closed socket stays parked' \
-	'/pub fn close/,/^    }/s/Standing::Parked => .*/Standing::Parked => {}/'
+	'/pub fn close/,/^    }/s/standing == Standing::Parked/standing == Standing::Idle/'
 mutant schedule.rs 'a closed socket is still found' \
-	's/self\.by_cookie\.remove(&queue\.cookie);//'
+	'/pub fn close/,/^    }/s/self\.sockets\.remove(socket);//'
 mutant schedule.rs 'a parked socket gets turns' \
-	'/pub fn park/,/^    }/s/if standing == Standing::InLine {/if false {/'
+	'/pub fn park/,/^    }/s/self\.leave_line(socket);//'
 mutant schedule.rs 'a socket let go gets no turn' \
-	'/pub fn unpark/,/^    }/s/line\.push_back(socket);//'
+	'/pub fn unpark/,/^    }/s/line\.push(sockets, socket as usize);//'
 
 mutant schedule.rs 'a socket held back for another reason is let go' \
 	's/if parked_for == reason {/if true {/'
@@ -293,7 +293,7 @@ mutant pool.rs 'a run begins one page early' \
 mutant pool.rs 'more is kept than may be' \
 	's/purpose == Purpose::Kept && !self\.may_keep(bytes)/purpose == Purpose::Kept \&\& self.kept > self.kept_max()/'
 mutant pool.rs 'all of the pool may be kept' \
-	's/self\.blocks\.len() as u64 \* 3 \/ 4/self.blocks.len() as u64/'
+	's/kept_of(self\.block_size, self\.blocks\.len())/self.block_size * self.blocks.len() as u64/'
 mutant pool.rs 'what was kept is never free again' \
 	's/if run\.purpose == Purpose::Kept {/if false {/'
 mutant pool.rs 'what was reserved is never free again' \
@@ -309,29 +309,29 @@ mutant pool.rs 'the sum of what is leased only grows' \
 mutant pool.rs 'a block in use is called idle' \
 	's/is_some_and(|b| b\.free == total)/is_some_and(|b| b.free > 0)/'
 mutant pool.rs 'the pool grows beyond its limit' \
-	's/let count = (limit \/ block_size) as usize;/let count = (limit \/ block_size) as usize + 1;/'
+	's/memory::list(count)?/memory::list(count + 1)?/; s/resize_with(count,/resize_with(count + 1,/'
 
 # ---- timers ----------------------------------------------------------------------------------
 
 mutant timers.rs 'too late by the last moment' \
-	's/self\.next()? > now/self.next()? >= now/'
+	's/timer\.at > self\.since/timer.at >= self.since/'
 mutant timers.rs 'given before its time' \
-	's/self\.next()? > now/self.next()? > now + std::time::Duration::from_millis(1)/'
+	's/timer\.at > self\.since_beginning(now)/timer.at > self.since_beginning(now) + 1_000_000/'
 mutant timers.rs 'compaction drops the living' \
-	's/alive(\*id, \*slot))/!alive(*id, *slot))/'
+	's/^                alive(id, slot)$/                !alive(id, slot)/'
 mutant timers.rs 'the dead are never dropped' \
-	's/> 64 + 4 \* living/> 64_000 + 4 * living/'
+	's/> 64 + 2 \* living/> 64_000 + 2 * living/'
 mutant timers.rs 'reasons are mixed up in the order' \
-	's/self\.heap\.push(Reverse((at, entry)));/self.heap.push(Reverse((at, (entry.0, entry.1, Alarm::Retry))));/'
+	's/| alarm as u64 }/| Alarm::Look as u64 \& alarm as u64 }/'
 
 # ---- claims ----------------------------------------------------------------------------------
 
 mutant claims.rs 'a claim on what is in use' \
-	's/if part\.sockets\.contains_key(&cookie) {/if part.sockets.get(\&cookie).is_some_and(|usage| usage.claim.is_some()) {/'
+	's/if usage\.is_claimed || usage\.operations > 0 {/if usage.is_claimed {/'
 mutant claims.rs 'nobody is held back' \
-	's/usage\.claim\.filter(|_| !front)?;/usage.claim.filter(|_| false)?;/'
+	's/if !usage\.is_claimed || front {/if true {/'
 mutant claims.rs 'the rest waits for its own claim' \
-	's/usage\.claim\.filter(|_| !front)?;/usage.claim?;/'
+	's/if !usage\.is_claimed || front {/if !usage.is_claimed {/'
 mutant claims.rs 'those held back are never told' \
 	's/usage\.is_waited_for = true;/usage.is_waited_for = false;/'
 mutant claims.rs 'a late notice takes the place of a later one' \
@@ -339,7 +339,7 @@ mutant claims.rs 'a late notice takes the place of a later one' \
 mutant claims.rs 'an earlier claim frees what a later one holds back' \
 	's/!is_later(claim\.number, latest)/latest > 0/'
 mutant claims.rs 'a socket is in use for ever' \
-	's/if last && usage\.claim\.is_none() {/if last \&\& usage.claim.is_some() {/'
+	's/if last && !usage\.is_claimed {/if last \&\& usage.is_claimed {/'
 
 # ---- plan ------------------------------------------------------------------------------------
 
@@ -375,7 +375,7 @@ mutant completions.rs 'a byte that came late is never taken away' \
 mutant completions.rs 'a debt is paid twice' \
 	's/state\.bell\.debt = 0;//'
 mutant completions.rs 'the last of a batch is lost' \
-	's/state\.queue\.drain(\.\.count)\.for_each(each);/state.queue.drain(..count).take(2).for_each(each);/'
+	's/|packed| each(packed\.into())/|packed| if left > 0 { left -= 1; each(packed.into()) }/; s/^    let count = state\.queue\.drain/    let mut left = 2;\n&/'
 
 # ---- the doorbell and the completion queue under loom -------------------------------------------
 
@@ -417,15 +417,15 @@ mutant request.rs 'the longest header is refused' \
 mutant request.rs 'one entry too many passes' \
 	's/self\.header\.len() > IOVECS_MAX/self.header.len() > IOVECS_MAX + 1/'
 mutant staging.rs 'what is given back still counts' \
-	's/self\.used\.fetch_sub(bytes\.len() as u64, .*;//'
+	'/pub fn release/,/^    }/s/self\.used\.fetch_sub(size as u64, .*;//'
 mutant staging.rs 'what was refused counts' \
-	's/self\.used\.fetch_sub(size as u64, .*;//'
+	'/fn take(/,/^    }/s/self\.used\.fetch_sub(size as u64, .*;//'
 mutant staging.rs 'the limit is passed' \
 	's/+ size as u64 > self\.limit {/> self.limit {/'
 mutant staging.rs 'the trailer begins in the header' \
-	's/self\.span(self\.header + from, length)/self.span(from, length)/'
+	's/self\.span(self\.header_length() + from, length)/self.span(from, length)/'
 mutant staging.rs 'a copy used again says what it said before' \
-	's/sys::gather(request\.trailer, &mut bytes\[header\.\.\]);/if bytes[header] == 0 { & }/'
+	's/sys::gather(request\.trailer, into_trailer);/if into_trailer.first() == Some(\&0) { & }/'
 mutant token.rs 'a late completion passes for another one' \
 	's/self\.0 as u32 == generation as u32/self.0 as u16 == generation as u16/'
 mutant token.rs 'the slot is cut off' \
@@ -445,18 +445,18 @@ breaks operation.rs 'SNAPSHOT: nothing is read again after it' \
 breaks operation.rs 'SNAPSHOT of EAGER comes at the pace of the disk' \
 	's/let snapshotted = if keeps {/let snapshotted = if false {/' data_eager_stalled
 breaks driver/mod.rs 'DONE once' \
-	'/fn report_done/,/^    }/s/self\.outbox\.push(.*);/for _ in 0..1 + u32::from(job.id % 500 == 0) { self.outbox.push(Entry { completion, cut }); }/' chaos
+	'/fn report_done/,/^    }/s/self\.report(Entry { completion, cut });/for _ in 0..1 + u32::from(job.id % 500 == 0) { & }/' chaos
 breaks driver/mod.rs 'DONE always' \
-	'/fn report_done/,/^    }/s/self\.outbox\.push(.*);/if job.id % 500 != 0 { self.outbox.push(Entry { completion, cut }); }/' many_threads_submit
+	'/fn report_done/,/^    }/s/self\.report(Entry { completion, cut });/if job.id % 500 != 0 { & }/' many_threads_submit
 breaks driver/mod.rs 'DONE for those behind one that is cut off' \
 	's/let behind = if is_cut {/let behind = if false {/; s/if self\.shared\.is_behind_cut(job\.cookie, job\.id) {/if false {/' \
 	data_queue_cut
 breaks driver/mod.rs 'cancel_socket with one that is cut off' \
-	'/Question::CancelSocket/,/^    }/s/if self\.jobs\.contains(slot)/if true/' cancel_by_socket_cut
+	'/Question::CancelSocket/,/^    }/s/next\.filter(|&slot| self\.jobs\.contains(slot))/next/' cancel_by_socket_cut
 breaks driver/mod.rs 'operations go out in the order submitted' \
-	's/self\.schedule\.enqueue(socket, slot, front);/self.schedule.enqueue(socket, slot, true);/' data_order
+	's/self\.schedule\.enqueue(socket, slot, front)/self.schedule.enqueue(socket, slot, true)/' data_order
 breaks claims.rs 'a calling thread does not get ahead of what is queued' \
-	's/if part\.sockets\.contains_key(&cookie) {/if part.sockets.get(\&cookie).is_some_and(|usage| usage.claim.is_some()) {/' \
+	's/if usage\.is_claimed || usage\.operations > 0 {/if usage.is_claimed {/' \
 	order_try_send order_many_threads
 breaks driver/mod.rs 'nothing follows behind a cut' \
 	's/if self\.shared\.is_behind_cut(job\.cookie, job\.id) {/if false {/' data_queue_cut chaos
@@ -485,7 +485,7 @@ breaks completions.rs 'a cancelled poll passes its wake-up on' \
 breaks sys.rs 'record locks stay' \
 	'/^fn unshare_table/,/^}/s/^    let close_range/    return Ok(());\n    #[allow(unreachable_code)]\n    let close_range/' data_lock_posix descriptors_cloexec
 breaks driver/mod.rs 'nothing of the file is kept after DONE' \
-	'/    fn release(/,/^    }/s/self\.close_file(file\.entry)/None.filter(|_: \&Token| file.entry > 0)/' data_unmount data_fuse_unmount
+	'/    fn release(/,/^    }/s/self\.close_file(file\.entry as usize)/None.filter(|_: \&Token| file.entry > 0)/' data_unmount data_fuse_unmount
 breaks known_files.rs 'a mapping is sent only where it is what read shows' \
 	's/            FileSystem::Remote$/            FileSystem::Mapped/' data_overlay_copied_up
 breaks engine/helpers.rs 'one file system leaves the helpers to others' \
@@ -519,7 +519,7 @@ breaks driver/data.rs 'small pools: EAGER in both lines goes on' \
 breaks driver/data.rs 'EAGER and EXACT behind others leave them the room that they need' \
 	's/if held \&\& !job\.may_hold || /if /' data_pool_behind
 breaks context.rs 'the id is written before the completion can be seen' \
-	's/^            ids(id);//; s/^            self\.push(submission)?;/            self.push(submission)?; ids(id + 1);/' user_data_ids
+	'/fn push(/,/^    }/{s/^        ids(id);//; s/            return Ok(());/            ids(id + 1);\n&/}' user_data_ids
 breaks context.rs 'a forked child is told -ECHILD' \
 	'/pub fn check_process/,/^    }/s/if self\.mark\.is_own_process()/if true/' fork_inherited
 breaks thread.rs 'after destroy the process has a single thread again' \
@@ -594,7 +594,7 @@ breaks driver/mod.rs 'the completion of send goes to its caller alone' \
 breaks context.rs 'submit_many says how many were queued' \
 	's/Some(error) if queued == 0 => return Err(error),/Some(error) => return Err(error),/' submit_many
 breaks schedule.rs 'sockets take turns' \
-	'/pub fn ready/,/^    }/s/line\.push_back(/line.push_front(/' data_fair_big data_fair_many
+	's/self\.line\.pop(&mut self\.sockets)/{ let last = optional(self.line.last); if let Some(last) = last { self.line.remove(\&mut self.sockets, last); } last }/' data_fair_big data_fair_many
 breaks ffi/copy.rs 'NULL gives -EFAULT' \
 	's/if from\.is_null() {/if false {/' null_pointers
 breaks request.rs 'a range that no file can have is refused' \
