@@ -92,7 +92,7 @@ pub struct Operation {
     sending_more: bool, // what is being sent goes with MSG_MORE
     sent_more: bool,    // what was sent last did
     snapshot_told: bool,
-    was: u32,
+    was: u8, // the flags, which are few
 }
 
 impl Operation {
@@ -154,7 +154,7 @@ impl Operation {
         } else if self.task.flags & ZERO_PAD != 0 {
             self.file_length = available;
             self.held = self.held.min(available.max(self.range_sent()));
-            self.was |= WAS_PADDED;
+            self.was |= WAS_PADDED as u8;
         } else {
             self.fail(-libc::ENODATA);
         }
@@ -272,7 +272,7 @@ impl Operation {
             self.sent_more = self.sending_more;
         }
         if self.range_sent() > before {
-            self.was |= was;
+            self.was |= was as u8;
         }
         self.held = self.held.max(self.range_sent().min(self.file_length));
         if available < self.file_length {
@@ -283,7 +283,7 @@ impl Operation {
 
     /// The way of bytes that were sent before has become known.
     pub fn mark(&mut self, was: u32) {
-        self.was |= was;
+        self.was |= was as u8;
     }
 
     /// A send has failed.
@@ -395,7 +395,7 @@ impl Operation {
 
     /// WAS_* so far.
     pub fn was(&self) -> u32 {
-        self.was
+        self.was.into()
     }
 
     /// What was asked for.

@@ -17,9 +17,9 @@ pub enum Found {
 /// The waits of one socket since it last took something.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
-    refusals: u32,
-    looks: u32,
-    reports: u32,
+    refusals: u8,
+    looks: u8,
+    reports: u8,
     wants_changes: bool,
 }
 
@@ -32,7 +32,7 @@ const LOOK_MIN: Duration = Duration::from_millis(250);
 const LOOK_MAX: Duration = Duration::from_secs(32);
 
 // This many reports at once may come in vain; then one for each pause.
-const REPORTS_MAX: u32 = 16;
+const REPORTS_MAX: u8 = 16;
 
 impl Pace {
     /// The socket has taken something: the next wait starts afresh.  That it reports more than
@@ -43,7 +43,7 @@ impl Pace {
 
     /// The kernel has reported something, whatever comes of it.
     pub fn reported(&mut self) {
-        self.reports += 1;
+        self.reports = self.reports.saturating_add(1);
     }
 
     /// A pause is over.
@@ -73,9 +73,9 @@ impl Pace {
 }
 
 // Doubles from the first to the second, one step for each call.
-fn grown(steps: &mut u32, from: Duration, to: Duration) -> Duration {
+fn grown(steps: &mut u8, from: Duration, to: Duration) -> Duration {
     let pause = from.saturating_mul(1 << (*steps).min(16));
-    *steps += 1;
+    *steps = steps.saturating_add(1);
     pause.min(to)
 }
 
@@ -108,7 +108,7 @@ mod tests {
         for found in [Found::Full, Found::Refusal] {
             let (taken, late) = storm(found);
             assert!(late <= 5, "{late} in a second");
-            assert!(taken <= 300 + REPORTS_MAX, "{taken} in a minute");
+            assert!(taken <= 300 + u32::from(REPORTS_MAX), "{taken} in a minute");
         }
     }
 
