@@ -394,7 +394,7 @@ impl Context {
             }
         }
         ids(id);
-        let Err((error, mut submission)) = self.hand_over(submission) else {
+        let Some((error, mut submission)) = self.hand_over(submission) else {
             return Ok(());
         };
         shared.claims.leave(cookie);
@@ -402,29 +402,26 @@ impl Context {
         Err(error)
     }
 
-    // The error comes with what it was: ENOMEM, or that of a dead context.
-    fn hand_over(
-        &self,
-        mut submission: Submission,
-    ) -> std::result::Result<(), (Errno, Submission)> {
+    // Some: what it could not hand over, and why: ENOMEM, or the error of a dead context.
+    fn hand_over(&self, mut submission: Submission) -> Option<(Errno, Submission)> {
         let Some(submissions) = &self.submissions else {
-            return Err((Errno(libc::EBADF), submission));
+            return Some((Errno(libc::EBADF), submission));
         };
         loop {
             match submissions.try_send(submission) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return None,
                 Err(TrySendError::Disconnected(back)) => {
                     self.shared.die(libc::EBADF);
-                    return Err((Errno(libc::EBADF), back));
+                    return Some((Errno(libc::EBADF), back));
                 }
                 Err(TrySendError::Full(back)) => submission = back,
             }
             let _ = self.notify(Notice::Look, 0, 0, &[]);
             if let Err(error) = self.shared.alive() {
-                return Err((error, submission));
+                return Some((error, submission));
             }
             if self.shared.hand_over_stuck.swap(false, Ordering::SeqCst) {
-                return Err((Errno(libc::ENOMEM), submission));
+                return Some((Errno(libc::ENOMEM), submission));
             }
             std::thread::yield_now();
         }
