@@ -112,7 +112,8 @@ int main(void)
 	for (size_t i = 0; i < COUNT_OF(counts); i++)
 		for (int own_files = 0; own_files < 2; own_files++) {
 			int status;
-			if ((rlim_t)counts[i] * (own_files ? 2 : 1) + 400 > limit.rlim_cur) {
+			int made = counts[i] < SOCKETS_MAX ? counts[i] : SOCKETS_MAX;
+			if ((rlim_t)made + (rlim_t)(own_files ? counts[i] : 0) + 400 > limit.rlim_cur) {
 				printf("%d operations: RLIMIT_NOFILE is too low\n", counts[i]);
 				continue;
 			}
