@@ -238,9 +238,9 @@ mutant operation.rs 'what is held back is not let go at the end' \
 mutant operation.rs 'MORE is forgotten' \
 	's/portion\.more = self\.task\.flags & MORE != 0 ||/portion.more =/'
 mutant operation.rs 'copied data is not called copied' \
-	'/range_sent() > before/,/}/s/self\.was |= was;//'
+	'/range_sent() > before/,/}/s/self\.was |= was as u8;//'
 mutant operation.rs 'padding is not called padding' \
-	's/self\.was |= WAS_PADDED;//'
+	's/self\.was |= WAS_PADDED as u8;//'
 mutant operation.rs 'a stream that is untouched is called cut' \
 	's/if status < 0) && self\.wire > 0/if status < 0)/'
 
@@ -577,9 +577,9 @@ breaks driver/send.rs 'an interrupted send goes on' \
 breaks context.rs 'a number that is not the own descriptor any more gives -EBADF' \
 	's/if sys::socket_cookie(number) == Ok(self\.own_cookie) {/if number >= 0 {/' close_all_descriptors manners_closefrom_in_flight
 breaks operation.rs 'flags say what was copied' \
-	'/range_sent() > before/,/}/s/self\.was |= was;//' completion_fields
+	'/range_sent() > before/,/}/s/self\.was |= was as u8;//' completion_fields
 breaks operation.rs 'flags say what was padded' \
-	's/self\.was |= WAS_PADDED;//' data_zero_pad
+	's/self\.was |= WAS_PADDED as u8;//' data_zero_pad
 breaks sys.rs 'header and trailer are copied as they are' \
 	's/into\[at\.\.at + bytes\.len()\]\.copy_from_slice(bytes);/into[..bytes.len()].copy_from_slice(bytes);/' data_header
 breaks request.rs 'header and trailer have their limit' \
