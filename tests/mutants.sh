@@ -523,7 +523,7 @@ breaks context.rs 'the id is written before the completion can be seen' \
 breaks context.rs 'a forked child is told -ECHILD' \
 	'/pub fn check_process/,/^    }/s/if self\.mark\.is_own_process()/if true/' fork_inherited
 breaks thread.rs 'after destroy the process has a single thread again' \
-	's/^        sys::wait_until_gone(.*/        let _ = self.id;/' destroy_single_thread
+	's/^            sys::wait_until_gone(.*/            let _ = self.id;/' destroy_single_thread
 breaks engine/uring.rs 'a ring outlives its context until peers have acknowledged' \
 	's/^            kept::keep(.*//' destroy_unacknowledged
 breaks thread.rs 'destroy ends what is in flight' \

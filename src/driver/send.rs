@@ -472,8 +472,12 @@ impl<E: Engine> Driver<E> {
         state.look_at = None;
         let fd = sys::number(&state.fd);
         let is_unix = || sys::socket_domain(fd) == Ok(libc::AF_UNIX);
-        // When the own side of an AF_UNIX socket is shut down for writing, poll(2) does not say so;
-        // and where changes are waited for, room may have been there before.
+        // Where changes are waited for, that of room may have been reported while data was on its way.
+        if state.pace.wants_changes() && sys::is_ready(fd, libc::POLLOUT) {
+            return self.try_again(socket, slot);
+        }
+        // When the own side of an AF_UNIX socket is shut down for writing, poll(2) does not say so.
+        let state = self.socket(socket);
         if *state.is_unix.get_or_insert_with(is_unix) || state.pace.wants_changes() {
             self.look_later(slot, Found::Full);
         } else {
