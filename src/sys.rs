@@ -724,6 +724,20 @@ pub fn receive_descriptors(
     }
 }
 
+/// Receives one message as [`receive_descriptors`] does, without the descriptors and
+/// without memory for them, from a socket that refuses more; false: there is none.
+pub fn read_message(socket: RawFd, payload: &mut [u8]) -> bool {
+    loop {
+        // SAFETY: writes into a live slice.
+        let got = unsafe { libc::read(socket, payload.as_mut_ptr().cast(), payload.len()) };
+        match check_size(got) {
+            Ok(count) => return count == payload.len(),
+            Err(Errno(libc::EINTR)) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
 /// Lets the other end's sends fail from here on; what has been sent can still be received.
 pub fn refuse_messages(socket: RawFd) {
     // SAFETY: no memory involved.

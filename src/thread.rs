@@ -411,7 +411,10 @@ impl<E: Engine> RingThread<E> {
             match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
                 Ok(true) => self.reject(&bytes, errno),
                 Err(Errno(libc::EINTR)) => {}
-                Ok(false) | Err(_) => break,
+                Ok(false) => break,
+                // No memory for descriptors, say; the DONE is owed all the same.
+                Err(_) if sys::read_message(own, &mut bytes) => self.reject(&bytes, errno),
+                Err(_) => break,
             }
         }
         self.flush();

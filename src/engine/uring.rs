@@ -412,6 +412,8 @@ impl Engine for Uring {
         };
         self.reap();
         std::mem::swap(events, &mut self.ready);
+        // What is still queued must not go out later, uncounted.
+        self.broken = entered.err();
         entered
     }
 
