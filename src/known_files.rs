@@ -238,6 +238,13 @@ impl KnownFiles {
             && !self.is_slow(file.mount)
     }
 
+    /// Whether a helper's next read is to tell if calls may be made directly.
+    pub fn is_to_be_tried(&self, file: &FileFacts) -> bool {
+        self.file_system(file.kind, file.mount).is_local()
+            && !self.is_quick(file.inode)
+            && !self.is_slow(file.mount)
+    }
+
     /// It has been read without delay.
     fn was_quick(&self, mount: Mount, inode: u64) {
         let slow = &self.slow[Self::place(mount)];

@@ -22,6 +22,9 @@ const TRIALS_MAX: usize = 4;
 // How many operations that wait for room may find too little before the rest is left waiting.
 const POOL_WAITERS_TRIED: usize = 32;
 
+// Of a file of which it is not known whether it answers quickly.
+const FIRST_READ: u64 = 64 << 10;
+
 // The least read of data to be kept when the pool is nearly full.
 const KEPT_READ_MIN: u64 = 64 << 10;
 
@@ -121,18 +124,22 @@ impl<E: Engine> Driver<E> {
             return;
         }
         let ahead = if held { u64::MAX } else { 1 };
-        let Some((at, length)) = job.operation.want_read(ahead, chunk) else {
+        let Some((at, mut length)) = job.operation.want_read(ahead, chunk) else {
             return;
         };
         let Some(facts) = job.file.as_ref().map(|file| file.facts) else { return };
-        let direct = self.shared.known_files.is_direct(&facts);
+        let known_files = &self.shared.known_files;
+        let direct = known_files.is_direct(&facts);
+        if !held && known_files.is_to_be_tried(&facts) {
+            // The rest may then be mapped, and take no room in the pool.
+            length = length.min(FIRST_READ);
+        }
         if !direct && !self.charge(slot, facts.mount, length) {
             return;
         }
         if !self.reserve(slot) {
             return self.wait_for_pool(slot);
         }
-        let mut length = length;
         if let Some(reserved) = self.jobs[slot].reserved.map(NonZeroU64::get) {
             if at >= reserved {
                 // A file that does not tell its size has more than EXACT takes.

@@ -504,14 +504,20 @@ static const char *show(char text[200], const struct answer *a)
     return text;
 }
 
+/* What a call gives that found no room: at once, or when a handler has run or its time was over. */
+static bool may_be_full(int error)
+{
+    return error == 0 || error == EAGAIN || error == EINTR;
+}
+
 /* Whether how much goes is a matter of buffers. */
 static bool is_vague(enum out out, const struct call *c, const struct answer a[2], bool small_buffer)
 {
     if (!is_stream(out) || c->mode == 1)
         return false;
-    if ((small_buffer || c->full) && (a[0].error == 0 || a[0].error == EAGAIN) && (a[1].error == 0 || a[1].error == EAGAIN))
+    if ((small_buffer || c->full) && may_be_full(a[0].error) && may_be_full(a[1].error))
         return true;
-    return ( c->mode >= 2 || a[0].result > 16384 || a[1].result > 16384) && a[0].result > 0 && a[1].result > 0;
+    return (c->mode >= 2 || a[0].result > 16384 || a[1].result > 16384) && a[0].result > 0 && a[1].result > 0;
 }
 
 static const char *compare(enum in in, enum out out, const struct call *c, const struct answer a[2], const size_t before[2], bool small_buffer, off_t start)
