@@ -20,6 +20,9 @@
 #   make samba-module  target/samba/snapsend.so, a module for Debian's smbd (integrations/samba/README.md)
 #   make test-samba    its tests, with that smbd
 #   make install-samba-module  the module and its manual page (DESTDIR, MANDIR)
+#   make nginx-module  target/nginx/ngx_http_snapsend_module.so, a module for Debian's nginx (integrations/nginx/README.md)
+#   make test-nginx    its tests, with that nginx
+#   make install-nginx-module  the module and its manual page (DESTDIR, MANDIR)
 #   make install    libraries, header, snapsend.pc, shim, tools and manual pages (PREFIX, LIBDIR, DESTDIR)
 #   make uninstall  removes what install, with the same settings, has put there
 #   make debian     Debian packages, in target/debian
@@ -161,6 +164,21 @@ install-samba-module:
 	$(INSTALL) -d "$(DESTDIR)$$modules/vfs" "$(DESTDIR)$(MANDIR)/man8" && \
 	$(INSTALL) -m 644 target/samba/snapsend.so "$(DESTDIR)$$modules/vfs/" && \
 	$(INSTALL) -m 644 integrations/samba/vfs_snapsend.8 "$(DESTDIR)$(MANDIR)/man8/"
+
+.PHONY: nginx-module test-nginx install-nginx-module
+
+nginx-module: $(STAGED)/$(SHARED)
+	integrations/nginx/build.sh $<
+
+test-nginx: nginx-module
+	tests/run-nginx
+
+# To where nginx looks for modules.
+install-nginx-module:
+	modules=$$(PATH=$$PATH:/usr/sbin nginx -V 2>&1 | sed -n 's/.*--modules-path=\([^ ]*\).*/\1/p') && [ -n "$$modules" ] && \
+	$(INSTALL) -d "$(DESTDIR)$$modules" "$(DESTDIR)$(MANDIR)/man8" && \
+	$(INSTALL) -m 644 target/nginx/ngx_http_snapsend_module.so "$(DESTDIR)$$modules/" && \
+	$(INSTALL) -m 644 integrations/nginx/ngx_http_snapsend_module.8 "$(DESTDIR)$(MANDIR)/man8/"
 
 install: $(STAGED)/$(SHARED) $(BUILT)/libsnapsend_preload.so $(BUILT)/snapsend-info
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/snapsend $(DESTDIR)$(INCLUDEDIR) \

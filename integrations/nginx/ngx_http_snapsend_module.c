@@ -1,0 +1,886 @@
+/*
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Sends file data by snapsend instead of sendfile().
+ *
+ * The module replaces c->send_chain of plain connections.  A piece of a file,
+ * with the memory buffers in front of it, becomes an operation of the library.
+ * While an operation is in flight, the connection looks to nginx like one
+ * whose socket is full; when DONE arrives, like one whose socket has become
+ * writable.  What has been sent is then accounted for by the next call of
+ * send_chain, so that limit_rate and sendfile_max_chunk see it.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_http.h>
+
+#include <snapsend.h>
+
+
+#if !(NGX_THREADS)
+#error "nginx must be built --with-threads: file->thread_ctx names the request"
+#endif
+
+
+/* what sendfile() is given at most by nginx */
+#define NGX_HTTP_SNAPSEND_MAX_SIZE     (2147483647L - (off_t) ngx_pagesize)
+
+/* longer memory in front of a file is written by nginx first */
+#define NGX_HTTP_SNAPSEND_MAX_HEADER   16384
+
+#define NGX_HTTP_SNAPSEND_COPY_SIZE    32768
+
+#define NGX_HTTP_SNAPSEND_COMPLETIONS  64
+
+/* how often progress is looked at within send_timeout */
+#define NGX_HTTP_SNAPSEND_WATCHES      8
+
+/* tcpi_bytes_acked, Linux 4.1; glibc's struct tcp_info ends before it */
+#define NGX_HTTP_SNAPSEND_BYTES_ACKED  120
+
+
+typedef struct {
+    ngx_uint_t                   used;
+} ngx_http_snapsend_main_conf_t;
+
+
+typedef struct {
+    ngx_flag_t                   enable;
+    size_t                       min_size;
+} ngx_http_snapsend_loc_conf_t;
+
+
+/* of a connection; its operations follow one another */
+
+typedef struct {
+    /* the main request whose operation it is; NULL: nothing to account for */
+    ngx_http_request_t          *request;
+
+    /* while an operation is in flight, its id only */
+    struct snapsend_completion   done;
+
+    /* while an operation is in flight */
+    ngx_event_t                  watch;
+    uint64_t                     progress;
+
+    unsigned                     in_flight:1;
+} ngx_http_snapsend_ctx_t;
+
+
+static ngx_chain_t *ngx_http_snapsend_send_chain(ngx_connection_t *c,
+    ngx_chain_t *in, off_t limit);
+static ngx_chain_t *ngx_http_snapsend_send_next(ngx_connection_t *c,
+    ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in, off_t limit);
+static ngx_chain_t *ngx_http_snapsend_send_other(ngx_connection_t *c,
+    ngx_chain_t *in, off_t limit);
+static ngx_chain_t *ngx_http_snapsend_send_file(ngx_connection_t *c,
+    ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in, ngx_iovec_t *header,
+    ngx_buf_t *file, off_t size);
+static ngx_chain_t *ngx_http_snapsend_copy(ngx_connection_t *c,
+    ngx_chain_t *in, ngx_buf_t *file, off_t size);
+static ngx_chain_t *ngx_http_snapsend_account(ngx_connection_t *c,
+    ngx_chain_t *in, struct snapsend_completion *done);
+static ngx_int_t ngx_http_snapsend_take_request(ngx_http_snapsend_ctx_t *ctx,
+    ngx_http_request_t *r);
+static void ngx_http_snapsend_hold(ngx_connection_t *c,
+    ngx_http_snapsend_ctx_t *ctx);
+static void ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx);
+static void ngx_http_snapsend_request_cleanup(void *data);
+static void ngx_http_snapsend_connection_cleanup(void *data);
+static void ngx_http_snapsend_event_handler(ngx_event_t *ev);
+static void ngx_http_snapsend_watch_handler(ngx_event_t *ev);
+static uint64_t ngx_http_snapsend_progress(ngx_connection_t *c,
+    uint64_t before);
+static ngx_msec_t ngx_http_snapsend_timeout(ngx_http_request_t *r);
+static ngx_int_t ngx_http_snapsend_init_event(ngx_cycle_t *cycle);
+static ngx_int_t ngx_http_snapsend_init_process(ngx_cycle_t *cycle);
+static void ngx_http_snapsend_exit_process(ngx_cycle_t *cycle);
+static void *ngx_http_snapsend_create_main_conf(ngx_conf_t *cf);
+static void *ngx_http_snapsend_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_snapsend_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_http_snapsend_init(ngx_conf_t *cf);
+
+
+static ngx_command_t  ngx_http_snapsend_commands[] = {
+
+    { ngx_string("snapsend"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_snapsend_loc_conf_t, enable),
+      NULL },
+
+    { ngx_string("snapsend_min_size"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_snapsend_loc_conf_t, min_size),
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_snapsend_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    ngx_http_snapsend_init,                /* postconfiguration */
+
+    ngx_http_snapsend_create_main_conf,    /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_snapsend_create_loc_conf,     /* create location configuration */
+    ngx_http_snapsend_merge_loc_conf       /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_snapsend_module = {
+    NGX_MODULE_V1,
+    &ngx_http_snapsend_module_ctx,         /* module context */
+    ngx_http_snapsend_commands,            /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_snapsend_init_process,        /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_snapsend_exit_process,        /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+
+/* of this worker; NULL: nginx itself reads what is to be sent */
+static snapsend_t                       *ngx_http_snapsend;
+static ngx_connection_t                 *ngx_http_snapsend_connection;
+
+static u_char  ngx_http_snapsend_buffer[NGX_HTTP_SNAPSEND_COPY_SIZE];
+
+
+/* the connection that has the socket */
+
+static ngx_inline ngx_connection_t *
+ngx_http_snapsend_get_connection(ngx_http_request_t *r)
+{
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        return r->stream->connection->connection;
+    }
+#endif
+
+    return r->connection;
+}
+
+
+static ngx_http_snapsend_ctx_t *
+ngx_http_snapsend_get_ctx(ngx_connection_t *c)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    for (cln = c->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_snapsend_connection_cleanup) {
+            return cln->data;
+        }
+    }
+
+    return NULL;
+}
+
+
+/*
+ * The configuration for a piece of a file, or NULL if it is nginx's to send.
+ * Each file buffer comes through the copy filter, which leaves its request
+ * in thread_ctx.
+ */
+
+static ngx_http_snapsend_loc_conf_t *
+ngx_http_snapsend_get_conf(ngx_buf_t *b)
+{
+    ngx_http_request_t            *r;
+    ngx_http_snapsend_loc_conf_t  *slcf;
+
+    if (!b->in_file || b->file->thread_ctx == NULL) {
+        return NULL;
+    }
+
+    r = b->file->thread_ctx;
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_snapsend_module);
+
+    return slcf->enable ? slcf : NULL;
+}
+
+
+static ngx_int_t
+ngx_http_snapsend_header_filter(ngx_http_request_t *r)
+{
+    ngx_connection_t              *c;
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_snapsend_ctx_t       *ctx;
+    ngx_http_snapsend_loc_conf_t  *slcf;
+
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_snapsend_module);
+
+    if (!slcf->enable) {
+        return ngx_http_next_header_filter(r);
+    }
+
+    c = ngx_http_snapsend_get_connection(r);
+
+    if (c->send_chain == ngx_send_chain) {
+
+        cln = ngx_pool_cleanup_add(c->pool, sizeof(ngx_http_snapsend_ctx_t));
+        if (cln == NULL) {
+            return NGX_ERROR;
+        }
+
+        ctx = cln->data;
+        ngx_memzero(ctx, sizeof(ngx_http_snapsend_ctx_t));
+
+        ctx->watch.handler = ngx_http_snapsend_watch_handler;
+        ctx->watch.data = c;
+        ctx->watch.log = c->log;
+
+        cln->handler = ngx_http_snapsend_connection_cleanup;
+        c->send_chain = ngx_http_snapsend_send_chain;
+    }
+
+    if (c->send_chain == ngx_http_snapsend_send_chain) {
+        /* the copy filter is to leave file buffers as they are */
+        r->connection->sendfile = 1;
+    }
+
+    return ngx_http_next_header_filter(r);
+}
+
+
+static ngx_chain_t *
+ngx_http_snapsend_send_chain(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
+{
+    off_t                     start, sent;
+    ngx_http_snapsend_ctx_t  *ctx;
+
+    ctx = ngx_http_snapsend_get_ctx(c);
+
+    if (ctx->in_flight) {
+        c->write->ready = 0;
+        return in;
+    }
+
+    if (limit == 0 || limit > NGX_HTTP_SNAPSEND_MAX_SIZE) {
+        limit = NGX_HTTP_SNAPSEND_MAX_SIZE;
+    }
+
+    start = c->sent;
+
+    if (ctx->request) {
+        ctx->request = NULL;
+        in = ngx_http_snapsend_account(c, in, &ctx->done);
+
+        if (in == NGX_CHAIN_ERROR) {
+            return in;
+        }
+    }
+
+    while (in && c->write->ready && c->sent - start < limit) {
+        sent = c->sent;
+
+        in = ngx_http_snapsend_send_next(c, ctx, in, limit - (sent - start));
+
+        if (in == NGX_CHAIN_ERROR || c->sent == sent) {
+            return in;
+        }
+    }
+
+    return in;
+}
+
+
+/* one system call, or operation, or a few that nginx makes */
+
+static ngx_chain_t *
+ngx_http_snapsend_send_next(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
+    ngx_chain_t *in, off_t limit)
+{
+    off_t         size;
+    ngx_buf_t    *file;
+    ngx_chain_t  *cl;
+    ngx_iovec_t   header;
+    struct iovec  headers[NGX_IOVS_PREALLOCATE];
+
+    header.iovs = headers;
+    header.nalloc = NGX_IOVS_PREALLOCATE;
+
+    cl = ngx_output_chain_to_iovec(&header, in, limit, c->log);
+
+    if (cl == NGX_CHAIN_ERROR) {
+        return NGX_CHAIN_ERROR;
+    }
+
+    if (cl == NULL
+        || ngx_http_snapsend_get_conf(cl->buf) == NULL
+        || (off_t) header.size >= limit
+        || header.size > NGX_HTTP_SNAPSEND_MAX_HEADER)
+    {
+        return ngx_http_snapsend_send_other(c, in, limit);
+    }
+
+    file = cl->buf;
+    size = ngx_chain_coalesce_file(&cl, limit - header.size);
+
+    if (size == 0) {
+        ngx_debug_point();
+        return NGX_CHAIN_ERROR;
+    }
+
+    return ngx_http_snapsend_send_file(c, ctx, in, &header, file, size);
+}
+
+
+/* what is in front of the first piece of a file that is ours */
+
+static ngx_chain_t *
+ngx_http_snapsend_send_other(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
+{
+    off_t         size;
+    ngx_chain_t  *cl;
+
+    size = 0;
+
+    for (cl = in; cl && size < limit; cl = cl->next) {
+
+        if (ngx_http_snapsend_get_conf(cl->buf)) {
+            limit = size;
+            break;
+        }
+
+        size += ngx_buf_size(cl->buf);
+    }
+
+    return ngx_send_chain(c, in, limit);
+}
+
+
+static ngx_chain_t *
+ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
+    ngx_chain_t *in, ngx_iovec_t *header, ngx_buf_t *file, off_t size)
+{
+    int                            rc;
+    ngx_http_request_t            *r;
+    struct snapsend_request        request;
+    ngx_http_snapsend_loc_conf_t  *slcf;
+
+    r = file->file->thread_ctx;
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_snapsend_module);
+
+    if (ngx_http_snapsend_take_request(ctx, r->main) != NGX_OK) {
+        return NGX_CHAIN_ERROR;
+    }
+
+    ngx_memzero(&request, sizeof(struct snapsend_request));
+
+    request.socket_fd = c->fd;
+    request.file_fd = file->file->fd;
+    request.offset = file->file_pos;
+    request.length = size;
+    request.header = header->iovs;
+    request.header_count = header->count;
+    request.user_data = (uintptr_t) ctx;
+
+    if (size < (off_t) slcf->min_size) {
+        rc = snapsend_try_send(ngx_http_snapsend, &request, sizeof(request),
+                               &ctx->done);
+
+    } else {
+        rc = snapsend_submit(ngx_http_snapsend, &request, sizeof(request),
+                             &ctx->done.id);
+    }
+
+    ngx_log_debug4(NGX_LOG_DEBUG_EVENT, c->log, 0,
+                   "snapsend: %d, @%O %uz+%O",
+                   rc, file->file_pos, header->size, size);
+
+    if (rc == 1) {
+        ctx->request = NULL;
+        return ngx_http_snapsend_account(c, in, &ctx->done);
+    }
+
+    if (rc == 0) {
+        ngx_http_snapsend_hold(c, ctx);
+        return in;
+    }
+
+    /* the queue is full, or there is no context: nothing is in flight here */
+
+    ctx->request = NULL;
+
+    if (header->size) {
+        return ngx_send_chain(c, in, header->size);
+    }
+
+    return ngx_http_snapsend_copy(c, in, file, size);
+}
+
+
+static ngx_chain_t *
+ngx_http_snapsend_copy(ngx_connection_t *c, ngx_chain_t *in, ngx_buf_t *file,
+    off_t size)
+{
+    ssize_t  n;
+
+    size = ngx_min(size, NGX_HTTP_SNAPSEND_COPY_SIZE);
+
+    n = ngx_read_file(file->file, ngx_http_snapsend_buffer, (size_t) size,
+                      file->file_pos);
+
+    if (n == NGX_ERROR) {
+        return NGX_CHAIN_ERROR;
+    }
+
+    if (n == 0) {
+        ngx_log_error(NGX_LOG_ALERT, c->log, 0,
+                      "snapsend reported that \"%s\" was truncated at %O",
+                      file->file->name.data, file->file_pos);
+        return NGX_CHAIN_ERROR;
+    }
+
+    n = ngx_send(c, ngx_http_snapsend_buffer, n);
+
+    if (n == NGX_ERROR) {
+        return NGX_CHAIN_ERROR;
+    }
+
+    return ngx_chain_update_sent(in, n == NGX_AGAIN ? 0 : n);
+}
+
+
+static ngx_chain_t *
+ngx_http_snapsend_account(ngx_connection_t *c, ngx_chain_t *in,
+    struct snapsend_completion *done)
+{
+    ngx_chain_t  *cl;
+
+    c->sent += done->wire_bytes;
+
+    in = ngx_chain_update_sent(in, done->wire_bytes);
+
+    switch (done->status) {
+
+    case 0:
+        return in;
+
+    case -ENODATA:
+        for (cl = in; !cl->buf->in_file; cl = cl->next) { /* void */ }
+
+        ngx_log_error(NGX_LOG_ALERT, c->log, 0,
+                      "snapsend reported that \"%s\" was truncated at %O",
+                      cl->buf->file->name.data, cl->buf->file_pos);
+        break;
+
+    case -ECANCELED:
+        break;
+
+    default:
+        c->write->error = 1;
+        ngx_connection_error(c, -done->status, "snapsend failed");
+    }
+
+    return NGX_CHAIN_ERROR;
+}
+
+
+static ngx_int_t
+ngx_http_snapsend_take_request(ngx_http_snapsend_ctx_t *ctx,
+    ngx_http_request_t *r)
+{
+    ngx_http_cleanup_t  *cln;
+
+    if (ngx_http_get_module_ctx(r, ngx_http_snapsend_module) == NULL) {
+
+        cln = ngx_http_cleanup_add(r, 0);
+        if (cln == NULL) {
+            return NGX_ERROR;
+        }
+
+        cln->handler = ngx_http_snapsend_request_cleanup;
+        cln->data = r;
+
+        ngx_http_set_ctx(r, ctx, ngx_http_snapsend_module);
+    }
+
+    ctx->request = r;
+
+    return NGX_OK;
+}
+
+
+/* until DONE the request, its files and the connection stay */
+
+static void
+ngx_http_snapsend_hold(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx)
+{
+    ctx->in_flight = 1;
+    ctx->request->blocked++;
+
+    c->write->ready = 0;
+
+    ctx->progress = 0;
+    ngx_add_timer(&ctx->watch, ngx_http_snapsend_timeout(ctx->request)
+                               / NGX_HTTP_SNAPSEND_WATCHES + 1);
+}
+
+
+static void
+ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = ctx->watch.data;
+
+    ngx_http_set_log_request(r->connection->log, r);
+
+    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, c->log, 0,
+                   "snapsend done: %d, %uL, \"%V?%V\"",
+                   ctx->done.status, ctx->done.wire_bytes, &r->uri, &r->args);
+
+    ctx->in_flight = 0;
+    r->blocked--;
+
+    ngx_del_timer(&ctx->watch);
+
+    c->write->ready = 1;
+    ngx_post_event(c->write, &ngx_posted_events);
+
+    if (!r->connection->error) {
+        return;
+    }
+
+    /* the request was terminated meanwhile, and has waited for this */
+
+    if (c == r->connection) {
+        c->sent += ctx->done.wire_bytes;
+        ctx->request = NULL;
+    }
+
+    c = r->connection;
+
+    ngx_http_finalize_request(r, NGX_ERROR);
+    ngx_http_run_posted_requests(c);
+}
+
+
+/*
+ * Runs when the request is terminated, also if it then has to wait because
+ * it is blocked, and before it is logged.
+ */
+
+static void
+ngx_http_snapsend_request_cleanup(void *data)
+{
+    ngx_http_request_t *r = data;
+
+    ngx_connection_t         *c;
+    ngx_http_snapsend_ctx_t  *ctx;
+
+    c = ngx_http_snapsend_get_connection(r);
+    ctx = ngx_http_snapsend_get_ctx(c);
+
+    if (ctx->request != r) {
+        return;
+    }
+
+#if (NGX_HTTP_V2)
+
+    if (r->stream && !c->error && r->stream->connection->last_out) {
+        /* a frame that has been begun is sent to its end */
+        return;
+    }
+
+#endif
+
+    if (ctx->in_flight) {
+        (void) snapsend_cancel(ngx_http_snapsend, ctx->done.id);
+        return;
+    }
+
+    /* nobody will call send_chain again */
+
+    c->sent += ctx->done.wire_bytes;
+    ctx->request = NULL;
+}
+
+
+/* its address marks the connection's data among the cleanups of its pool */
+
+static void
+ngx_http_snapsend_connection_cleanup(void *data)
+{
+    ngx_http_snapsend_ctx_t *ctx = data;
+
+    if (ctx->in_flight) {
+        ngx_log_error(NGX_LOG_ALERT, ctx->watch.log, 0,
+                      "connection closed while snapsend is in flight");
+    }
+}
+
+
+static void
+ngx_http_snapsend_event_handler(ngx_event_t *ev)
+{
+    int                         n, i;
+    ngx_http_snapsend_ctx_t    *ctx;
+    struct snapsend_completion  done[NGX_HTTP_SNAPSEND_COMPLETIONS];
+
+    do {
+        n = snapsend_poll(ngx_http_snapsend, done,
+                          NGX_HTTP_SNAPSEND_COMPLETIONS, 0);
+
+        for (i = 0; i < n; i++) {
+            ctx = (ngx_http_snapsend_ctx_t *) (uintptr_t) done[i].user_data;
+            ctx->done = done[i];
+            ngx_http_snapsend_finish(ctx);
+        }
+
+    } while (n == NGX_HTTP_SNAPSEND_COMPLETIONS);
+
+    if (n < 0 && n != -EINTR) {
+        ngx_log_error(NGX_LOG_ALERT, ev->log, -n, "snapsend_poll() failed");
+        (void) ngx_del_event(ev, NGX_READ_EVENT, 0);
+    }
+}
+
+
+/*
+ * send_timeout is for a client that takes nothing.  What the library puts
+ * into the socket nginx does not see, so its timer is set anew here.
+ */
+
+static void
+ngx_http_snapsend_watch_handler(ngx_event_t *ev)
+{
+    uint64_t                  progress;
+    ngx_event_t              *wev;
+    ngx_msec_t                timeout;
+    ngx_connection_t         *c;
+    ngx_http_snapsend_ctx_t  *ctx;
+
+    c = ev->data;
+    wev = c->write;
+    ctx = ngx_http_snapsend_get_ctx(c);
+
+    timeout = ngx_http_snapsend_timeout(ctx->request);
+    progress = ngx_http_snapsend_progress(c, ctx->progress);
+
+    if (progress != ctx->progress && wev->timer_set && !wev->delayed) {
+        ngx_add_timer(wev, timeout);
+    }
+
+    ctx->progress = progress;
+
+    ngx_add_timer(ev, timeout / NGX_HTTP_SNAPSEND_WATCHES + 1);
+}
+
+
+/*
+ * A number that changes when the client has taken something, and also if it
+ * has taken everything: then the disk is slow, not the client.
+ */
+
+static uint64_t
+ngx_http_snapsend_progress(ngx_connection_t *c, uint64_t before)
+{
+    int        unsent;
+    u_char     info[NGX_HTTP_SNAPSEND_BYTES_ACKED + sizeof(uint64_t)];
+    uint64_t   acked;
+    socklen_t  len;
+
+    if (ioctl(c->fd, TIOCOUTQ, &unsent) == -1) {
+        return before;
+    }
+
+    if (unsent == 0) {
+        return before + 1;
+    }
+
+    len = sizeof(info);
+
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, info, &len) == -1
+        || len < sizeof(info))
+    {
+        /* a UNIX-domain socket */
+        return unsent;
+    }
+
+    ngx_memcpy(&acked, &info[NGX_HTTP_SNAPSEND_BYTES_ACKED], sizeof(uint64_t));
+
+    return acked;
+}
+
+
+static ngx_msec_t
+ngx_http_snapsend_timeout(ngx_http_request_t *r)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+#if (NGX_HTTP_V2)
+
+    if (r->stream) {
+        clcf = ngx_http_get_module_loc_conf(
+                          r->stream->connection->http_connection->conf_ctx,
+                          ngx_http_core_module);
+
+        return clcf->send_timeout;
+    }
+
+#endif
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    return clcf->send_timeout;
+}
+
+
+static ngx_int_t
+ngx_http_snapsend_init_process(ngx_cycle_t *cycle)
+{
+    int                             rc;
+    struct snapsend_options         options;
+    ngx_http_snapsend_main_conf_t  *smcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    smcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_snapsend_module);
+
+    if (smcf == NULL || !smcf->used) {
+        return NGX_OK;
+    }
+
+    ngx_memzero(&options, sizeof(struct snapsend_options));
+
+    /* a connection has one operation in flight */
+    options.max_ops = ngx_min(cycle->connection_n, 1048576);
+
+    rc = snapsend_create(&options, sizeof(options), &ngx_http_snapsend);
+
+    if (rc < 0) {
+        ngx_log_error(NGX_LOG_ALERT, cycle->log, -rc,
+                      "snapsend_create() failed, files are read by nginx");
+        return NGX_OK;
+    }
+
+    if (ngx_http_snapsend_init_event(cycle) != NGX_OK) {
+        snapsend_destroy(ngx_http_snapsend);
+        ngx_http_snapsend = NULL;
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_snapsend_init_event(ngx_cycle_t *cycle)
+{
+    ngx_connection_t  *c;
+
+    c = ngx_get_connection(snapsend_event_fd(ngx_http_snapsend), cycle->log);
+    if (c == NULL) {
+        return NGX_ERROR;
+    }
+
+    c->read->handler = ngx_http_snapsend_event_handler;
+    c->read->log = cycle->log;
+
+    if (ngx_add_event(c->read, NGX_READ_EVENT, 0) != NGX_OK) {
+        ngx_free_connection(c);
+        c->fd = (ngx_socket_t) -1;
+        return NGX_ERROR;
+    }
+
+    ngx_http_snapsend_connection = c;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_snapsend_exit_process(ngx_cycle_t *cycle)
+{
+    if (ngx_http_snapsend == NULL) {
+        return;
+    }
+
+    /* the descriptor is the context's to close */
+    ngx_free_connection(ngx_http_snapsend_connection);
+    ngx_http_snapsend_connection->fd = (ngx_socket_t) -1;
+
+    snapsend_destroy(ngx_http_snapsend);
+    ngx_http_snapsend = NULL;
+}
+
+
+static void *
+ngx_http_snapsend_create_main_conf(ngx_conf_t *cf)
+{
+    /* set by ngx_pcalloc(): used = 0 */
+    return ngx_pcalloc(cf->pool, sizeof(ngx_http_snapsend_main_conf_t));
+}
+
+
+static void *
+ngx_http_snapsend_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_snapsend_loc_conf_t  *conf;
+
+    conf = ngx_palloc(cf->pool, sizeof(ngx_http_snapsend_loc_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    conf->enable = NGX_CONF_UNSET;
+    conf->min_size = NGX_CONF_UNSET_SIZE;
+
+    return conf;
+}
+
+
+static char *
+ngx_http_snapsend_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_snapsend_loc_conf_t *prev = parent;
+    ngx_http_snapsend_loc_conf_t *conf = child;
+
+    ngx_http_snapsend_main_conf_t  *smcf;
+
+    ngx_conf_merge_value(conf->enable, prev->enable, 0);
+    ngx_conf_merge_size_value(conf->min_size, prev->min_size, 32768);
+
+    if (conf->enable) {
+        smcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_snapsend_module);
+        smcf->used = 1;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_snapsend_init(ngx_conf_t *cf)
+{
+    ngx_http_next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = ngx_http_snapsend_header_filter;
+
+    return NGX_OK;
+}
