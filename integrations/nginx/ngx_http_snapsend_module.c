@@ -58,6 +58,7 @@ typedef struct {
 typedef struct {
     /* the main request whose operation it is; NULL: nothing to account for */
     ngx_http_request_t          *request;
+    ngx_uint_t                   status;
 
     /* while an operation is in flight, its id only */
     struct snapsend_completion   done;
@@ -74,6 +75,10 @@ static ngx_chain_t *ngx_http_snapsend_send_chain(ngx_connection_t *c,
     ngx_chain_t *in, off_t limit);
 static ngx_chain_t *ngx_http_snapsend_send_next(ngx_connection_t *c,
     ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in, off_t limit);
+#if (NGX_HTTP_V2)
+static off_t ngx_http_snapsend_other_frames(ngx_chain_t *in,
+    ngx_chain_t *file);
+#endif
 static ngx_chain_t *ngx_http_snapsend_send_other(ngx_connection_t *c,
     ngx_chain_t *in, off_t limit);
 static ngx_chain_t *ngx_http_snapsend_send_file(ngx_connection_t *c,
@@ -89,6 +94,8 @@ static void ngx_http_snapsend_hold(ngx_connection_t *c,
     ngx_http_snapsend_ctx_t *ctx);
 static void ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx);
 static void ngx_http_snapsend_request_cleanup(void *data);
+static void ngx_http_snapsend_account_terminated(ngx_connection_t *c,
+    ngx_http_snapsend_ctx_t *ctx);
 static void ngx_http_snapsend_connection_cleanup(void *data);
 static void ngx_http_snapsend_event_handler(ngx_event_t *ev);
 static void ngx_http_snapsend_watch_handler(ngx_event_t *ev);
@@ -332,6 +339,16 @@ ngx_http_snapsend_send_next(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
         return ngx_http_snapsend_send_other(c, in, limit);
     }
 
+#if (NGX_HTTP_V2)
+
+    size = ngx_http_snapsend_other_frames(in, cl);
+
+    if (size) {
+        return ngx_send_chain(c, in, size);
+    }
+
+#endif
+
     file = cl->buf;
     size = ngx_chain_coalesce_file(&cl, limit - header.size);
 
@@ -342,6 +359,43 @@ ngx_http_snapsend_send_next(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
 
     return ngx_http_snapsend_send_file(c, ctx, in, &header, file, size);
 }
+
+
+#if (NGX_HTTP_V2)
+
+/*
+ * How much is in front of the last memory buffer before a file.  Of the frames
+ * that wait only the first keeps its place: the others may be removed, and
+ * more put between them.  So an operation must not reach into a second one.
+ */
+
+static off_t
+ngx_http_snapsend_other_frames(ngx_chain_t *in, ngx_chain_t *file)
+{
+    off_t                size, last;
+    ngx_http_request_t  *r;
+
+    r = file->buf->file->thread_ctx;
+
+    if (r->stream == NULL) {
+        return 0;
+    }
+
+    size = 0;
+    last = 0;
+
+    for ( /* void */ ; in != file; in = in->next) {
+
+        if (!ngx_buf_special(in->buf)) {
+            size += last;
+            last = ngx_buf_size(in->buf);
+        }
+    }
+
+    return size;
+}
+
+#endif
 
 
 /* what is in front of the first piece of a file that is ours */
@@ -527,6 +581,7 @@ static void
 ngx_http_snapsend_hold(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx)
 {
     ctx->in_flight = 1;
+    ctx->status = ctx->request->headers_out.status;
     ctx->request->blocked++;
 
     c->write->ready = 0;
@@ -567,8 +622,7 @@ ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx)
     /* the request was terminated meanwhile, and has waited for this */
 
     if (c == r->connection) {
-        c->sent += ctx->done.wire_bytes;
-        ctx->request = NULL;
+        ngx_http_snapsend_account_terminated(c, ctx);
     }
 
     c = r->connection;
@@ -612,7 +666,20 @@ ngx_http_snapsend_request_cleanup(void *data)
         return;
     }
 
-    /* nobody will call send_chain again */
+    ngx_http_snapsend_account_terminated(c, ctx);
+}
+
+
+/* nobody will call send_chain again */
+
+static void
+ngx_http_snapsend_account_terminated(ngx_connection_t *c,
+    ngx_http_snapsend_ctx_t *ctx)
+{
+    if (ctx->done.wire_bytes) {
+        /* the status changes only if nothing has been sent, as c->sent said */
+        ctx->request->headers_out.status = ctx->status;
+    }
 
     c->sent += ctx->done.wire_bytes;
     ctx->request = NULL;
@@ -834,7 +901,6 @@ ngx_http_snapsend_exit_process(ngx_cycle_t *cycle)
 static void *
 ngx_http_snapsend_create_main_conf(ngx_conf_t *cf)
 {
-    /* set by ngx_pcalloc(): used = 0 */
     return ngx_pcalloc(cf->pool, sizeof(ngx_http_snapsend_main_conf_t));
 }
 
