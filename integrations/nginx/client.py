@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 import sys
+import threading
 import time
 
 
@@ -348,6 +349,35 @@ def ranges(port, name, path, clients, seconds):
     print(*asyncio.run(many(int(port), name, wanted, int(clients), float(seconds))))
 
 
+# ---- files that are not in the page cache ------------------------------------------------------------------
+
+def read_cold(port, name, path, end, counts, number):
+    """Reads a file over and over, after its pages have been dropped; what comes is not copied."""
+    buffer = bytearray(1 << 20)
+    while time.monotonic() < end:
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with connect(port) as sock:
+            sock.sendall(request(name, ["Connection: close"]))
+            while time.monotonic() < end and (count := sock.recv_into(buffer, 0, socket.MSG_TRUNC)):
+                counts[number] += count
+
+
+def cold(port, directory, count, seconds):
+    """So many clients, each with a file of its own; prints MB/s."""
+    counts = [0] * int(count)
+    end = time.monotonic() + float(seconds)
+    threads = [
+        threading.Thread(target=read_cold, args=(int(port), f"/cold{i}", f"{directory}/cold{i}", end, counts, i))
+        for i in range(int(count))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(round(sum(counts) / 1e6 / float(seconds)))
+
+
 # ---- files --------------------------------------------------------------------------------------------------
 
 def box(kind, *parts):
@@ -383,7 +413,8 @@ def make_mp4(path):
 
 COMMANDS = {
     function.__name__.replace("_", "-"): function
-    for function in (compare, http2, http2_stall, overwrite, truncate, stall, slow, abort, hold, ranges, make_mp4)
+    for function in (compare, http2, http2_stall, overwrite, truncate, stall, slow, abort, hold, ranges, cold,
+                     make_mp4)
 }
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ typedef struct {
     uint64_t                     progress;
 
     unsigned                     in_flight:1;
+    unsigned                     refused:1;
 } ngx_http_snapsend_ctx_t;
 
 
@@ -87,7 +88,7 @@ static ngx_chain_t *ngx_http_snapsend_send_file(ngx_connection_t *c,
 static ngx_chain_t *ngx_http_snapsend_copy(ngx_connection_t *c,
     ngx_chain_t *in, ngx_buf_t *file, off_t size);
 static ngx_chain_t *ngx_http_snapsend_account(ngx_connection_t *c,
-    ngx_chain_t *in, struct snapsend_completion *done);
+    ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in);
 static ngx_int_t ngx_http_snapsend_take_request(ngx_http_snapsend_ctx_t *ctx,
     ngx_http_request_t *r);
 static void ngx_http_snapsend_hold(ngx_connection_t *c,
@@ -289,7 +290,7 @@ ngx_http_snapsend_send_chain(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
 
     if (ctx->request) {
         ctx->request = NULL;
-        in = ngx_http_snapsend_account(c, in, &ctx->done);
+        in = ngx_http_snapsend_account(c, ctx, in);
 
         if (in == NGX_CHAIN_ERROR) {
             return in;
@@ -301,7 +302,7 @@ ngx_http_snapsend_send_chain(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
 
         in = ngx_http_snapsend_send_next(c, ctx, in, limit - (sent - start));
 
-        if (in == NGX_CHAIN_ERROR || c->sent == sent) {
+        if (in == NGX_CHAIN_ERROR || (c->sent == sent && !ctx->refused)) {
             return in;
         }
     }
@@ -448,7 +449,11 @@ ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
     request.header_count = header->count;
     request.user_data = (uintptr_t) ctx;
 
-    if (size < (off_t) slcf->min_size) {
+    if (ctx->refused) {
+        ctx->refused = 0;
+        rc = -EAGAIN;
+
+    } else if (size < (off_t) slcf->min_size) {
         rc = snapsend_try_send(ngx_http_snapsend, &request, sizeof(request),
                                &ctx->done);
 
@@ -463,7 +468,7 @@ ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
 
     if (rc == 1) {
         ctx->request = NULL;
-        return ngx_http_snapsend_account(c, in, &ctx->done);
+        return ngx_http_snapsend_account(c, ctx, in);
     }
 
     if (rc == 0) {
@@ -471,7 +476,7 @@ ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
         return in;
     }
 
-    /* the queue is full, or there is no context: nothing is in flight here */
+    /* it has no room, or there is no context: nothing is in flight here */
 
     ctx->request = NULL;
 
@@ -516,16 +521,16 @@ ngx_http_snapsend_copy(ngx_connection_t *c, ngx_chain_t *in, ngx_buf_t *file,
 
 
 static ngx_chain_t *
-ngx_http_snapsend_account(ngx_connection_t *c, ngx_chain_t *in,
-    struct snapsend_completion *done)
+ngx_http_snapsend_account(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
+    ngx_chain_t *in)
 {
     ngx_chain_t  *cl;
 
-    c->sent += done->wire_bytes;
+    c->sent += ctx->done.wire_bytes;
 
-    in = ngx_chain_update_sent(in, done->wire_bytes);
+    in = ngx_chain_update_sent(in, ctx->done.wire_bytes);
 
-    switch (done->status) {
+    switch (ctx->done.status) {
 
     case 0:
         return in;
@@ -536,15 +541,21 @@ ngx_http_snapsend_account(ngx_connection_t *c, ngx_chain_t *in,
         ngx_log_error(NGX_LOG_ALERT, c->log, 0,
                       "snapsend reported that \"%s\" was truncated at %O",
                       cl->buf->file->name.data, cl->buf->file_pos);
-        break;
+
+        return NGX_CHAIN_ERROR;
 
     case -ECANCELED:
-        break;
-
-    default:
-        c->write->error = 1;
-        ngx_connection_error(c, -done->status, "snapsend failed");
+        return NGX_CHAIN_ERROR;
     }
+
+    if (ctx->done.wire_bytes == 0) {
+        /* no descriptors, for example; nginx finds out if it is the client */
+        ctx->refused = 1;
+        return in;
+    }
+
+    c->write->error = 1;
+    ngx_connection_error(c, -ctx->done.status, "snapsend failed");
 
     return NGX_CHAIN_ERROR;
 }

@@ -77,8 +77,8 @@ CONF
     servers+=("$1")
     LD_LIBRARY_PATH=$work/lib "${under[@]}" "$(command -v nginx)" -c "$work/$1/nginx.conf" >"$work/$1/out" 2>&1 </dev/null &
     for _ in $(seq 300); do
-        [ -s "$work/$1/pid" ] && grep -q 'start worker process\|OS: Linux' "$work/$1/error.log" && return 0
-        grep -q emerg "$work/$1/out" && break
+        [ -s "$work/$1/pid" ] && grep -qs 'start worker process\|OS: Linux' "$work/$1/error.log" && return 0
+        grep -qs emerg "$work/$1/out" && break
         sleep 0.1
     done
     cat "$work/$1/out" "$work/$1/error.log" >&2 2>/dev/null
