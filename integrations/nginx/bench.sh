@@ -47,7 +47,7 @@ declare -A directives=(
     [directio]="directio 1m; aio threads; output_buffers 2 512k;"
     [snapsend]="snapsend on;"
     [submit]="snapsend on; snapsend_min_size 0;"
-    [try_send]="snapsend on; snapsend_min_size 1g;"
+    [try_send]="snapsend on; snapsend_min_size 1000m;"
 )
 ways=(off sendfile threads directio snapsend submit try_send)
 declare -A port
@@ -100,15 +100,15 @@ cold() {
     : >"$work/results"
     for round in $(seq "$rounds"); do
         for way in alone sendfile threads directio snapsend submit try_send; do
-            : >"$work/rate"
+            echo 0 >"$work/rate"
             if [ $way != alone ]; then
                 "$client" cold "${port[$way]}" "$work/data" 16 $((seconds + 2)) >"$work/rate" &
                 sleep 1
             fi
             said=$(wrk -t1 -c64 -d"${seconds}s" --latency "http://127.0.0.1:${port[${way/alone/sendfile}]}/16384")
-            wait $! 2>/dev/null || true
+            [ $way = alone ] || wait $!
             rate=$(cat "$work/rate")
-            awk -v what="cold $way" -v rate="${rate:-0}" '
+            awk -v what="cold $way" -v rate="$rate" '
                 function ms(t) { return t ~ /us$/ ? t / 1000 : t ~ /ms$/ ? t + 0 : t * 1000 }
                 /99%/ { p99 = ms($2) } /50%/ { p50 = ms($2) }
                 /Requests\/sec/ { print what, p99, p50, $2, rate }' <<<"$said" >>"$work/results"

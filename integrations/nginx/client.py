@@ -68,7 +68,7 @@ def requests(size):
     for path in (
         "/small", "/file", "/empty", "/limited/file", "/flv/film.flv?start=5000", "/flv/film.flv", "/mp4/film.mp4",
         "/mp4/film.mp4?start=2", "/mp4/film.mp4?start=1&end=6", "/sliced/file", "/cached/file", "/cached/file",
-        "/threadcached/file", "/threadcached/file", "/buffered/file", "/ssi/page.html", "/around/file", "/gzip/page.txt",
+        "/threadcached/file", "/threadcached/file", "/buffered/file", "/ssi/page.html", "/around/file", "/gzip/page.txt", "/sub/page.txt",
         "/directio/file", "/threads/file", "/pieces/file", "/nopush/file", "/alone/file", "/off/file", "/mixed/file", "/missing",
     ):
         yield path, request(path, [close])

@@ -165,6 +165,7 @@ ngx_module_t  ngx_http_snapsend_module = {
 
 
 static ngx_http_output_header_filter_pt  ngx_http_next_header_filter;
+static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 
 /* of this worker; NULL: nginx itself reads what is to be sent */
 static snapsend_t                       *ngx_http_snapsend;
@@ -266,6 +267,34 @@ ngx_http_snapsend_header_filter(ngx_http_request_t *r)
     }
 
     return ngx_http_next_header_filter(r);
+}
+
+
+/*
+ * What the copy filter has read for other filters is sent from memory, as
+ * with "sendfile off".  Otherwise filters would make small pieces of files.
+ */
+
+static ngx_int_t
+ngx_http_snapsend_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
+{
+    ngx_chain_t                   *cl;
+    ngx_connection_t              *c;
+    ngx_http_snapsend_loc_conf_t  *slcf;
+
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_snapsend_module);
+    c = ngx_http_snapsend_get_connection(r);
+
+    if (slcf->enable && c->send_chain == ngx_http_snapsend_send_chain) {
+
+        for (cl = in; cl; cl = cl->next) {
+            if (ngx_buf_in_memory(cl->buf)) {
+                cl->buf->in_file = 0;
+            }
+        }
+    }
+
+    return ngx_http_next_body_filter(r, in);
 }
 
 
@@ -958,6 +987,9 @@ ngx_http_snapsend_init(ngx_conf_t *cf)
 {
     ngx_http_next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = ngx_http_snapsend_header_filter;
+
+    ngx_http_next_body_filter = ngx_http_top_body_filter;
+    ngx_http_top_body_filter = ngx_http_snapsend_body_filter;
 
     return NGX_OK;
 }
