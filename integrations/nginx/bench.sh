@@ -4,7 +4,7 @@
 # nginx with the module beside nginx's own ways, in alternation, on loopback, with one worker.
 #
 #   integrations/nginx/bench.sh [ROUNDS [SECONDS [PART...]]]     3 rounds, 2 seconds; as root; wants wrk
-#   SNAPSEND_CONGESTION=cubic integrations/nginx/bench.sh         TCP's congestion control, instead of what the machine has
+#   SNAPSEND_CONGESTION=reno integrations/nginx/bench.sh         TCP's congestion control, instead of what the machine has
 #
 #   warm      16 connections, files of 4 KiB to 16 MiB, page cache warm: MB/s, and the worker's CPU seconds for a GB
 #   cold      64 connections want 16 KiB, warm, while 16 clients read 16 files of COLD_MB (64) MiB that are not in the page

@@ -971,7 +971,7 @@ ngx_http_snapsend_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_snapsend_main_conf_t  *smcf;
 
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
-    ngx_conf_merge_size_value(conf->min_size, prev->min_size, 32768);
+    ngx_conf_merge_size_value(conf->min_size, prev->min_size, 1048576);
 
     if (conf->enable) {
         smcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_snapsend_module);
