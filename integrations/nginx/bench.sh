@@ -64,10 +64,10 @@ used() { awk '{ print $14 + $15 }' "/proc/$worker/stat"; } # in all its threads
 results() { grep "^$1 $2 " "$work/results" | cut -d' ' -f"$3" | median; }
 
 warm() {
-    local size way round before said
+    local size way before said
     : >"$work/results"
     for size in "${sizes[@]}"; do
-        for round in $(seq "$rounds"); do
+        for _ in $(seq "$rounds"); do
             for way in off sendfile threads snapsend submit try_send; do
                 before=$(used)
                 said=$(wrk -t1 -c16 -d"${seconds}s" "http://127.0.0.1:${port[$way]}/$size")
@@ -94,11 +94,11 @@ warm() {
 }
 
 cold() {
-    local i way round said rate
+    local i way said rate
     for i in $(seq 0 15); do head -c $((cold_mb << 20)) /dev/urandom >"$work/data/cold$i"; done
     sync
     : >"$work/results"
-    for round in $(seq "$rounds"); do
+    for _ in $(seq "$rounds"); do
         for way in alone sendfile threads directio snapsend submit try_send; do
             echo 0 >"$work/rate"
             if [ $way != alone ]; then
