@@ -58,18 +58,15 @@ source=$work/nginx-dev-$upstream/usr/share/nginx/src
 # ---- nginx-dev, configured as Debian's nginx is ----------------------------------------------------------
 
 # The mirror has the newest version only. nginx accepts a module of the same upstream version.
-fetch_headers() { # directory
-    local from
-    apt-get -q update
-    cd "$1"
+fetch_headers() ( # directory
+    apt-get -q update && cd "$1" || exit
     for from in "=$version" ""; do
         if apt-get -q -o APT::Sandbox::User= download "nginx-dev$from"; then
-            dpkg -x nginx-dev_"$upstream"-*.deb unpacked
-            return
+            exec dpkg -x nginx-dev_"$upstream"-*.deb unpacked
         fi
     done
-    return 1
-}
+    exit 1
+)
 
 if [ ! -x "$source/configure" ]; then
     say "fetching the headers of nginx $version"
@@ -83,15 +80,13 @@ fi
 
 # ---- the module ----------------------------------------------------------------------------------------------
 
-configure() {
-    local NGX_CONF_FLAGS
-    . "$source/conf_flags"
-    cd "$source"
+configure() (
+    . "$source/conf_flags" && cd "$source" || exit
     SNAPSEND_INCLUDE=$root/include SNAPSEND_LIBRARY=$library ./configure "${NGX_CONF_FLAGS[@]}" \
         --builddir="$work/objs" --add-dynamic-module="$here" \
         --with-cc-opt="-g -O2 -Wextra -Wno-unused-parameter -fstack-protector-strong -fPIC -Wdate-time -D_FORTIFY_SOURCE=2 -ffile-prefix-map=$here/=" \
         --with-ld-opt="-Wl,-z,relro -Wl,-z,now -fPIC"
-}
+)
 if [ ! -f "$work/configured" ] || [ "$here/config" -nt "$work/configured" ] ||
     [ "$(cat "$work/configured")" != "$version $library" ]; then
     say "configuring nginx (half a minute)"

@@ -7,6 +7,7 @@
 # Sets work and client. The caller sets root, and may set under, a command that nginx is started by.
 
 module=${SNAPSEND_NGINX_MODULE:-$root/target/nginx/ngx_http_snapsend_module.so}
+# shellcheck disable=SC2034 # for the script that sources this
 client=$root/integrations/nginx/client.py
 PATH=$PATH:/usr/sbin:/sbin
 under=()
@@ -35,7 +36,7 @@ clean_up() {
     local name
     set +e
     for name in "${servers[@]}"; do stop_server "$name"; done
-    [ -n "${KEEP:-}" ] || rm -rf "$work"
+    rm -rf "$work"
 }
 
 # Makes the directories; the caller fills $work/data.
