@@ -787,7 +787,9 @@ ngx_http_snapsend_watch_handler(ngx_event_t *ev)
     timeout = ngx_http_snapsend_timeout(ctx->request);
     progress = ngx_http_snapsend_progress(c, ctx->progress);
 
-    if (progress != ctx->progress && wev->timer_set && !wev->delayed) {
+    /* HTTP/2 may have no timer: it deletes one after what it could send */
+
+    if ((progress != ctx->progress || !wev->timer_set) && !wev->delayed) {
         ngx_add_timer(wev, timeout);
     }
 
