@@ -684,6 +684,9 @@ ngx_http_snapsend_request_cleanup(void *data)
 
     ngx_connection_t         *c;
     ngx_http_snapsend_ctx_t  *ctx;
+#if (NGX_HTTP_V2)
+    ngx_http_cleanup_t       *cln;
+#endif
 
     c = ngx_http_snapsend_get_connection(r);
     ctx = ngx_http_snapsend_get_ctx(c);
@@ -694,8 +697,20 @@ ngx_http_snapsend_request_cleanup(void *data)
 
 #if (NGX_HTTP_V2)
 
-    if (r->stream && !c->error && r->stream->connection->last_out) {
-        /* a frame that has been begun is sent to its end */
+    if (r->stream && ctx->in_flight && !c->error
+        && r->stream->connection->last_out)
+    {
+        /*
+         * a frame that has been begun is sent to its end, unless that of
+         * the connection comes first: then this is to run again
+         */
+
+        cln = ngx_http_cleanup_add(r, 0);
+        if (cln) {
+            cln->handler = ngx_http_snapsend_request_cleanup;
+            cln->data = r;
+        }
+
         return;
     }
 
@@ -703,10 +718,10 @@ ngx_http_snapsend_request_cleanup(void *data)
 
     if (ctx->in_flight) {
         (void) snapsend_cancel(ngx_http_snapsend, ctx->done.id);
-        return;
-    }
 
-    ngx_http_snapsend_account_terminated(c, ctx);
+    } else if (c == r->connection) {
+        ngx_http_snapsend_account_terminated(c, ctx);
+    }
 }
 
 
