@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A process near RLIMIT_AS, or with mlockall(MCL_FUTURE) near RLIMIT_MEMLOCK: create, submit, send and destroy give
+/* A process near RLIMIT_AS, with or without free memory in its heap, or with mlockall(MCL_FUTURE) near RLIMIT_MEMLOCK: create, submit, send and destroy give
  * success or -ENOMEM, accepted operations get their DONE, and nothing ends the process. */
 #include "common.h"
 
@@ -60,25 +60,37 @@ static int use(void)
 	return all;
 }
 
-static int in_child(int step, bool locked)
+enum limit { SPACE, HEAP, LOCKED };
+
+/* Takes all that malloc(3) has and can get, so that even the smallest allocation fails. */
+static void use_up_heap(void)
+{
+	for (size_t size = 64 * KIB; size >= 16; size /= 2)
+		for (int i = 0; i < 1000000 && malloc(size) != NULL; i++)
+			;
+}
+
+static int in_child(int step, enum limit limit)
 {
 	int status;
 	pid_t child = (pid_t)SYS(fork());
 	if (child == 0) {
 		uint64_t more = step < 48 ? 4 * KIB + 16 * KIB * (uint64_t)step
 					  : 256 * KIB * (uint64_t)(step - 45) * (uint64_t)(step - 45);
-		if (locked) {
+		if (limit == LOCKED) {
 			set_limit(RLIMIT_MEMLOCK, more);
 			SYS(setuid(65534)); /* or the limit does not hold */
 			SYS(mlockall(MCL_FUTURE));
 		} else {
 			set_limit(RLIMIT_AS, vm_size() + more);
+			if (limit == HEAP)
+				use_up_heap();
 		}
 		_exit(ENDED + use());
 	}
 	SYS(waitpid(child, &status, 0));
 	if (!WIFEXITED(status) || WEXITSTATUS(status) < ENDED)
-		fail("step %d, %s: status %#x", step, locked ? "MEMLOCK" : "AS", (unsigned)status);
+		fail("step %d, limit %d: status %#x", step, (int)limit, (unsigned)status);
 	return WEXITSTATUS(status) - ENDED;
 }
 
@@ -88,13 +100,13 @@ int main(void)
 	file = temp_file(LENGTH, 5);
 	unix_pair(sv);
 	reader_start_keep(&reader, sv[1], UINT64_MAX);
-	for (int locked = 0; locked < (geteuid() == 0 ? 2 : 1); locked++) {
+	for (int limit = SPACE; limit <= (geteuid() == 0 ? LOCKED : HEAP); limit++) {
 		int well = 0;
 		for (int step = 0; step < STEPS; step++)
-			well += in_child(step, locked);
-		printf("%s: %d of %d with enough\n", locked ? "RLIMIT_MEMLOCK" : "RLIMIT_AS", well, STEPS);
+			well += in_child(step, (enum limit)limit);
+		printf("limit %d: %d of %d with enough\n", limit, well, STEPS);
 		CHECK_LT(well, STEPS);
-		if (!locked) /* the hard limit may be too low for any */
+		if (limit == SPACE) /* the hard limit of the other may be too low for any */
 			CHECK_GT(well, 0);
 	}
 	shutdown(sv[0], SHUT_WR);
