@@ -497,6 +497,7 @@ static void growing(void)
         int sv[2];
         tcp_pair(sv);
         setsockopt(sv[0], IPPROTO_TCP, TCP_NODELAY, &mode, sizeof mode);
+        setsockopt(sv[0], IPPROTO_TCP, TCP_CONGESTION, "reno", 4); /* with BBR the fault does not show */
         for (int i = 0; i < (mode ? 200 : 1000) && late < 20; i++, rounds++) { /* the first are acknowledged at once */
             off_t at = 0;
             CHECK(send(sv[1], "GET", 3, 0) == 3 && recv(sv[0], block, 3, MSG_WAITALL) == 3);
@@ -512,7 +513,7 @@ static void growing(void)
     atomic_store(&over, true);
     pthread_join(thread, NULL);
     printf("%d of %d answers were late\n", late, rounds);
-    CHECK(late <= 6); /* a busy machine; held back it is a quarter of them */
+    CHECK(late <= 6); /* a busy machine; held back it is 69 to 271 of 1,000 */
 }
 
 /* A file of overlayfs that is opened, then written to by another descriptor. */
