@@ -13,7 +13,7 @@
  *   reader     struct reader, reader_start* reader_join, or reader_init, change fields, reader_go
  *   library    create_ctx  create_ctx_with  destroy_ctx  make_request  submit_ok  rejected
  *              wait_event  wait_done  wait_done_ms  expect_nothing  engine_name
- *   process    closed_fd  count_fds  count_threads  wait_threads  count_mappings  rss_kib  now_ms  sleep_ms  slowness
+ *   process    closed_fd  count_fds  count_threads  wait_threads  count_mappings  status_kib  rss_kib  now_ms  sleep_ms  slowness
  */
 #ifndef SNAPSEND_TESTS_COMMON_H
 #define SNAPSEND_TESTS_COMMON_H
@@ -292,20 +292,27 @@ static inline int count_mappings(const char *holding)
     return n;
 }
 
-/* Resident memory that belongs to this process alone, file pages not counted. */
-static inline long rss_kib(void)
+/* A size that /proc/self/status tells, in KiB. */
+static inline long status_kib(const char *name)
 {
     char line[256];
     long kib = -1;
+    size_t n = strlen(name);
     FILE *status = fopen("/proc/self/status", "re");
     if (status == NULL)
         fail("/proc/self/status: %s", strerror(errno));
-    while (fgets(line, sizeof line, status) != NULL)
-        if (sscanf(line, "RssAnon: %ld", &kib) == 1)
-            break;
+    while (kib < 0 && fgets(line, sizeof line, status) != NULL)
+        if (strncmp(line, name, n) == 0)
+            sscanf(line + n, ": %ld", &kib);
     fclose(status);
     CHECK_GE(kib, 0);
     return kib;
+}
+
+/* Resident memory that belongs to this process alone, file pages not counted. */
+static inline long rss_kib(void)
+{
+    return status_kib("RssAnon");
 }
 
 /* ---- files with a known pattern ---------------------------------------------------------------- */

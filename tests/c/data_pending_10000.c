@@ -15,21 +15,6 @@ static int sockets[OPS];
 static uint64_t ids[OPS];
 static struct snapsend_completion batch[256];
 
-static long status_kib(const char *name)
-{
-    char line[256];
-    long kib = -1;
-    size_t n = strlen(name);
-    FILE *f = fopen("/proc/self/status", "re");
-    CHECK(f != NULL);
-    while (kib < 0 && fgets(line, sizeof line, f) != NULL)
-        if (strncmp(line, name, n) == 0)
-            sscanf(line + n, ": %ld", &kib);
-    fclose(f);
-    CHECK_GE(kib, 0);
-    return kib;
-}
-
 static int by_value(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;

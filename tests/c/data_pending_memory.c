@@ -13,21 +13,6 @@ static const int counts[] = { 1000, 2049, 4000, 10000, 100000 };
 static int sockets[SOCKETS_MAX], files[100000];
 static struct snapsend_completion batch[256];
 
-static long status_kib(const char *name)
-{
-	char line[256];
-	long kib = -1;
-	size_t n = strlen(name);
-	FILE *f = fopen("/proc/self/status", "re");
-	CHECK(f != NULL);
-	while (kib < 0 && fgets(line, sizeof line, f) != NULL)
-		if (strncmp(line, name, n) == 0)
-			sscanf(line + n, ": %ld", &kib);
-	fclose(f);
-	CHECK_GE(kib, 0);
-	return kib;
-}
-
 /* Full sockets whose peers are a process of their own, for the limit of descriptors. */
 static void make_sockets(int count, pid_t *peers)
 {

@@ -22,15 +22,7 @@ static int rings(void)
 /* What the kernel has pinned of the process, in KiB. */
 static long pinned(void)
 {
-    char line[256];
-    long kib = 0;
-    FILE *status = fopen("/proc/self/status", "re");
-    CHECK(status != NULL);
-    while (fgets(line, sizeof line, status) != NULL)
-        if (strncmp(line, "VmPin:", 6) == 0)
-            kib = strtol(line + 6, NULL, 10);
-    fclose(status);
-    return kib;
+    return status_kib("VmPin");
 }
 
 static uint64_t kept(void)
