@@ -2,22 +2,31 @@
 //! The Rust interface: submit, poll, cancel, shut down.
 #![forbid(unsafe_code)]
 
-use crate::completions::{Completion, Event, Reply, Taken};
-#[cfg(feature = "c-interface")]
-use crate::completions::{Completions, Look};
+use crate::caller::inline::{self, INLINE_MAX};
+use crate::collections::memory;
+use crate::decide::operation::{Operation, Task};
 use crate::engine::kept;
-use crate::inline::{self, INLINE_MAX};
-use crate::known_files::KnownFiles;
-use crate::memory;
-use crate::operation::{Operation, Task, WAS_INLINE};
-use crate::options::{Options, Settings};
-use crate::request::{NOTIFY_SNAPSHOT, Request};
-use crate::shared::Shared;
-use crate::staging::Staged;
-use crate::stats::{Counters, Stats};
-use crate::submission::{self, FileFacts, GROUP_MAX, Notice, Question, Submission};
-use crate::sys::{self, Buffers, Errno, FileKind, FileState, ForkMark, Result};
-use crate::thread;
+use crate::engine::known_files::KnownFiles;
+use crate::handoff::completions::Taken;
+#[cfg(feature = "c-interface")]
+use crate::handoff::completions::{Completions, Look};
+use crate::handoff::port::{self, GROUP_MAX, Notice, Question, Submission};
+use crate::handoff::reply::Reply;
+use crate::handoff::shared::Shared;
+use crate::handoff::staging::{self, Staged};
+use crate::ring::thread;
+use crate::sys::{self, Buffers, ForkMark};
+use crate::types::completion::Completion;
+use crate::types::completion::Event;
+use crate::types::completion::WAS_INLINE;
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
+use crate::types::file::FileFacts;
+use crate::types::file::FileKind;
+use crate::types::file::FileState;
+use crate::types::options::{Options, Settings};
+use crate::types::request::{NOTIFY_SNAPSHOT, Request};
+use crate::types::stats::{Counters, Stats};
 use crossbeam_channel::{Sender, TrySendError};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
@@ -97,7 +106,7 @@ impl Context {
         let (own, other) = sys::socket_pair()?;
         let own_cookie = sys::socket_cookie(sys::number(&own))?;
         let shared = Arc::new(Shared::new(settings)?);
-        let (submissions, arrivals) = submission::hand_over(settings.max_ops)?;
+        let (submissions, arrivals) = port::hand_over(settings.max_ops)?;
         let (ring_thread, started) = thread::start(shared.clone(), arrivals, &other)?;
         let info = Info {
             is_uring: started.is_uring,
@@ -240,9 +249,10 @@ impl Context {
     pub(crate) fn prepare(&self, request: &Request<'_>) -> Result<Submission> {
         self.shared.alive()?;
         request.check(self.shared.exact_max)?;
+        let lengths = staging::lengths(request)?;
         let cookie = self.check_socket(request.socket)?;
         let file = request.file.map(|file| self.check_file(request, file)).transpose()?;
-        let staged = self.take_room(request, 1 + u32::from(file.is_some()))?;
+        let staged = self.take_room(request, lengths, 1 + u32::from(file.is_some()))?;
         let timeout = Duration::from_millis(request.timeout_ms.into());
         Ok(Submission {
             id: 0,
@@ -264,13 +274,21 @@ impl Context {
         })
     }
 
-    fn take_room(&self, request: &Request<'_>, descriptors: u32) -> Result<Staged> {
+    fn take_room(
+        &self,
+        request: &Request<'_>,
+        lengths: (usize, usize),
+        descriptors: u32,
+    ) -> Result<Staged> {
         let shared = &self.shared;
         let with_snapshot = request.flags & NOTIFY_SNAPSHOT != 0;
         shared.take_permit(with_snapshot)?;
         let taken = shared.take_descriptors(descriptors);
         let staged = taken.and_then(|()| {
-            shared.staging.copy(request).inspect_err(|_| shared.give_descriptors(descriptors))
+            shared
+                .staging
+                .copy(request, lengths)
+                .inspect_err(|_| shared.give_descriptors(descriptors))
         });
         staged.inspect_err(|_| {
             if with_snapshot {
@@ -320,7 +338,7 @@ impl Context {
         if flags & libc::O_ACCMODE == libc::O_WRONLY || flags & libc::O_PATH != 0 {
             return Err(Errno(libc::EBADF));
         }
-        let exact = request.flags & crate::request::EXACT != 0 && request.is_open_ended();
+        let exact = request.flags & crate::types::request::EXACT != 0 && request.is_open_ended();
         // The size may be an old one where there is a server; the ring thread asks that.
         let is_too_long = |known: &KnownFiles| {
             known.look_up(state.kind, state.mount).is_local()

@@ -64,47 +64,29 @@
 // The C edge is what uses some of it.
 #![cfg_attr(not(feature = "c-interface"), allow(dead_code))]
 
-mod budget;
-mod claims;
-mod completions;
+mod caller;
+mod collections;
 mod context;
-mod doorbell;
-mod driver;
+mod decide;
 #[allow(unsafe_code)]
 mod engine;
 #[cfg(feature = "c-interface")]
 #[allow(unsafe_code)]
 pub mod ffi;
-mod inline;
-mod known_files;
-mod memory;
-#[cfg(test)]
-mod model;
-mod operation;
-mod options;
-mod pace;
-mod plan;
-mod pool;
-mod request;
-mod schedule;
-pub mod sendfile;
-mod shared;
-mod staging;
-mod stats;
-mod submission;
-mod sync;
+mod handoff;
+mod ring;
 #[allow(unsafe_code)]
 mod sys;
-mod table;
-mod thread;
-mod timers;
-mod token;
+#[cfg(test)]
+mod tests;
+mod types;
 
-pub use completions::{Completion, Event};
+pub use caller::sendfile;
 pub use context::{Context, Info, TrySend};
-pub use engine::feature as kernel_feature;
-pub use operation::{WAS_COPIED, WAS_INLINE, WAS_PADDED, WAS_ZEROCOPY};
-pub use options::{EngineChoice, Options};
-pub use request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, Request, TO_EOF, ZERO_PAD};
-pub use stats::Stats;
-pub use sys::{CallerOffset, Errno};
+pub use sys::CallerOffset;
+pub use types::completion::{Completion, Event, WAS_COPIED, WAS_INLINE, WAS_PADDED, WAS_ZEROCOPY};
+pub use types::errno::Errno;
+pub use types::feature as kernel_feature;
+pub use types::options::{EngineChoice, Options};
+pub use types::request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, Request, TO_EOF, ZERO_PAD};
+pub use types::stats::Stats;

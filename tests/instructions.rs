@@ -9,52 +9,41 @@
 
 // The parts are private: they are compiled in here, beside what they need themselves.
 #[allow(dead_code, unused_imports)]
-#[path = "../src/completions.rs"]
-mod completions;
+#[path = "../src/collections/mod.rs"]
+mod collections;
 #[allow(dead_code, unused_imports)]
-#[path = "../src/memory.rs"]
-mod memory;
+#[path = "../src/decide/mod.rs"]
+mod decide;
 #[allow(dead_code, unused_imports)]
-#[path = "../src/operation.rs"]
-mod operation;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/plan.rs"]
-mod plan;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/pool.rs"]
-mod pool;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/request.rs"]
-mod request;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/schedule.rs"]
-mod schedule;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/sync.rs"]
-mod sync;
-#[allow(dead_code, unused_imports)]
-#[path = "../src/sys.rs"]
+#[path = "../src/sys/mod.rs"]
 mod sys;
 #[allow(dead_code, unused_imports)]
-#[path = "../src/table.rs"]
-mod table;
+#[path = "../src/types/mod.rs"]
+mod types;
 #[allow(dead_code, unused_imports)]
-#[path = "../src/timers.rs"]
-mod timers;
+#[path = "../src/handoff"]
+mod handoff {
+    pub mod completions;
+    pub mod sync;
+}
 #[allow(dead_code, unused_imports)]
-#[path = "../src/token.rs"]
-mod token;
+#[path = "../src/ring"]
+mod ring {
+    pub mod pool;
+}
 
-use completions::{Completion, Completions, Entry};
-use operation::{Operation, Size, Task, WAS_COPIED};
-use plan::{Known, ZeroCopy};
-use pool::{Pool, Purpose};
-use schedule::Schedule;
+use decide::operation::{Operation, Task};
+use decide::plan::{Known, ZeroCopy};
+use decide::schedule::Schedule;
+use decide::timers::{Alarm, Timers};
+use decide::token::{Kind, Token};
+use handoff::completions::{Completions, Entry};
+use ring::pool::{Pool, Purpose};
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
-use timers::{Alarm, Timers};
-use token::{Kind, Token};
+use types::completion::{Completion, WAS_COPIED};
+use types::file::Size;
 
 const ROUNDS: u64 = 2000;
 const SOCKETS: usize = 64;
@@ -124,8 +113,8 @@ fn ways(_: u64) {
             zero_copy: zero_copy[index % 4],
             pool_has_room: true,
         });
-        if plan::depends_on_residency(&known) {
-            black_box(plan::choose(&known));
+        if decide::plan::depends_on_residency(&known) {
+            black_box(decide::plan::choose(&known));
         }
     }
 }

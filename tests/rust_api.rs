@@ -48,7 +48,6 @@ fn functions() {
         Request::whole_file;
     let _: fn(&Request<'static>) -> bool = Request::is_open_ended;
     let _: fn(&Request<'static>, u64) -> Result<(), Errno> = Request::check;
-    let _: fn(&Request<'static>) -> Result<(usize, usize), Errno> = Request::staged_length;
 
     let _: fn(RawFd, RawFd, CallerOffset, usize) -> Moved = snapsend::sendfile::sendfile;
     let _: fn(RawFd, CallerOffset, RawFd, CallerOffset, usize, u32) -> Moved =

@@ -7,12 +7,15 @@
 #![forbid(unsafe_code)]
 
 use super::Event;
-use crate::known_files::{FileSystem, KnownFiles};
-use crate::memory;
-use crate::operation::Size;
-use crate::submission::FileFacts;
-use crate::sys::{self, Errno, FileKind, Result, Span, Thread};
-use crate::token::Token;
+use crate::collections::memory;
+use crate::decide::token::Token;
+use crate::engine::known_files::{FileSystem, KnownFiles};
+use crate::sys::{self, Span, Thread};
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
+use crate::types::file::FileFacts;
+use crate::types::file::FileKind;
+use crate::types::file::Size;
 use std::collections::VecDeque;
 use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -6,13 +6,15 @@
 
 pub mod helpers;
 pub mod kept;
+pub mod known_files;
 pub mod portable;
 pub mod uring;
 
-use crate::operation::Size;
-use crate::submission::FileFacts;
-use crate::sys::{Result, Span};
-use crate::token::Token;
+use crate::decide::token::Token;
+use crate::sys::Span;
+use crate::types::errno::Result;
+use crate::types::file::FileFacts;
+use crate::types::file::Size;
 use helpers::Helpers;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -90,7 +92,7 @@ pub trait Engine {
     /// Sends what fits now, from the memory itself where the kernel can.
     fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend);
 
-    /// Reads into a span of the pool's a file that is quick (see [`crate::known_files`]); never holds
+    /// Reads into a span of the pool's a file that is quick (see [`crate::engine::known_files`]); never holds
     /// up anything else, however cold the file.
     /// True: this file can be read through the ring, see [`Read::through_ring`].
     fn read(&mut self, token: Token, read: Read) -> bool;
@@ -122,20 +124,4 @@ pub trait Engine {
 
     /// How often the kernel was entered.
     fn take_enters(&mut self) -> u64;
-}
-
-/// Bits of [`crate::Info::kernel_features`]: what of the kernel's newer features is in use.
-pub mod feature {
-    /// io_uring is in use.
-    pub const IO_URING: u64 = 1 << 0;
-    /// IORING_OP_SEND_ZC (Linux 6.0).
-    pub const SEND_ZC: u64 = 1 << 1;
-    /// Notifications tell whether the data was copied (Linux 6.2).
-    pub const ZC_REPORT_USAGE: u64 = 1 << 2;
-    /// Never set by this version: IORING_SETUP_DEFER_TASKRUN is not used any more.
-    pub const DEFER_TASKRUN: u64 = 1 << 3;
-    /// The pool's memory is registered with the ring.
-    pub const REGISTERED_BUFFERS: u64 = 1 << 4;
-    /// cachestat(2) (Linux 6.5).
-    pub const CACHESTAT: u64 = 1 << 5;
 }

@@ -4,10 +4,12 @@
 
 use super::helpers::{Helpers, Job, Task, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend};
-use crate::known_files::KnownFiles;
-use crate::memory;
-use crate::sys::{self, Epoll, Errno, Result, Span};
-use crate::token::{Kind, Token};
+use crate::collections::memory;
+use crate::decide::token::{Kind, Token};
+use crate::engine::known_files::KnownFiles;
+use crate::sys::{self, Epoll, Span};
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,11 +2,14 @@
 //! The engine that queues its requests in an io_uring and enters the kernel once for many.
 
 use super::helpers::{Helpers, Job, Task, cannot_ask};
-use super::{Engine, Event, Read, ZeroCopySend, feature, kept};
-use crate::known_files::KnownFiles;
-use crate::memory;
-use crate::sys::{self, Errno, PARTS_MAX, Result, Span, timespec};
-use crate::token::{Kind, Token};
+use super::{Engine, Event, Read, ZeroCopySend, kept};
+use crate::collections::memory;
+use crate::decide::token::{Kind, Token};
+use crate::engine::known_files::KnownFiles;
+use crate::sys::{self, PARTS_MAX, Span, timespec};
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
+use crate::types::feature;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use once_cell::race::OnceBool;
 use std::os::fd::RawFd;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The library's allocator: the system's, and a small reserve for when that has no memory.
 //!
-//! What grows with the load asks for memory in a way that may be refused, see [`crate::memory`].  The
+//! What grows with the load asks for memory in a way that may be refused, see [`crate::collections::memory`].  The
 //! rest is small: reference counts, the channel, what the standard library allocates for itself.
 //! Rust ends the process where such an allocation fails, and the process is the host's.
 //!
 //! Nothing here waits: a forked child may find the reserve in any state, and no lock is held.
 
-use crate::memory::RESERVE;
+use crate::collections::memory::RESERVE;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::ptr;
@@ -24,7 +24,7 @@ struct Class {
     count: usize,
     /// Where in the arena the first one is.
     offset: usize,
-    /// Where in [`TAKEN`] their bits begin.
+    /// Where in [`Arena::taken`] their bits begin.
     word: usize,
 }
 
@@ -40,19 +40,52 @@ const WORDS: usize = 9;
 const ARENA: usize = 208 << 10;
 const ALIGN: usize = 4096;
 
+/// Memory set aside at load time, and which of its blocks are in use.
 #[repr(C, align(4096))]
-struct Arena(UnsafeCell<[u8; ARENA]>);
+struct Arena {
+    memory: UnsafeCell<[u8; ARENA]>,
+    taken: [AtomicU64; WORDS],
+}
 
-// SAFETY: each block belongs to the one who has set its bit.
+// SAFETY: a block belongs to the thread that has set its bit.
 unsafe impl Sync for Arena {}
 
 // All zeros: pages that are never touched cost nothing.
-static RESERVED: Arena = Arena(UnsafeCell::new([0; ARENA]));
-static TAKEN: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
+static RESERVED: Arena = Arena::new();
+
+impl Arena {
+    const fn new() -> Arena {
+        let taken = [const { AtomicU64::new(0) }; WORDS];
+        Arena { memory: UnsafeCell::new([0; ARENA]), taken }
+    }
+
+    fn take(&self, layout: Layout) -> *mut u8 {
+        let least = layout.size().max(layout.align());
+        let fitting = CLASSES.iter().filter(|class| class.size >= least && layout.align() <= ALIGN);
+        match fitting.into_iter().find_map(|class| class.take(&self.taken)) {
+            Some(offset) => self.memory.get().cast::<u8>().wrapping_add(offset),
+            None => ptr::null_mut(),
+        }
+    }
+
+    fn offset_of(&self, memory: *mut u8) -> Option<usize> {
+        let offset = (memory as usize).wrapping_sub(self.memory.get() as usize);
+        (offset < ARENA).then_some(offset)
+    }
+
+    fn give_back(&self, offset: usize) {
+        let holds = |class: &&Class| {
+            (class.offset..class.offset + class.size * class.count).contains(&offset)
+        };
+        if let Some(class) = CLASSES.iter().find(holds) {
+            class.give_back(&self.taken, offset);
+        }
+    }
+}
 
 impl Class {
-    fn take(&self) -> Option<usize> {
-        let words = TAKEN.iter().skip(self.word).take(self.count.div_ceil(64));
+    fn take(&self, taken: &[AtomicU64; WORDS]) -> Option<usize> {
+        let words = taken.iter().skip(self.word).take(self.count.div_ceil(64));
         for (index, word) in words.enumerate() {
             let usable = u64::MAX >> (64 - self.count.min(64));
             loop {
@@ -69,39 +102,25 @@ impl Class {
         None
     }
 
-    fn give_back(&self, offset: usize) {
+    fn give_back(&self, taken: &[AtomicU64; WORDS], offset: usize) {
         let block = (offset - self.offset) / self.size;
-        if let Some(word) = TAKEN.get(self.word + block / 64) {
+        if let Some(word) = taken.get(self.word + block / 64) {
             word.fetch_and(!(1 << (block % 64)), Ordering::Release);
         }
     }
 }
 
 fn take(layout: Layout) -> *mut u8 {
-    let least = layout.size().max(layout.align());
-    let fitting = CLASSES.iter().filter(|class| class.size >= least && layout.align() <= ALIGN);
-    match fitting.into_iter().find_map(Class::take) {
-        Some(offset) => {
-            RESERVE.took();
-            RESERVED.0.get().cast::<u8>().wrapping_add(offset)
-        }
-        None => ptr::null_mut(),
+    let memory = RESERVED.take(layout);
+    if !memory.is_null() {
+        RESERVE.took();
     }
-}
-
-fn offset_of(memory: *mut u8) -> Option<usize> {
-    let offset = (memory as usize).wrapping_sub(RESERVED.0.get() as usize);
-    (offset < ARENA).then_some(offset)
+    memory
 }
 
 fn give_back(offset: usize) {
-    let class = CLASSES
-        .iter()
-        .find(|class| (class.offset..class.offset + class.size * class.count).contains(&offset));
-    if let Some(class) = class {
-        class.give_back(offset);
-        RESERVE.gave_back();
-    }
+    RESERVED.give_back(offset);
+    RESERVE.gave_back();
 }
 
 // SAFETY: blocks are the system's or, each to one at a time, of the reserve, large enough and aligned to their
@@ -128,7 +147,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        match offset_of(memory) {
+        match RESERVED.offset_of(memory) {
             Some(offset) => give_back(offset),
             // SAFETY: as the caller promises; it is not of the reserve.
             None => unsafe { System.dealloc(memory, layout) },
@@ -136,7 +155,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let is_reserved = offset_of(memory).is_some();
+        let is_reserved = RESERVED.offset_of(memory).is_some();
         if !is_reserved {
             // SAFETY: as the caller promises; it is not of the reserve.
             let moved = unsafe { System.realloc(memory, layout, size) };
@@ -162,6 +181,9 @@ unsafe impl GlobalAlloc for Allocator {
 mod tests {
     use super::*;
 
+    // Its own: other tests look at the library's.
+    static ARENA_OF_TEST: Arena = Arena::new();
+
     #[test]
     fn blocks_of_the_reserve_stay_apart_and_come_back() {
         let layout = |size: usize| Layout::from_size_align(size, 16).unwrap();
@@ -169,7 +191,7 @@ mod tests {
             let mut blocks: Vec<(usize, usize)> = Vec::with_capacity(512);
             for size in [1, 64, 65, 1000, 5000, 32 << 10] {
                 loop {
-                    let memory = take(layout(size));
+                    let memory = ARENA_OF_TEST.take(layout(size));
                     if memory.is_null() {
                         break;
                     }
@@ -179,13 +201,11 @@ mod tests {
             assert_eq!(blocks.len(), 256 + 128 + 32 + 8 + 2);
             blocks.sort_unstable();
             assert!(blocks.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0));
-            assert!(RESERVE.is_low());
             for (address, _) in blocks {
-                give_back(offset_of(address as *mut u8).unwrap());
+                ARENA_OF_TEST.give_back(ARENA_OF_TEST.offset_of(address as *mut u8).unwrap());
             }
-            assert!(!RESERVE.is_low());
         }
-        assert!(take(layout((32 << 10) + 1)).is_null());
-        assert!(take(Layout::from_size_align(64, 8192).unwrap()).is_null());
+        assert!(ARENA_OF_TEST.take(layout((32 << 10) + 1)).is_null());
+        assert!(ARENA_OF_TEST.take(Layout::from_size_align(64, 8192).unwrap()).is_null());
     }
 }

@@ -2,7 +2,8 @@
 //! Structs that come with their size, as openat2(2) takes them.
 
 use super::FAULT;
-use crate::sys::{Errno, Result};
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
 use std::mem::{MaybeUninit, size_of};
 use std::ptr;
 

@@ -10,13 +10,16 @@ mod allocator;
 mod cancellation;
 mod copy;
 
-use crate::completions::{self, Completion};
+use crate::caller::sendfile;
+use crate::collections::memory;
 use crate::context::{Context, PollStep, TrySend};
-use crate::memory;
-use crate::options::{EngineChoice, Options};
-use crate::request::Request;
-use crate::sendfile;
-use crate::sys::{self, CallerOffset, Errno, KeepErrno, Result};
+use crate::sys::{self, CallerOffset, KeepErrno};
+use crate::types::completion::Completion;
+use crate::types::completion::Event;
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
+use crate::types::options::{EngineChoice, Options};
+use crate::types::request::Request;
 use cancellation::{Step, Wait};
 use copy::{copy_in, copy_out};
 use libc::{c_char, c_int, c_void, iovec, off_t, size_t, ssize_t};
@@ -376,7 +379,7 @@ unsafe fn slices<'a>(iovecs: *const iovec, count: u32) -> Result<&'a [IoSlice<'a
     if count == 0 {
         return Ok(&[]);
     }
-    if count as usize > crate::request::IOVECS_MAX {
+    if count as usize > crate::handoff::staging::IOVECS_MAX {
         return Err(Errno(libc::EMSGSIZE));
     }
     if iovecs.is_null() {
@@ -508,8 +511,8 @@ impl From<Completion> for snapsend_completion {
             wire_bytes: completion.wire_bytes,
             status: completion.status,
             event: match completion.event {
-                completions::Event::Done => SNAPSEND_EVENT_DONE,
-                completions::Event::Snapshot => SNAPSEND_EVENT_SNAPSHOT,
+                Event::Done => SNAPSEND_EVENT_DONE,
+                Event::Snapshot => SNAPSEND_EVENT_SNAPSHOT,
             },
             flags: completion.flags,
             reserved: [0; 5],

@@ -8,18 +8,20 @@
 #![cfg(test)]
 #![allow(dead_code)]
 
-#[path = "../../../src/completions.rs"]
-mod completions;
-#[path = "../../../src/doorbell.rs"]
-mod doorbell;
-#[path = "../../../src/memory.rs"]
-mod memory;
-#[path = "../../../src/table.rs"]
-mod table;
+#[path = "../../../src/collections/mod.rs"]
+mod collections;
+#[path = "../../../src/types/mod.rs"]
+mod types;
 
-mod sync {
-    pub use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-    pub use loom::sync::{Condvar, Mutex, MutexGuard};
+#[path = "../../../src/handoff"]
+mod handoff {
+    pub mod completions;
+    pub mod doorbell;
+
+    pub mod sync {
+        pub use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+        pub use loom::sync::{Condvar, Mutex, MutexGuard};
+    }
 }
 
 /// Stands for the library's sys: futexes, made of a lock and a condition.
@@ -28,9 +30,7 @@ mod sys {
     use loom::sync::{Condvar, Mutex};
     use std::time::Duration;
 
-    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-    pub struct Errno(pub i32);
-    pub type Result<T> = std::result::Result<T, Errno>;
+    use crate::types::errno::Result;
 
     loom::lazy_static! {
         // All words share one: no test sleeps on two.
@@ -56,11 +56,12 @@ mod sys {
     }
 }
 
-use completions::{Completion, Completions, Entry};
-use doorbell::{Doorbell, Slept};
+use handoff::completions::{Completions, Entry};
+use handoff::doorbell::{Doorbell, Slept};
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::sync::{Arc, Mutex};
 use loom::thread;
+use types::completion::Completion;
 
 /// All orders with up to three preemptions; all of them without a limit take hours.
 fn model(body: impl Fn() + Sync + Send + 'static) {

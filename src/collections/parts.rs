@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A list that grows by parts of a fixed size.
+#![forbid(unsafe_code)]
+
+use super::memory;
+use crate::types::errno::Result;
+use std::ops::{Index, IndexMut};
+
+/// Entries in a part.
+pub(super) const PART: usize = 32;
+
+/// A list that grows by parts.  A place that is not in use holds the default.
+#[derive(Debug)]
+pub struct Parts<T> {
+    parts: Vec<Box<[T; PART]>>,
+    length: usize,
+}
+
+impl<T> Default for Parts<T> {
+    fn default() -> Parts<T> {
+        Parts { parts: Vec::new(), length: 0 }
+    }
+}
+
+impl<T: Default> Parts<T> {
+    /// How many entries it has.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Makes room for one more.
+    #[inline]
+    pub fn reserve(&mut self) -> Result<()> {
+        if self.length < self.parts.len() * PART { Ok(()) } else { self.grow() }
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Result<()> {
+        memory::reserve(&mut self.parts, 1)?;
+        self.parts.push(memory::array()?);
+        Ok(())
+    }
+
+    /// Adds one at the end.
+    #[inline]
+    pub fn push(&mut self, entry: T) -> Result<()> {
+        self.reserve()?;
+        self.parts[self.length / PART][self.length % PART] = entry;
+        self.length += 1;
+        Ok(())
+    }
+
+    /// The entry there, if there is one.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<&T> {
+        self.parts.get(index / PART).map(|part| &part[index % PART])
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        self.parts.get_mut(index / PART).map(|part| &mut part[index % PART])
+    }
+}
+
+impl<T> Index<usize> for Parts<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, index: usize) -> &T {
+        &self.parts[index / PART][index % PART]
+    }
+}
+
+impl<T> IndexMut<usize> for Parts<T> {
+    #[inline]
+    fn index_mut(&mut self, index: usize) -> &mut T {
+        &mut self.parts[index / PART][index % PART]
+    }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tables whose items are found by a number.
+#![forbid(unsafe_code)]
+
+use super::parts::Parts;
+use super::table::{NONE, Table};
+use crate::types::errno::Result;
+use std::ops::{Index, IndexMut};
+
+/// Something that has a number: a cookie or an id.
+pub trait Numbered {
+    /// Its number.
+    fn number(&self) -> u64;
+}
+
+/// A table whose items are found by their number, too (linear hashing: with each item more, the
+/// items of one bucket are shared out between two).
+#[derive(Debug)]
+pub struct Register<T> {
+    table: Table<T>,
+    buckets: Parts<u32>,
+}
+
+impl<T> Default for Register<T> {
+    fn default() -> Register<T> {
+        Register { table: Table::default(), buckets: Parts::default() }
+    }
+}
+
+// The numbers are distinct already: one multiplication spreads them.
+fn hash(number: u64) -> usize {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+}
+
+// Of `count` buckets, which is no power of two as a rule.
+fn bucket_of(number: u64, count: usize) -> usize {
+    let mask = usize::MAX >> (count - 1).leading_zeros().min(usize::BITS - 1);
+    let bucket = hash(number) & mask;
+    if bucket < count { bucket } else { bucket & (mask >> 1) }
+}
+
+impl<T: Numbered> Register<T> {
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// All slots that are in use are smaller.
+    pub fn end(&self) -> usize {
+        self.table.end()
+    }
+
+    /// The slot of the item with this number.
+    pub fn find(&self, number: u64) -> Option<usize> {
+        if self.table.is_empty() {
+            return None;
+        }
+        let mut slot = self.buckets[bucket_of(number, self.buckets.len())];
+        loop {
+            let place = self.table.places.get(slot as usize)?;
+            if place.item.as_ref()?.number() == number {
+                return Some(slot as usize);
+            }
+            slot = place.next;
+        }
+    }
+
+    /// Makes room for one more, so that [`Register::insert`] does not fail.
+    pub fn reserve(&mut self) -> Result<()> {
+        if self.buckets.len() <= self.table.len() {
+            self.buckets.reserve()?;
+        }
+        self.table.reserve()
+    }
+
+    /// Puts an item in a slot; there is none with its number.
+    pub fn insert(&mut self, item: T) -> Result<usize> {
+        if self.buckets.len() <= self.table.len() {
+            self.split()?;
+        }
+        let bucket = bucket_of(item.number(), self.buckets.len());
+        let first = &mut self.buckets[bucket];
+        let slot = self.table.insert_linked(item, *first)?;
+        *first = slot as u32;
+        Ok(slot)
+    }
+
+    // One bucket more.
+    #[cold]
+    fn split(&mut self) -> Result<()> {
+        let new = self.buckets.len();
+        self.buckets.push(NONE)?;
+        if new == 0 {
+            return Ok(());
+        }
+        let old = new - (1 << new.ilog2());
+        let mut slot = std::mem::replace(&mut self.buckets[old], NONE);
+        while slot != NONE {
+            let place = &mut self.table.places[slot as usize];
+            let number = place.item.as_ref().map_or(0, Numbered::number);
+            let bucket = bucket_of(number, new + 1);
+            let next = place.next;
+            place.next = std::mem::replace(&mut self.buckets[bucket], slot);
+            slot = next;
+        }
+        Ok(())
+    }
+
+    /// Takes an item out; panics when there is none.
+    pub fn remove(&mut self, slot: usize) -> T {
+        let next = self.table.places[slot].next;
+        let item = self.table.remove(slot);
+        let bucket = bucket_of(item.number(), self.buckets.len());
+        let first = &mut self.buckets[bucket];
+        if *first == slot as u32 {
+            *first = next;
+            return item;
+        }
+        let mut at = *first as usize;
+        while self.table.places[at].next != slot as u32 {
+            at = self.table.places[at].next as usize;
+        }
+        self.table.places[at].next = next;
+        item
+    }
+
+    /// The item in a slot, if it is in use.
+    pub fn get(&self, slot: usize) -> Option<&T> {
+        self.table.get(slot)
+    }
+
+    /// Whether a slot is in use.
+    pub fn contains(&self, slot: usize) -> bool {
+        self.table.contains(slot)
+    }
+
+    /// Gives memory back, if it is empty.
+    pub fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Register::default();
+        }
+    }
+}
+
+impl<T> Index<usize> for Register<T> {
+    type Output = T;
+
+    fn index(&self, slot: usize) -> &T {
+        &self.table[slot]
+    }
+}
+
+impl<T> IndexMut<usize> for Register<T> {
+    fn index_mut(&mut self, slot: usize) -> &mut T {
+        &mut self.table[slot]
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pair<V> {
+    number: u64,
+    value: V,
+}
+
+impl<V> Numbered for Pair<V> {
+    fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+/// A map keyed by cookies or ids.
+#[derive(Debug)]
+pub struct NumberMap<V>(Register<Pair<V>>);
+
+impl<V> Default for NumberMap<V> {
+    fn default() -> NumberMap<V> {
+        NumberMap(Register::default())
+    }
+}
+
+impl<V: Copy> NumberMap<V> {
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is there for a number.
+    pub fn get(&self, number: u64) -> Option<V> {
+        self.0.find(number).map(|slot| self.0[slot].value)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut V> {
+        let slot = self.0.find(number)?;
+        Some(&mut self.0[slot].value)
+    }
+
+    /// What is there for a number; `value` if there was nothing.
+    pub fn entry(&mut self, number: u64, value: V) -> Result<&mut V> {
+        let slot = match self.0.find(number) {
+            Some(slot) => slot,
+            None => self.0.insert(Pair { number, value })?,
+        };
+        Ok(&mut self.0[slot].value)
+    }
+
+    /// All that is there.
+    pub fn into_values(self) -> impl Iterator<Item = V> {
+        (0..self.0.end()).filter_map(move |slot| self.0.get(slot).map(|pair| pair.value))
+    }
+
+    /// Takes out what is there for a number.
+    pub fn remove(&mut self, number: u64) -> Option<V> {
+        self.0.find(number).map(|slot| self.0.remove(slot).value)
+    }
+
+    /// Keeps only what `keep` says yes of.
+    pub fn retain(&mut self, keep: impl Fn(u64, V) -> bool) {
+        for slot in 0..self.0.end() {
+            if self.0.get(slot).is_some_and(|pair| !keep(pair.number, pair.value)) {
+                self.0.remove(slot);
+            }
+        }
+        self.0.shrink();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_map_is_as_a_map_of_std() {
+        let (mut map, mut known) = (NumberMap::<u32>::default(), HashMap::new());
+        let mut state = 1u64;
+        for round in 0..20_000u32 {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let number = state >> 33 & 0x3ff;
+            match round / 4000 % 2 == 0 || state >> 60 < 4 {
+                true => assert_eq!(
+                    *map.entry(number, round).unwrap(),
+                    *known.entry(number).or_insert(round)
+                ),
+                false => assert_eq!(map.remove(number), known.remove(&number)),
+            }
+            assert_eq!(map.get(number), known.get(&number).copied());
+        }
+        map.retain(|number, _| number % 3 == 0);
+        known.retain(|number, _| number % 3 == 0);
+        for number in 0..1024 {
+            assert_eq!(map.get(number), known.get(&number).copied());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A table of items by slot.
+#![forbid(unsafe_code)]
+
+use super::parts::Parts;
+use crate::types::errno::Result;
+use std::ops::{Index, IndexMut};
+
+pub(super) const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(super) struct Place<T> {
+    pub(super) item: Option<T>,
+    /// The next free place, or the next one with the same hash.
+    pub(super) next: u32,
+}
+
+impl<T> Default for Place<T> {
+    fn default() -> Place<T> {
+        Place { item: None, next: NONE }
+    }
+}
+
+/// Items in slots that stay the same as long as they are there.
+#[derive(Debug)]
+pub struct Table<T> {
+    pub(super) places: Parts<Place<T>>,
+    free: u32,
+    length: usize,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Table<T> {
+        Table { places: Parts::default(), free: NONE, length: 0 }
+    }
+}
+
+impl<T> Table<T> {
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// All slots that are in use are smaller.
+    pub fn end(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Makes room for one more, so that [`Table::insert`] does not fail.
+    pub fn reserve(&mut self) -> Result<()> {
+        if self.free == NONE { self.places.reserve() } else { Ok(()) }
+    }
+
+    /// Puts an item in a slot.
+    pub fn insert(&mut self, item: T) -> Result<usize> {
+        self.insert_linked(item, NONE)
+    }
+
+    #[inline]
+    pub(super) fn insert_linked(&mut self, item: T, next: u32) -> Result<usize> {
+        let slot = self.free as usize;
+        if self.free == NONE {
+            self.places.push(Place { item: Some(item), next })?;
+            self.length += 1;
+            return Ok(self.places.len() - 1);
+        }
+        let place = &mut self.places[slot];
+        self.free = std::mem::replace(&mut place.next, next);
+        place.item = Some(item);
+        self.length += 1;
+        Ok(slot)
+    }
+
+    /// Takes an item out; panics when there is none.
+    pub fn remove(&mut self, slot: usize) -> T {
+        let place = &mut self.places[slot];
+        let item = place.item.take().expect("the slot is in use");
+        place.next = std::mem::replace(&mut self.free, slot as u32);
+        self.length -= 1;
+        item
+    }
+
+    /// The item in a slot, if it is in use.
+    pub fn get(&self, slot: usize) -> Option<&T> {
+        self.places.get(slot)?.item.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.places.get_mut(slot)?.item.as_mut()
+    }
+
+    /// Whether a slot is in use.
+    pub fn contains(&self, slot: usize) -> bool {
+        self.get(slot).is_some()
+    }
+
+    /// Gives memory back, if it is empty.
+    pub fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Table::default();
+        }
+    }
+}
+
+impl<T> Index<usize> for Table<T> {
+    type Output = T;
+
+    fn index(&self, slot: usize) -> &T {
+        self.places[slot].item.as_ref().expect("the slot is in use")
+    }
+}
+
+impl<T> IndexMut<usize> for Table<T> {
+    fn index_mut(&mut self, slot: usize) -> &mut T {
+        self.places[slot].item.as_mut().expect("the slot is in use")
+    }
+}

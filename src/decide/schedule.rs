@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Order on each socket and turns between sockets.  Knows operations and sockets as numbers
+//! only, so that every order of events can be tried.
+#![forbid(unsafe_code)]
+
+use crate::collections::memory;
+use crate::collections::{Numbered, Parts, Register};
+use crate::types::errno::Result;
+
+const NONE: u32 = u32::MAX;
+
+/// While others wait, this many turns go to sockets with little to send before one goes to them.
+pub const LIGHT_TURNS: u32 = 16;
+
+/// Where a socket stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Standing {
+    /// Waits for an event of its first operation.
+    Idle,
+    /// In the line for a turn.
+    InLine,
+    /// The same, in the line of those with little to send.
+    InLightLine,
+    /// Held back until the calling thread that sends on it lets go.
+    Parked,
+}
+
+#[derive(Debug)]
+struct Queue {
+    cookie: u64,
+    first: u32,
+    last: u32,
+    /// Its neighbours in the line.
+    ahead: u32,
+    behind: u32,
+    standing: Standing,
+}
+
+impl Numbered for Queue {
+    fn number(&self) -> u64 {
+        self.cookie
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    socket: u32,
+    before: u32,
+    behind: u32,
+}
+
+impl Default for Link {
+    fn default() -> Link {
+        Link { socket: NONE, before: NONE, behind: NONE }
+    }
+}
+
+/// A line of sockets, through their queues.
+#[derive(Debug)]
+struct Line {
+    first: u32,
+    last: u32,
+    length: usize,
+}
+
+impl Line {
+    const EMPTY: Line = Line { first: NONE, last: NONE, length: 0 };
+
+    fn push(&mut self, sockets: &mut Register<Queue>, socket: usize) {
+        let queue = &mut sockets[socket];
+        (queue.ahead, queue.behind) = (self.last, NONE);
+        match self.last {
+            NONE => self.first = socket as u32,
+            last => sockets[last as usize].behind = socket as u32,
+        }
+        self.last = socket as u32;
+        self.length += 1;
+    }
+
+    fn remove(&mut self, sockets: &mut Register<Queue>, socket: usize) {
+        let (ahead, behind) = (sockets[socket].ahead, sockets[socket].behind);
+        match ahead {
+            NONE => self.first = behind,
+            ahead => sockets[ahead as usize].behind = behind,
+        }
+        match behind {
+            NONE => self.last = ahead,
+            behind => sockets[behind as usize].ahead = ahead,
+        }
+        self.length -= 1;
+    }
+
+    fn pop(&mut self, sockets: &mut Register<Queue>) -> Option<usize> {
+        let first = optional(self.first)?;
+        self.first = sockets[first].behind;
+        match self.first {
+            NONE => self.last = NONE,
+            next => sockets[next as usize].ahead = NONE,
+        }
+        self.length -= 1;
+        Some(first)
+    }
+}
+
+/// All sockets that have operations, each with its operations in order.
+///
+/// `Reason`: why a socket is held back.
+#[derive(Debug)]
+pub struct Schedule<Reason> {
+    sockets: Register<Queue>, // by cookie
+    links: Parts<Link>,       // by operation
+    /// Who waits for a turn: those that have little to send, and the others.
+    light: Line,
+    line: Line,
+    /// Turns in a row that went to the former while the latter waited.
+    light_turns: u32,
+    parked: Vec<(u32, Reason)>,
+}
+
+impl<Reason> Default for Schedule<Reason> {
+    fn default() -> Schedule<Reason> {
+        Schedule {
+            sockets: Register::default(),
+            links: Parts::default(),
+            light: Line::EMPTY,
+            line: Line::EMPTY,
+            light_turns: 0,
+            parked: Vec::new(),
+        }
+    }
+}
+
+impl<Reason: Copy + PartialEq> Schedule<Reason> {
+    /// The socket with this cookie, if it has operations.
+    pub fn find(&self, cookie: u64) -> Option<usize> {
+        self.sockets.find(cookie)
+    }
+
+    /// Makes room for one more socket, and for this operation, so that [`Schedule::open`],
+    /// [`Schedule::enqueue`] and [`Schedule::park`] do not fail.
+    pub fn reserve(&mut self, operation: usize) -> Result<()> {
+        self.reserve_link(operation)?;
+        memory::reserve(&mut self.parked, 1)?;
+        self.sockets.reserve()
+    }
+
+    fn reserve_link(&mut self, operation: usize) -> Result<()> {
+        while self.links.len() <= operation {
+            self.links.push(Link::default())?;
+        }
+        Ok(())
+    }
+
+    /// All sockets are below this.
+    pub fn end(&self) -> usize {
+        self.sockets.end()
+    }
+
+    /// The socket with this cookie, made if need be.
+    pub fn open(&mut self, cookie: u64) -> Result<usize> {
+        if let Some(socket) = self.find(cookie) {
+            return Ok(socket);
+        }
+        self.sockets.insert(Queue {
+            cookie,
+            first: NONE,
+            last: NONE,
+            ahead: NONE,
+            behind: NONE,
+            standing: Standing::Idle,
+        })
+    }
+
+    /// Forgets a socket that has no operations left.
+    pub fn close(&mut self, socket: usize) {
+        debug_assert_eq!(self.sockets[socket].first, NONE);
+        self.leave_line(socket);
+        if self.sockets[socket].standing == Standing::Parked {
+            self.parked.retain(|&(parked, _)| parked != socket as u32);
+        }
+        self.sockets.remove(socket);
+    }
+
+    /// Adds an operation behind the others, or with `front` ahead of them all.
+    pub fn enqueue(&mut self, socket: usize, operation: usize, front: bool) -> Result<()> {
+        self.reserve_link(operation)?;
+        let (new, queue) = (operation as u32, &mut self.sockets[socket]);
+        let mut link = Link { socket: socket as u32, before: NONE, behind: NONE };
+        if front {
+            link.behind = queue.first;
+            match link.behind {
+                NONE => queue.last = new,
+                behind => self.links[behind as usize].before = new,
+            }
+            queue.first = new;
+        } else {
+            link.before = queue.last;
+            match link.before {
+                NONE => queue.first = new,
+                before => self.links[before as usize].behind = new,
+            }
+            queue.last = new;
+        }
+        self.links[operation] = link;
+        Ok(())
+    }
+
+    /// Takes an operation out, wherever it stands; returns its socket.
+    pub fn remove(&mut self, operation: usize) -> usize {
+        let link = self.links[operation];
+        let queue = &mut self.sockets[link.socket as usize];
+        match link.before {
+            NONE => queue.first = link.behind,
+            before => self.links[before as usize].behind = link.behind,
+        }
+        match link.behind {
+            NONE => queue.last = link.before,
+            behind => self.links[behind as usize].before = link.before,
+        }
+        self.links[operation].socket = NONE;
+        link.socket as usize
+    }
+
+    /// The operation whose turn it is on a socket.
+    pub fn first(&self, socket: usize) -> Option<usize> {
+        optional(self.sockets.get(socket)?.first)
+    }
+
+    /// The operation ahead of this one on the same socket.
+    pub fn ahead(&self, operation: usize) -> Option<usize> {
+        optional(self.links[operation].before)
+    }
+
+    /// The operation behind this one on the same socket.
+    pub fn behind(&self, operation: usize) -> Option<usize> {
+        optional(self.links[operation].behind)
+    }
+
+    /// The socket of an operation.
+    pub fn socket_of(&self, operation: usize) -> usize {
+        self.links[operation].socket as usize
+    }
+
+    /// Gives the socket a place in the line for a turn, unless it has one or is held back.  One
+    /// that `is_light`, with little to send, does not wait behind those that have much.
+    pub fn ready(&mut self, socket: usize, is_light: bool) {
+        let queue = &mut self.sockets[socket];
+        if queue.standing == Standing::Idle {
+            let (line, standing) = match is_light {
+                true => (&mut self.light, Standing::InLightLine),
+                false => (&mut self.line, Standing::InLine),
+            };
+            queue.standing = standing;
+            line.push(&mut self.sockets, socket);
+        }
+    }
+
+    fn leave_line(&mut self, socket: usize) {
+        match self.sockets[socket].standing {
+            Standing::InLine => self.line.remove(&mut self.sockets, socket),
+            Standing::InLightLine => self.light.remove(&mut self.sockets, socket),
+            Standing::Idle | Standing::Parked => {}
+        }
+    }
+
+    /// Holds the socket back until [`Schedule::unpark`] for the same reason.
+    pub fn park(&mut self, socket: usize, reason: Reason) {
+        self.leave_line(socket);
+        let standing = std::mem::replace(&mut self.sockets[socket].standing, Standing::Parked);
+        if standing != Standing::Parked {
+            self.parked.push((socket as u32, reason));
+        }
+    }
+
+    /// Puts all sockets that were held back for this reason in the line.
+    pub fn unpark(&mut self, reason: Reason) {
+        let (sockets, line) = (&mut self.sockets, &mut self.line);
+        self.parked.retain(|&(socket, parked_for)| {
+            if parked_for == reason {
+                sockets[socket as usize].standing = Standing::InLine;
+                line.push(sockets, socket as usize);
+            }
+            parked_for != reason
+        });
+    }
+
+    /// The socket whose turn it is.
+    pub fn next_turn(&mut self) -> Option<usize> {
+        let others_wait = self.line.length > 0;
+        let may_be_light = !others_wait || self.light_turns < LIGHT_TURNS;
+        let light = if may_be_light { self.light.pop(&mut self.sockets) } else { None };
+        self.light_turns = if light.is_some() && others_wait { self.light_turns + 1 } else { 0 };
+        let socket = light.or_else(|| self.line.pop(&mut self.sockets))?;
+        self.sockets[socket].standing = Standing::Idle;
+        Some(socket)
+    }
+
+    /// How many sockets stand in the line.
+    pub fn line_length(&self) -> usize {
+        self.light.length + self.line.length
+    }
+
+    /// Whether no socket has operations.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// Gives memory back after a peak.
+    pub fn shrink(&mut self) {
+        if self.is_empty() {
+            *self = Schedule::default();
+        }
+    }
+}
+
+fn optional(index: u32) -> Option<usize> {
+    (index != NONE).then_some(index as usize)
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Times at which operations want to be looked at.  Entries of operations that have ended stay
+//! until their time or until they outnumber the living, so that setting one costs no search.
+#![forbid(unsafe_code)]
+
+use crate::collections::memory;
+use crate::types::errno::Result;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::{Duration, Instant};
+
+/// Why an operation wants to be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Alarm {
+    /// Its timeout_ms has run out.
+    Deadline,
+    /// It has kept data for a slow peer long enough.
+    Linger,
+    /// Its socket has taken nothing for a while, whatever the kernel reports: look at it.
+    Look,
+    /// It has ended, and a call on its file has not come back.
+    Abandon,
+}
+
+/// Id of an operation, of which only the low half is kept, its slot, and why.
+pub type Entry = (u64, u32, Alarm);
+
+/// Nanoseconds after the beginning; the low half of the id, the slot and why: 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Timer {
+    at: u64,
+    entry: u64,
+}
+
+impl Timer {
+    fn new(at: u64, (id, slot, alarm): Entry) -> Timer {
+        debug_assert!(slot < 1 << 24);
+        Timer { at, entry: id << 32 | u64::from(slot) << 8 | alarm as u64 }
+    }
+
+    fn entry(self) -> Entry {
+        let alarms = [Alarm::Deadline, Alarm::Linger, Alarm::Look, Alarm::Abandon];
+        (self.entry >> 32, self.entry as u32 >> 8, alarms[self.entry as usize & 3])
+    }
+}
+
+/// The times set, soonest first.
+#[derive(Debug)]
+pub struct Timers {
+    beginning: Instant,
+    heap: BinaryHeap<Reverse<Timer>>,
+}
+
+impl Default for Timers {
+    fn default() -> Timers {
+        Timers { beginning: Instant::now(), heap: BinaryHeap::new() }
+    }
+}
+
+impl Timers {
+    /// Makes room for one more, so that [`Timers::set`] does not fail.
+    #[inline]
+    pub fn reserve(&mut self) -> Result<()> {
+        if self.heap.len() < self.heap.capacity() { Ok(()) } else { self.grow() }
+    }
+
+    // By an eighth, so that little stands empty.
+    #[cold]
+    fn grow(&mut self) -> Result<()> {
+        let more = (self.heap.len() / 8).max(32);
+        memory::grow_heap(&mut self.heap, more)
+    }
+
+    #[inline]
+    fn since_beginning(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.beginning);
+        since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
+    }
+
+    /// Sets one.
+    pub fn set(&mut self, at: Instant, entry: Entry) -> Result<()> {
+        self.reserve()?;
+        self.heap.push(Reverse(Timer::new(self.since_beginning(at), entry)));
+        Ok(())
+    }
+
+    /// The soonest.
+    pub fn next(&self) -> Option<Instant> {
+        let Reverse(timer) = self.heap.peek()?;
+        Some(self.beginning + Duration::from_nanos(timer.at))
+    }
+
+    /// Takes one whose time has come.
+    pub fn take_due(&mut self, now: Instant) -> Option<Entry> {
+        let Reverse(timer) = self.heap.peek()?;
+        if timer.at > self.since_beginning(now) {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(timer)| timer.entry())
+    }
+
+    /// Drops entries for which `alive` says no, once there are far more entries than `living`
+    /// operations: constant work for each entry set.
+    pub fn compact(&mut self, living: usize, alive: impl Fn(u64, u32) -> bool) {
+        if self.heap.len() > 64 + 2 * living {
+            self.heap.retain(|Reverse(timer)| {
+                let (id, slot, _) = timer.entry();
+                alive(id, slot)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_the_soonest_first_and_forgets_the_dead() {
+        let mut timers = Timers::default();
+        let now = Instant::now();
+        for index in (0..200u32).rev() {
+            timers
+                .set(now + Duration::from_millis(index.into()), (index.into(), 0, Alarm::Linger))
+                .unwrap();
+        }
+        assert_eq!(timers.take_due(now), Some((0, 0, Alarm::Linger)));
+        assert_eq!(timers.take_due(now), None);
+        timers.compact(0, |id, _| id == 150);
+        assert_eq!(timers.next(), Some(now + Duration::from_millis(150)));
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Completions on their way from the ring thread to whoever polls, and the bell that makes the
+//! event descriptor readable.
+#![forbid(unsafe_code)]
+
+use crate::collections::Line;
+use crate::handoff::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering};
+use crate::sys;
+use crate::types::completion::{Completion, Event};
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+/// A completion in the queue; `cut`: the cookie of the socket whose stream it tells to be cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// What poll gives.
+    pub completion: Completion,
+    /// For the order behind a cut.
+    pub cut: Option<NonZeroU64>,
+}
+
+/// An entry as the queue keeps it: 48 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Packed {
+    id: u64,
+    user_data: u64,
+    file_bytes: u64,
+    wire_bytes: u64,
+    cut: Option<NonZeroU64>,
+    status: i32,
+    flags: u32,
+}
+
+// In the flags: it is a SNAPSHOT.
+const IS_SNAPSHOT: u32 = 1 << 31;
+
+impl From<Entry> for Packed {
+    fn from(Entry { completion, cut }: Entry) -> Packed {
+        let Completion { id, user_data, file_bytes, wire_bytes, status, event, flags } = completion;
+        let flags = flags | if event == Event::Snapshot { IS_SNAPSHOT } else { 0 };
+        Packed { id, user_data, file_bytes, wire_bytes, cut, status, flags }
+    }
+}
+
+impl From<Packed> for Entry {
+    fn from(packed: Packed) -> Entry {
+        let Packed { id, user_data, file_bytes, wire_bytes, cut, status, flags } = packed;
+        let event = if flags & IS_SNAPSHOT != 0 { Event::Snapshot } else { Event::Done };
+        let flags = flags & !IS_SNAPSHOT;
+        let completion = Completion { id, user_data, file_bytes, wire_bytes, status, event, flags };
+        Entry { completion, cut }
+    }
+}
+
+/// How many bytes wait in the event descriptor, so that it is written only when nobody has been
+/// told yet.  A byte may be claimed by poll before the ring thread has written it: that is a
+/// debt, to be taken away by a later poll.
+#[derive(Debug, Default)]
+struct Bell {
+    wanted: bool,
+    rung: bool,
+    debt: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Line<Packed>,
+    bell: Bell,
+}
+
+/// The queue of one context.
+#[derive(Debug, Default)]
+pub struct Completions {
+    state: Mutex<State>,
+    /// For how many completions there is room.
+    room: AtomicU32,
+    sequence: AtomicU32, // changes with every batch: what a waiting poll sleeps on
+    waiting: AtomicU32,
+    closed: AtomicBool,
+}
+
+impl Completions {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Makes sure that there is room for this many, so that [`Completions::push`] never wants memory.
+    pub fn secure(&self, count: u32) -> Result<()> {
+        if count <= self.room.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        let secured = state.queue.reserve(count as usize);
+        self.room.store(state.queue.room() as u32, Ordering::SeqCst);
+        secured
+    }
+
+    /// Hands over a batch and wakes who waits for it; what there is no room for stays in the batch.
+    /// True: the bell must be rung.
+    #[must_use]
+    pub fn push(&self, batch: &mut Vec<Entry>) -> bool {
+        let mut state = self.lock();
+        let before = state.queue.len();
+        state.queue.append(batch);
+        let count = (state.queue.len() - before) as u32;
+        let ring = state.bell.wanted && !state.bell.rung;
+        state.bell.rung |= ring;
+        self.sequence.fetch_add(1, Ordering::SeqCst);
+        drop(state);
+        self.wake(count);
+        ring
+    }
+
+    fn wake(&self, count: u32) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            sys::futex_wake(&self.sequence, count);
+        }
+    }
+
+    /// From now on the bell is rung.  True: completions wait already, so ring it now.
+    pub fn want_bell(&self) -> bool {
+        let mut state = self.lock();
+        state.bell.wanted = true;
+        !state.queue.is_empty() && !state.bell.rung
+    }
+
+    /// For the ring thread: whether the bell must be rung for what waits already.
+    #[must_use]
+    pub fn ring_for_waiting(&self) -> bool {
+        let mut state = self.lock();
+        let ring = state.bell.wanted && !state.bell.rung && !state.queue.is_empty();
+        state.bell.rung |= ring;
+        ring
+    }
+
+    /// No more completions will come: nobody waits for them any longer.
+    pub fn close(&self) {
+        // Under the lock, or it could come between a poll's look at it and its announcement.
+        let state = self.lock();
+        self.closed.store(true, Ordering::SeqCst);
+        self.sequence.fetch_add(1, Ordering::SeqCst);
+        drop(state);
+        self.wake(u32::MAX >> 1);
+    }
+
+    /// Whether [`Completions::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Takes up to `max` entries, waiting for the first.  None: for ever.  Returns what was
+    /// taken; EINTR when a signal handler ran.
+    pub fn take(
+        &self,
+        max: usize,
+        timeout: Option<Duration>,
+        mut each: impl FnMut(Entry),
+    ) -> Result<Taken> {
+        let deadline = timeout.map(|time| Instant::now() + time);
+        let mut waits = timeout != Some(Duration::ZERO);
+        loop {
+            let sequence = match self.look(max, waits, &mut each) {
+                Look::Taken(taken) => return Ok(taken),
+                Look::Empty { sequence } => sequence,
+            };
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let woken = sys::futex_wait(&self.sequence, sequence, left);
+            self.end_wait();
+            match woken {
+                Ok(()) => {}
+                Err(Errno(libc::ETIMEDOUT)) => waits = deadline.is_none(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Takes up to `max` entries.  Where there are none and the caller `waits`, it has been announced
+    /// as waiting: it sleeps while [`Completions::sequence`] is as given, and then calls
+    /// [`Completions::end_wait`].
+    pub fn look(&self, max: usize, waits: bool, each: impl FnMut(Entry)) -> Look {
+        let state = self.lock();
+        if !state.queue.is_empty() || !waits || self.is_closed() {
+            return Look::Taken(take_from(state, max, each));
+        }
+        // Announced before the lock is left, so that the next push sees it.
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Look::Empty { sequence: self.sequence.load(Ordering::SeqCst) }
+    }
+
+    /// What a caller sleeps on that has been announced.
+    pub fn sequence(&self) -> &AtomicU32 {
+        &self.sequence
+    }
+
+    /// It does not sleep any more.
+    pub fn end_wait(&self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// It never comes back: its thread has been cancelled.  It may have been woken before, instead of
+    /// another.
+    pub fn abandon_wait(&self) {
+        self.end_wait();
+        self.wake(1);
+    }
+
+    /// A poll could not take this many bytes of the bell away: they have not been written yet.
+    pub fn owe_bell(&self, count: u32) {
+        if count > 0 {
+            self.lock().bell.debt += count;
+        }
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().queue.is_empty()
+    }
+
+    /// Gives memory back after a peak, unless there are some that count on it.
+    pub fn shrink(&self, secured: impl FnOnce() -> bool) {
+        let mut state = self.lock();
+        // Whoever counts on it from here on finds no room and waits for the lock.
+        self.room.store(0, Ordering::SeqCst);
+        if !secured() {
+            state.queue.shrink();
+        }
+        self.room.store(state.queue.room() as u32, Ordering::SeqCst);
+    }
+}
+
+/// What [`Completions::look`] found.
+#[derive(Debug, Clone, Copy)]
+pub enum Look {
+    /// Something, or nothing and there is no waiting.
+    Taken(Taken),
+    /// Nothing.
+    Empty {
+        /// The value to sleep on.
+        sequence: u32,
+    },
+}
+
+/// What [`Completions::take`] did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Taken {
+    /// How many entries.
+    pub count: usize,
+    /// How many bytes of the bell to take away now.
+    pub bell: u32,
+}
+
+fn take_from(mut state: MutexGuard<'_, State>, max: usize, mut each: impl FnMut(Entry)) -> Taken {
+    let count = state.queue.drain(max, |packed| each(packed.into()));
+    let mut bell = 0;
+    if state.queue.is_empty() {
+        bell = u32::from(state.bell.rung) + state.bell.debt;
+        state.bell.rung = false;
+        state.bell.debt = 0;
+    }
+    Taken { count, bell }
+}

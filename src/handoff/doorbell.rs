@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How the ring thread sleeps, and is woken only when it does.
+#![forbid(unsafe_code)]
+
+use crate::handoff::sync::{AtomicU32, Ordering};
+use crate::sys;
+use crate::types::errno::Errno;
+use std::time::Duration;
+
+/// A word of memory to sleep on, which nobody can close.
+#[derive(Debug, Default)]
+pub(crate) struct Doorbell {
+    /// 1: the ring thread sleeps and must be woken.
+    sleeping: AtomicU32,
+}
+
+/// Why [`Doorbell::sleep`] came back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Slept {
+    /// There was work before it fell asleep.
+    NotAtAll,
+    /// Somebody has rung.
+    UntilRung,
+    /// The time is over, or nothing has happened.
+    Otherwise {
+        /// The time is over.
+        timed_out: bool,
+    },
+}
+
+impl Doorbell {
+    /// For who has brought work, after bringing it.  True: the ring thread slept.
+    pub fn ring(&self) -> bool {
+        let slept = self.sleeping.swap(0, Ordering::SeqCst) == 1;
+        if slept {
+            sys::futex_wake(&self.sleeping, 1);
+        }
+        slept
+    }
+
+    /// For the ring thread.  The order matters: first the word says that we sleep, then we look for
+    /// work once more; who brings some brings it first and then looks at the word.  A swap costs what
+    /// such a store does, and puts all changes of the word in one order for loom, too.
+    pub fn sleep(&self, limit: Option<Duration>, has_work: impl FnOnce() -> bool) -> Slept {
+        self.sleeping.swap(1, Ordering::SeqCst);
+        if has_work() {
+            self.sleeping.swap(0, Ordering::SeqCst);
+            return Slept::NotAtAll;
+        }
+        let result = sys::futex_wait(&self.sleeping, 1, limit);
+        if self.sleeping.load(Ordering::SeqCst) == 0 {
+            return Slept::UntilRung;
+        }
+        Slept::Otherwise { timed_out: result == Err(Errno(libc::ETIMEDOUT)) }
+    }
+}

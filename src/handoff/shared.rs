@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What callers and the ring thread share: counts, claims and flags.
+#![forbid(unsafe_code)]
+
+use crate::collections::NumberMap;
+use crate::collections::memory;
+use crate::engine::known_files::KnownFiles;
+use crate::handoff::claims::Claims;
+use crate::handoff::completions::{Completions, Entry};
+use crate::handoff::doorbell::Doorbell;
+use crate::handoff::port::Questions;
+use crate::handoff::staging::Staging;
+use crate::sys;
+use crate::types::completion::Completion;
+use crate::types::completion::Event;
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
+use crate::types::options::Settings;
+use crate::types::stats::Counters;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// When the DONE that tells of a cut stream was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut {
+    /// Operations with a smaller id were submitted before that; u64::MAX: not taken yet.
+    pub taken_at: u64,
+}
+
+/// How many sockets are remembered as being of the right kind, by callers and by the ring thread
+/// each for itself.  Cookies are numbers in a row, so that as many connections have a place each.
+pub(crate) const KNOWN_SOCKETS: usize = 1024;
+
+/// What callers and the ring thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub settings: Settings,
+    pub exact_max: u64,
+    pub completions: Completions,
+    pub counters: Counters,
+    pub staging: Staging,
+    /// The helpers have it, too.
+    pub known_files: Arc<KnownFiles>,
+    /// The ring thread has no memory for more submissions than the hand-over takes.
+    pub hand_over_stuck: AtomicBool,
+    pub questions: Questions,
+    pub pool_in_use: AtomicU64,
+    pub pool_resident: AtomicU64,
+    /// Operations whose DONE has not been taken.
+    pub permits_taken: AtomicU32,
+    /// Of them and of those taken, SNAPSHOTs to come or in the queue.
+    snapshots: AtomicU32,
+    /// Submissions between taking their id and reaching the ring thread.
+    pub in_transit: AtomicU32,
+    /// Descriptors that the ring thread has or will get.
+    pub descriptors: AtomicU32,
+    pub doorbell: Doorbell,
+    pub claims: Claims,
+    pub shutting_down: AtomicBool,
+    /// The errno that calls give because the context is beyond use; 0: it is well.
+    pub dead: AtomicI32,
+    next_id: AtomicU64,
+    descriptor_limit: AtomicU32,
+    /// Cookies of sockets known to be connected-type stream sockets, so that it is asked once.
+    known_sockets: Box<[AtomicU64]>,
+    cuts: Mutex<NumberMap<Cut>>,
+    cut_count: AtomicU32,
+    /// Ids, the first and how many, of submissions whose message could not be sent.
+    withdrawn: Mutex<Vec<(u64, u32)>>,
+    has_withdrawn: AtomicBool,
+}
+
+impl Shared {
+    /// For a context with these settings.
+    pub fn new(settings: Settings) -> Result<Shared> {
+        let known_sockets = (0..KNOWN_SOCKETS).map(|_| AtomicU64::new(0));
+        let mut known = memory::list(KNOWN_SOCKETS)?;
+        known.extend(known_sockets);
+        Ok(Shared {
+            settings,
+            exact_max: crate::decide::pool_size::kept_max(
+                settings.pool_bytes - settings.staging_bytes,
+            ),
+            completions: Completions::default(),
+            counters: Counters::default(),
+            staging: Staging::new(settings.staging_bytes),
+            known_files: Arc::default(),
+            hand_over_stuck: AtomicBool::new(false),
+            questions: Questions::default(),
+            pool_in_use: AtomicU64::new(0),
+            pool_resident: AtomicU64::new(0),
+            permits_taken: AtomicU32::new(0),
+            snapshots: AtomicU32::new(0),
+            in_transit: AtomicU32::new(0),
+            descriptors: AtomicU32::new(0),
+            doorbell: Doorbell::default(),
+            claims: Claims::default(),
+            shutting_down: AtomicBool::new(false),
+            dead: AtomicI32::new(0),
+            next_id: AtomicU64::new(1),
+            descriptor_limit: AtomicU32::new(sys::descriptor_limit()),
+            known_sockets: known.into_boxed_slice(),
+            cuts: Mutex::default(),
+            cut_count: AtomicU32::new(0),
+            withdrawn: Mutex::default(),
+            has_withdrawn: AtomicBool::new(false),
+        })
+    }
+
+    fn cuts(&self) -> MutexGuard<'_, NumberMap<Cut>> {
+        self.cuts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The stream of this socket has been cut off part-way.
+    pub fn record_cut(&self, cookie: u64) {
+        let cut = Cut { taken_at: u64::MAX };
+        match self.cuts().entry(cookie, cut) {
+            Ok(entry) => *entry = cut,
+            // What is behind the cut must not go out.
+            Err(error) => self.die(error.0),
+        }
+        self.cut_count.store(1, Ordering::SeqCst);
+    }
+
+    /// The DONE that tells of it has been taken.
+    pub fn cut_taken(&self, cookie: u64) {
+        if let Some(cut) = self.cuts().get_mut(cookie) {
+            cut.taken_at = self.next_id.load(Ordering::SeqCst);
+        }
+    }
+
+    /// An entry has been taken from the completion queue; what poll gives of it.
+    pub fn taken(&self, entry: Entry) -> Completion {
+        if let Some(cookie) = entry.cut {
+            self.cut_taken(cookie.get());
+        }
+        match entry.completion.event {
+            Event::Done => self.give_permit(),
+            Event::Snapshot => self.give_snapshot(),
+        }
+        entry.completion
+    }
+
+    /// Whether an operation was submitted before its caller could know of a cut.
+    pub fn is_behind_cut(&self, cookie: u64, id: u64) -> bool {
+        self.cut_count.load(Ordering::SeqCst) != 0
+            && self.cuts().get(cookie).is_some_and(|cut| id < cut.taken_at)
+    }
+
+    /// Forgets cuts that no operation can be behind: none is on its way, and none waits on the
+    /// socket, which `has_operations` tells.
+    pub fn forget_cuts(&self, has_operations: impl Fn(u64) -> bool) {
+        if self.cut_count.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let mut cuts = self.cuts();
+        // Read after the lock: whoever took a smaller id than taken_at is counted in it.
+        if self.in_transit.load(Ordering::SeqCst) == 0 {
+            cuts.retain(|cookie, cut| cut.taken_at == u64::MAX || has_operations(cookie));
+            self.cut_count.store(u32::from(!cuts.is_empty()), Ordering::SeqCst);
+        }
+    }
+
+    /// Submissions that have been handed over, but are not to be carried out.  Not a message: it
+    /// is because those cannot be sent that this is needed.  False: there is no memory until the
+    /// ring thread has taken those before.
+    #[must_use]
+    pub fn withdraw(&self, first: u64, count: u32) -> bool {
+        let mut withdrawn = self.withdrawn();
+        let has_room = memory::reserve(&mut withdrawn, 1).is_ok();
+        if has_room {
+            withdrawn.push((first, count));
+            self.has_withdrawn.store(true, Ordering::SeqCst);
+        }
+        has_room
+    }
+
+    /// Whether [`Shared::take_withdrawn`] has something.
+    pub fn has_withdrawn(&self) -> bool {
+        self.has_withdrawn.load(Ordering::SeqCst)
+    }
+
+    /// All that have been withdrawn since.
+    pub fn take_withdrawn(&self) -> Vec<(u64, u32)> {
+        self.has_withdrawn.store(false, Ordering::SeqCst);
+        std::mem::take(&mut self.withdrawn())
+    }
+
+    fn withdrawn(&self) -> MutexGuard<'_, Vec<(u64, u32)>> {
+        self.withdrawn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Whether a socket is known to be a stream socket that does not listen.
+    pub fn is_known_socket(&self, cookie: u64) -> bool {
+        self.known_sockets[cookie as usize % KNOWN_SOCKETS].load(Ordering::Relaxed) == cookie
+    }
+
+    /// Remembers that.
+    pub fn learn_socket(&self, cookie: u64) {
+        self.known_sockets[cookie as usize % KNOWN_SOCKETS].store(cookie, Ordering::Relaxed);
+    }
+
+    /// The first of `count` new ids.
+    pub fn take_ids(&self, count: u64) -> u64 {
+        self.next_id.fetch_add(count, Ordering::SeqCst)
+    }
+
+    /// All ids given so far are smaller.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.load(Ordering::SeqCst)
+    }
+
+    /// The error that calls give because the context is beyond use, if it is.
+    pub fn alive(&self) -> Result<()> {
+        match self.dead.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            errno => Err(Errno(errno)),
+        }
+    }
+
+    /// Marks the context as beyond use, with the first reason given.
+    pub fn die(&self, errno: i32) {
+        let _ = self.dead.compare_exchange(0, errno, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Takes one of max_ops, and room for all that is to be said of the operation.  EAGAIN: all are
+    /// taken; ENOMEM.
+    pub fn take_permit(&self, with_snapshot: bool) -> Result<()> {
+        let take = |taken: u32| (taken < self.settings.max_ops).then_some(taken + 1);
+        let Ok(taken) = self.permits_taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+        else {
+            return Err(Errno(libc::EAGAIN));
+        };
+        if with_snapshot {
+            self.snapshots.fetch_add(1, Ordering::SeqCst);
+        }
+        let snapshots = self.snapshots.load(Ordering::SeqCst);
+        self.completions.secure(taken + 1 + snapshots).inspect_err(|_| {
+            if with_snapshot {
+                self.give_snapshot();
+            }
+            self.give_permit();
+        })
+    }
+
+    /// A SNAPSHOT has been taken, or does not come.
+    pub fn give_snapshot(&self) {
+        self.snapshots.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Gives the memory of the completion queue back where nothing is to come.
+    pub fn shrink_completions(&self) {
+        self.completions.shrink(|| {
+            let taken = self.permits_taken.load(Ordering::SeqCst);
+            taken > 0 || self.snapshots.load(Ordering::SeqCst) > 0
+        });
+    }
+
+    /// Gives it back.
+    pub fn give_permit(&self) {
+        self.permits_taken.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    // The ring thread's table has the same limit as the caller's, a few numbers of its own, and
+    // drops what does not fit: so refuse before.
+    pub fn take_descriptors(&self, count: u32) -> Result<()> {
+        const OWN: u32 = 32;
+        let used = self.descriptors.fetch_add(count, Ordering::Relaxed) + count + OWN;
+        if used <= self.descriptor_limit.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let limit = sys::descriptor_limit();
+        self.descriptor_limit.store(limit, Ordering::Relaxed);
+        // Those still on their way count in full; on arrival many turn out to be there already.
+        for _ in 0..10_000 {
+            if self.descriptors.load(Ordering::Relaxed) + OWN <= limit {
+                return Ok(());
+            }
+            if self.in_transit.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        self.descriptors.fetch_sub(count, Ordering::Relaxed);
+        Err(Errno(libc::EMFILE))
+    }
+
+    /// The ring thread has closed that many, or will not get them.
+    pub fn give_descriptors(&self, count: u32) {
+        self.descriptors.fetch_sub(count, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One operation in flight and all it holds.
+#![forbid(unsafe_code)]
+
+use crate::collections::Numbered;
+use crate::collections::memory;
+use crate::decide::operation::{Operation, Phase};
+use crate::handoff::port::{Answer, Submission};
+use crate::handoff::staging::Staged;
+use crate::ring::pool::{Lease, Pool};
+use crate::sys::{self, FileWindow, PAGE, Span};
+use crate::types::completion::Completion;
+use crate::types::completion::Event as Report;
+use crate::types::errno::Result;
+use crate::types::file::FileFacts;
+use crate::types::file::FileKind;
+use crate::types::file::Size;
+use crate::types::request::{EAGER, EXACT};
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+/// The file of an operation.
+pub(super) struct File {
+    pub(super) fd: RawFd,
+    /// Its entry among the driver's open files, which owns the descriptor.
+    pub(super) entry: u32,
+    pub(super) facts: FileFacts,
+    pub(super) mappable: bool,
+    /// See [`Read::through_ring`].
+    pub(super) through_ring: bool,
+}
+
+impl File {
+    /// What must be read for `length` bytes at `offset`: how many bytes before, and how many in
+    /// all.  O_DIRECT wants whole blocks.
+    pub(super) fn alignment(&self, offset: u64, length: u64) -> (u64, u64) {
+        if self.facts.direct {
+            let skip = offset % PAGE;
+            (skip, (skip + length).next_multiple_of(PAGE))
+        } else {
+            (0, length)
+        }
+    }
+
+    /// Its size now, without asking a server; see [`FileFacts::size_by`].
+    pub(super) fn size(&self) -> Result<Size> {
+        let mut state = sys::file_state_without_sync(self.fd)?;
+        if state.kind == FileKind::Block {
+            state.size = sys::device_size(self.fd)?;
+        }
+        self.facts.size_by(&state)
+    }
+}
+
+/// A mapped piece of the range.
+pub(super) struct Window {
+    pub(super) bytes: FileWindow,
+    /// The window's piece of the range.
+    pub(super) start: u64,
+}
+
+impl Window {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.span().len() as u64
+    }
+}
+
+/// A piece of the range in private memory.
+#[derive(Clone, Copy)]
+pub(super) struct Buffer {
+    pub(super) lease: Lease,
+    /// Position in the range of its first byte.
+    pub(super) start: u64,
+    /// Bytes of the lease before that.
+    pub(super) skip: u64,
+    pub(super) length: u64,
+}
+
+/// Where the next bytes of the range are.
+pub(super) enum Source {
+    None,
+    Window(Window),
+    Buffers(VecDeque<Buffer>),
+}
+
+impl Numbered for Job {
+    fn number(&self) -> u64 {
+        self.id
+    }
+}
+
+/// One operation in flight and all it holds.
+pub(super) struct Job {
+    pub(super) operation: Operation,
+    /// The ring thread has looked at the file.
+    pub(super) begun: bool,
+    /// A helper is looking at the file.
+    pub(super) asking: bool,
+    /// It has ended while a call on its file was under way.
+    pub(super) leaving: bool,
+    /// It waits until its file system may read more, see [`super::slow`].
+    pub(super) waits_to_read: bool,
+    /// Counted against the part of the pool that its file system may have.
+    pub(super) charged_pages: u32,
+    pub(super) id: u64,
+    pub(super) user_data: u64,
+    pub(super) cookie: u64,
+    pub(super) staged: Staged,
+    pub(super) file: Option<File>,
+    pub(super) source: Source,
+    /// Where a read under way puts its data.  `align`: how many bytes before it are read too.
+    pub(super) reading: Option<(Buffer, u64)>,
+    /// Bytes of the pool set aside for EXACT.
+    pub(super) reserved: Option<NonZeroU64>,
+    /// Bytes of the send that is with the kernel.
+    pub(super) asked: u32,
+    /// The last look for room in the pool found none.
+    pub(super) waits_for_pool: bool,
+    /// It stands in the line of those that wait for room to keep data, and for data that passes.
+    pub(super) waits_kept: bool,
+    pub(super) waits_passing: bool,
+    pub(super) lingers: bool,
+    /// See [`super::Driver::pass_at_once`].
+    pub(super) tried_at_once: bool,
+    /// Bytes sent by zero-copy whose notification has not said yet what they were.
+    pub(super) unresolved: u64,
+    pub(super) zero_copy: bool,
+    /// EAGER that found no room to keep data, but has its turn: its next piece is treated like
+    /// anybody's.
+    pub(super) passing: bool,
+    /// All operations ahead on the socket have the room in the pool that they want.  Until then
+    /// this one takes none, or it could keep from them what they need to get out of its way.
+    pub(super) may_hold: bool,
+    pub(super) reply: Option<Arc<Answer>>,
+}
+
+impl Job {
+    /// A submission that has arrived.
+    pub(super) fn new(mut submission: Submission, file: Option<File>) -> Job {
+        Job {
+            operation: submission.operation.clone(),
+            begun: false,
+            asking: false,
+            leaving: false,
+            waits_to_read: false,
+            charged_pages: 0,
+            id: submission.id,
+            user_data: submission.user_data,
+            cookie: submission.cookie,
+            staged: std::mem::take(&mut submission.staged),
+            file,
+            source: Source::None,
+            reading: None,
+            reserved: None,
+            asked: 0,
+            waits_for_pool: false,
+            waits_kept: false,
+            waits_passing: false,
+            lingers: false,
+            tried_at_once: false,
+            unresolved: 0,
+            zero_copy: false,
+            passing: false,
+            may_hold: false,
+            reply: submission.reply.take(),
+        }
+    }
+
+    /// Whether its id has the same low half: enough, with its slot, to tell an alarm of its own.
+    pub(super) fn has_low_id(&self, id: u64) -> bool {
+        self.id as u32 == id as u32
+    }
+
+    /// EAGER or EXACT: what is read stays until it is sent.
+    pub(super) fn is_held(&self) -> bool {
+        self.operation.task().flags & (EAGER | EXACT) != 0 && !self.passing
+    }
+
+    /// Whether what is left of the range can be read in one piece, and nothing of it is on its way.
+    pub(super) fn is_short(&self, most: u64) -> bool {
+        let reads_at_will =
+            |file: &File| file.facts.kind == FileKind::Regular && !file.facts.direct;
+        self.operation.phase() == Phase::Running
+            && !self.operation.is_reading()
+            && matches!(self.source, Source::None)
+            && self.operation.file_length().saturating_sub(self.operation.range_sent()) <= most
+            && self.operation.task().flags & (EAGER | EXACT) == 0
+            && self.file.as_ref().is_none_or(reads_at_will)
+    }
+
+    /// How much of the range is left, as far as that is known without asking; 0: it is over.
+    pub(super) fn remaining_at_most(&self) -> u64 {
+        let task = self.operation.task();
+        let available = match (self.operation.phase(), &self.file) {
+            (Phase::Ending(_), _) | (_, None) => 0,
+            (_, Some(file)) => {
+                let size = file.facts.known_size();
+                size.map_or(u64::MAX, |size| size.saturating_sub(task.offset))
+            }
+        };
+        task.length.min(available).saturating_sub(self.operation.range_sent())
+    }
+
+    /// Whether it will take no more room in the pool than it has.
+    pub(super) fn has_its_room(&self) -> bool {
+        !self.is_held() || self.operation.is_all_held()
+    }
+
+    /// Bytes at hand from where the socket has got to.
+    pub(super) fn available(&self) -> u64 {
+        let end = match &self.source {
+            Source::None => 0,
+            Source::Window(window) => window.end(),
+            Source::Buffers(buffers) => {
+                buffers.front().map_or(0, |front| front.start + front.length)
+            }
+        };
+        end.saturating_sub(self.operation.range_sent())
+    }
+
+    /// Where bytes at hand are in memory.
+    pub(super) fn data(&self, pool: &Pool, (from, length): (u64, u64)) -> Span {
+        let part = |span: Span, start: u64, skip: u64| {
+            span.part((from - start + skip) as usize, length as usize)
+        };
+        match &self.source {
+            _ if length == 0 => Span::of(&[]),
+            Source::None => Span::of(&[]),
+            Source::Window(window) => part(window.bytes.span(), window.start, 0),
+            Source::Buffers(buffers) => {
+                let front = buffers.front().expect("bytes are at hand");
+                part(pool.span(front.lease), front.start, front.skip)
+            }
+        }
+    }
+
+    /// Maps the next window; false where that cannot be.
+    pub(super) fn map(&mut self, chunk: u64) -> bool {
+        let Some(file) = &mut self.file else {
+            return false;
+        };
+        let offset = self.operation.task().offset;
+        match file.size() {
+            Ok(Size::Known(size)) => self.operation.short(size.saturating_sub(offset)),
+            Ok(_) => {
+                file.mappable = false;
+                return false;
+            }
+            Err(error) => self.operation.fail(error.negative()),
+        }
+        if !self.operation.needs_data() {
+            return true;
+        }
+        let start = self.operation.range_sent();
+        let end = self.operation.file_length().min(start + chunk);
+        let length = (end - start) as usize;
+        match FileWindow::new(file.fd, offset + start, length) {
+            Ok(bytes) => {
+                self.source = Source::Window(Window { bytes, start });
+                true
+            }
+            Err(_) => {
+                file.mappable = false;
+                false
+            }
+        }
+    }
+
+    /// How much of the range the file has now, when that decides about what was just sent: from
+    /// a mapping zeros may have gone out beyond the end of a file that has been cut.  Where that
+    /// cannot be found out, the operation has failed.
+    pub(super) fn available_in_file(&mut self) -> u64 {
+        let (Source::Window(_), Some(file)) = (&self.source, &self.file) else {
+            return u64::MAX;
+        };
+        match file.size() {
+            Ok(Size::Known(size)) => size.saturating_sub(self.operation.task().offset),
+            Ok(_) => 0,
+            Err(error) => {
+                self.operation.fail(error.negative());
+                0
+            }
+        }
+    }
+
+    /// Makes room for the next [`Job::push`].
+    pub(super) fn reserve_buffer(&mut self) -> Result<()> {
+        if !matches!(self.source, Source::Buffers(_)) {
+            self.source = Source::Buffers(VecDeque::new());
+        }
+        let Source::Buffers(buffers) = &mut self.source else { return Ok(()) };
+        memory::reserve_queue(buffers, 1)
+    }
+
+    pub(super) fn push(&mut self, buffer: Buffer) {
+        match &mut self.source {
+            Source::Buffers(buffers) => buffers.push_back(buffer),
+            source => *source = Source::Buffers(VecDeque::from([buffer])),
+        }
+    }
+
+    pub(super) fn take_leases(&mut self) -> impl Iterator<Item = Lease> + use<> {
+        let buffers = match std::mem::replace(&mut self.source, Source::None) {
+            Source::Buffers(buffers) => buffers,
+            _ => VecDeque::new(),
+        };
+        buffers.into_iter().map(|buffer| buffer.lease)
+    }
+
+    pub(super) fn completion(&self, status: i32, event: Report) -> Completion {
+        Completion {
+            id: self.id,
+            user_data: self.user_data,
+            file_bytes: self.operation.range_sent(),
+            wire_bytes: self.operation.wire(),
+            status,
+            event,
+            flags: self.operation.was(),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Private memory for file data: huge-page blocks, cut into runs of pages, each lease counted by
+//! the requests that refer to it.  Grows with use and shrinks when idle.
+
+use crate::collections::{Table, memory};
+use crate::decide::pool_size::{BLOCK, blocks, kept_of};
+use crate::sys::{Mapping, PAGE, Span};
+use crate::types::errno::Result;
+use std::num::NonZeroU32;
+
+const PAGES: usize = (BLOCK / PAGE) as usize;
+
+/// What a lease is for, which decides how much of the pool it may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Data that is sent at once or given up: it may use what the others leave.
+    Passing,
+    /// Data kept until a peer has taken it, or until the kernel lets go of it: EAGER, EXACT,
+    /// zero-copy.  At most three quarters, so that it cannot hold up the rest.
+    Kept,
+    /// Kept, and counted by [`Pool::reserve`] already.
+    Reserved,
+}
+
+/// A run of pages in a block.  It must be given back with [`Pool::release`].
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub struct Lease(NonZeroU32); // the slot of its run, plus one
+
+impl Lease {
+    fn slot(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+#[derive(Debug)]
+struct Run {
+    block: usize,
+    first: usize,
+    pages: usize,
+    uses: u32,
+    purpose: Purpose,
+}
+
+#[derive(Debug)]
+struct Block {
+    memory: Mapping,
+    taken: [u64; PAGES / 64],
+    free: usize,
+}
+
+/// The memory of one context.
+#[derive(Debug)]
+pub struct Pool {
+    blocks: Vec<Option<Block>>,
+    block_size: u64,
+    runs: Table<Run>,
+    in_use: u64,
+    kept: u64,
+}
+
+impl Pool {
+    /// At most `limit` bytes.
+    pub fn new(limit: u64) -> Result<Pool> {
+        let (block_size, count) = blocks(limit);
+        let mut blocks = memory::list(count)?;
+        blocks.resize_with(count, || None);
+        Ok(Pool { blocks, block_size, runs: Table::default(), in_use: 0, kept: 0 })
+    }
+
+    /// The longest lease.
+    pub fn lease_max(&self) -> u64 {
+        self.block_size
+    }
+
+    /// How many bytes leases of purpose [`Purpose::Kept`] may have together.
+    pub fn kept_max(&self) -> u64 {
+        kept_of(self.block_size, self.blocks.len())
+    }
+
+    /// Whether `length` bytes more may be kept.
+    pub fn may_keep(&self, length: u64) -> bool {
+        self.kept + length.next_multiple_of(PAGE) <= self.kept_max()
+    }
+
+    /// Counts `length` bytes as kept, before they are acquired.
+    pub fn reserve(&mut self, length: u64) {
+        self.kept += length;
+    }
+
+    /// Undoes that.
+    pub fn unreserve(&mut self, length: u64) {
+        self.kept -= length;
+    }
+
+    /// A run of at least `length` bytes.  None: no room now.
+    pub fn acquire(&mut self, length: u64, purpose: Purpose) -> Option<Lease> {
+        let bytes = length.next_multiple_of(PAGE);
+        debug_assert!(bytes > 0 && bytes <= self.block_size);
+        if purpose == Purpose::Kept && !self.may_keep(bytes) {
+            return None;
+        }
+        let pages = (bytes / PAGE) as usize;
+        self.runs.reserve().ok()?;
+        let (block, first) = self.find(pages).or_else(|| self.grow())?;
+        self.mark(block, first, pages, true);
+        self.in_use += bytes;
+        if purpose == Purpose::Kept {
+            self.kept += bytes;
+        }
+        let run = Run { block, first, pages, uses: 1, purpose };
+        self.runs.insert(run).ok().map(|slot| Lease(NonZeroU32::MIN.saturating_add(slot as u32)))
+    }
+
+    fn find(&self, pages: usize) -> Option<(usize, usize)> {
+        let total = (self.block_size / PAGE) as usize;
+        self.blocks.iter().enumerate().find_map(|(index, block)| {
+            let block = block.as_ref().filter(|block| block.free >= pages)?;
+            if block.free == total {
+                return Some((index, 0));
+            }
+            block.find(pages, total).map(|first| (index, first))
+        })
+    }
+
+    fn grow(&mut self) -> Option<(usize, usize)> {
+        let index = self.blocks.iter().position(Option::is_none)?;
+        let memory = Mapping::huge(self.block_size as usize).ok()?;
+        let free = (self.block_size / PAGE) as usize;
+        self.blocks[index] = Some(Block { memory, taken: [0; PAGES / 64], free });
+        Some((index, 0))
+    }
+
+    fn mark(&mut self, block: usize, first: usize, pages: usize, taken: bool) {
+        let block = self.blocks[block].as_mut().expect("a lease's block stays");
+        for page in first..first + pages {
+            let bit = 1 << (page % 64);
+            if taken {
+                block.taken[page / 64] |= bit;
+            } else {
+                block.taken[page / 64] &= !bit;
+            }
+        }
+        if taken {
+            block.free -= pages;
+        } else {
+            block.free += pages;
+        }
+    }
+
+    /// The memory of a lease.
+    pub fn span(&self, lease: Lease) -> Span {
+        let run = &self.runs[lease.slot()];
+        let block = self.blocks[run.block].as_ref().expect("a lease's block stays");
+        let page = PAGE as usize;
+        block.memory.span().part(run.first * page, run.pages * page)
+    }
+
+    /// The number of a lease's block, for the table of registered buffers.
+    pub fn block_of(&self, lease: Lease) -> usize {
+        self.runs[lease.slot()].block
+    }
+
+    /// The memory of a block, if it is there.
+    pub fn block_span(&self, block: usize) -> Option<Span> {
+        self.blocks[block].as_ref().map(|block| block.memory.span())
+    }
+
+    /// How many blocks there may be.
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// One more request refers to the lease: it takes one more [`Pool::release`].
+    pub fn retain(&mut self, lease: Lease) {
+        self.runs[lease.slot()].uses += 1;
+    }
+
+    /// Gives a lease back; the memory is free when nobody refers to it any more.
+    pub fn release(&mut self, lease: Lease) {
+        let run = &mut self.runs[lease.slot()];
+        run.uses -= 1;
+        if run.uses > 0 {
+            return;
+        }
+        let run = self.runs.remove(lease.slot());
+        let bytes = run.pages as u64 * PAGE;
+        self.mark(run.block, run.first, run.pages, false);
+        self.in_use -= bytes;
+        if run.purpose == Purpose::Kept {
+            self.kept -= bytes;
+        }
+    }
+
+    /// Blocks in which nothing is leased, to be unregistered before [`Pool::drop_block`].
+    pub fn idle_blocks(&self) -> impl Iterator<Item = usize> + '_ {
+        let total = (self.block_size / PAGE) as usize;
+        let is_idle = move |block: &Option<Block>| block.as_ref().is_some_and(|b| b.free == total);
+        self.blocks.iter().enumerate().filter_map(move |(i, block)| is_idle(block).then_some(i))
+    }
+
+    /// Gives an idle block's memory back to the kernel.
+    pub fn drop_block(&mut self, block: usize) {
+        debug_assert!(self.idle_blocks().any(|idle| idle == block));
+        self.blocks[block] = None;
+        self.runs.shrink();
+    }
+
+    /// Bytes leased.
+    pub fn in_use(&self) -> u64 {
+        self.in_use
+    }
+
+    /// Bytes of memory that it has.
+    pub fn resident(&self) -> u64 {
+        self.blocks.iter().flatten().count() as u64 * self.block_size
+    }
+
+    /// Leaves all memory mapped for ever: for when it is not known what the kernel still uses.
+    pub fn leak(&mut self) {
+        for block in self.blocks.drain(..).flatten() {
+            std::mem::forget(block.memory);
+        }
+    }
+
+    /// Leaves the memory of a lease mapped for ever, whatever becomes of the pool.
+    pub fn leak_lease(&mut self, lease: Lease) {
+        let block = self.block_of(lease);
+        if let Some(block) = self.blocks.get_mut(block).and_then(Option::take) {
+            std::mem::forget(block.memory);
+        }
+    }
+
+    /// How many bytes of leases there may be.
+    pub fn limit(&self) -> u64 {
+        self.blocks.len() as u64 * self.block_size
+    }
+}
+
+impl Block {
+    fn find(&self, pages: usize, total: usize) -> Option<usize> {
+        let mut start = 0;
+        for page in 0..total {
+            if self.taken[page / 64] & (1 << (page % 64)) != 0 {
+                start = page + 1;
+            } else if page + 1 - start == pages {
+                return Some(start);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_do_not_overlap_and_come_back() {
+        let mut pool = Pool::new(4 * BLOCK).expect("memory");
+        let mut leases: Vec<Lease> = Vec::new();
+        for length in [1, 5000, 65536, 1 << 20, 2 << 20, 300_000, 2 << 20] {
+            leases.push(pool.acquire(length, Purpose::Passing).expect("room"));
+        }
+        let spans: Vec<Span> = leases.iter().map(|&lease| pool.span(lease)).collect();
+        for (index, a) in spans.iter().enumerate() {
+            for b in &spans[index + 1..] {
+                assert!(a.address + a.length <= b.address || b.address + b.length <= a.address);
+            }
+        }
+        pool.retain(leases[0]);
+        for &lease in &leases {
+            pool.release(lease);
+        }
+        assert_eq!(pool.in_use(), PAGE);
+        pool.release(leases[0]);
+        assert_eq!((pool.in_use(), pool.idle_blocks().count()), (0, 3));
+        for block in 0..3 {
+            pool.drop_block(block);
+        }
+        assert_eq!(pool.resident(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_leaves_a_quarter_for_the_rest() {
+        let mut pool = Pool::new(4 * BLOCK).expect("memory");
+        assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
+        assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
+        assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
+        assert!(pool.acquire(PAGE, Purpose::Kept).is_none());
+        assert!(pool.acquire(BLOCK, Purpose::Passing).is_some());
+        assert!(pool.acquire(PAGE, Purpose::Passing).is_none());
+    }
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Files that may be slow: what the ring thread does not know to be quick is asked, read and closed
+//! by helpers, and an operation that ends does not wait for a call that does not come back.
+#![forbid(unsafe_code)]
+
+use super::job::{Buffer, Job};
+use super::{Driver, File};
+use crate::collections::memory;
+use crate::collections::{Line, NumberMap, Numbered, Register};
+use crate::decide::operation::{self, Phase};
+use crate::decide::timers::Alarm;
+use crate::decide::token::{Kind, Token};
+use crate::engine::Engine;
+use crate::engine::helpers::{self, Task};
+use crate::ring::pool::Lease;
+use crate::sys::{self, PAGE};
+use crate::types::errno::Result;
+use crate::types::file::FileFacts;
+use crate::types::file::Mount;
+use crate::types::file::Size;
+use crate::types::request::EXACT;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+// How long an operation that has ended waits for its read, so that the file is closed when its DONE
+// is reported; and DONE for the close, where a helper makes it.
+const COMES_BACK_WITHIN: Duration = Duration::from_millis(50);
+
+// Helper reads of one file system that have room in the pool; more wait without.
+const READS_FOR_EACH: u32 = 32;
+
+/// A call on a file that has outlived its operation: nothing of it is used again until it is back.
+#[derive(Clone, Copy)]
+struct Call {
+    lease: Option<Lease>,
+    file: usize,
+    mount: Mount,
+    charged_pages: u32,
+}
+
+/// The helper reads of one file system.
+struct Reads {
+    mount: u64,
+    count: u32,
+    pages: u32,
+    /// Operations that wait without room, and their ids.
+    waiting: Line<(u32, u64)>,
+}
+
+impl Numbered for Reads {
+    fn number(&self) -> u64 {
+        self.mount
+    }
+}
+
+/// An operation that has ended, and whose DONE waits for the close of its file.
+struct Closing {
+    token: Token,
+    until: Instant,
+    job: Job,
+}
+
+/// What is under way on files that may be slow.
+#[derive(Default)]
+pub(super) struct Slow {
+    calls: NumberMap<Call>,
+    reads: Register<Reads>,
+    /// Mounts whose reads have become fewer while others wait.
+    freed: Vec<u64>,
+    /// All wait equally long, so that the first is the first to be reported.
+    closing: Line<Closing>,
+    closes: u64,
+}
+
+impl Slow {
+    /// Whether no DONE waits for a close.
+    pub(super) fn is_empty(&self) -> bool {
+        self.closing.is_empty()
+    }
+
+    /// Whether calls are under way that nobody waits for.
+    pub(super) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        self.closing.first().map(|closing| closing.until)
+    }
+
+    /// Whether reads that wait for others may begin.
+    pub(super) fn may_read_more(&self) -> bool {
+        !self.freed.is_empty()
+    }
+
+    /// Gives memory back; nothing is under way.
+    pub(super) fn shrink(&mut self) {
+        self.calls = NumberMap::default();
+        self.reads.shrink();
+        self.freed = Vec::new();
+        self.closing.shrink();
+    }
+
+    // Those of a file system, with room for it among the freed.
+    fn reads_of(&mut self, mount: Mount) -> Result<&mut Reads> {
+        memory::reserve(&mut self.freed, self.reads.len() + 1)?;
+        let mount = mount.number();
+        let at = match self.reads.find(mount) {
+            Some(at) => at,
+            None => {
+                let waiting = Line::default();
+                self.reads.insert(Reads { mount, count: 0, pages: 0, waiting })?
+            }
+        };
+        Ok(&mut self.reads[at])
+    }
+
+    fn discharge(&mut self, mount: Mount, pages: u32) {
+        let Some(at) = self.reads.find(mount.number()) else { return };
+        let reads = &mut self.reads[at];
+        reads.count -= 1;
+        reads.pages -= pages;
+        if reads.waiting.is_empty() {
+            if reads.count == 0 {
+                self.reads.remove(at);
+            }
+        } else if !self.freed.contains(&mount.number()) {
+            self.freed.push(mount.number()); // for which charge() has made room
+        }
+    }
+}
+
+impl<E: Engine> Driver<E> {
+    // ---- before the first byte ------------------------------------------------------
+
+    // Has a helper look at a file that is not known to be quick; false: there is no need.
+    pub(super) fn inspect(&mut self, slot: usize) -> bool {
+        let job = &mut self.jobs[slot];
+        let Some(file) = &job.file else { return false };
+        if self.shared.known_files.is_direct(&file.facts) {
+            return false;
+        }
+        let operation::Task { offset, length, .. } = *job.operation.task();
+        let task = Task::Inspect { file: file.fd, offset, length };
+        let token = Token::new(Kind::Inspect, slot, job.id);
+        job.asking = true;
+        let started = self.engine.helpers().start(helpers::Job { token, facts: file.facts, task });
+        if let Err(error) = started {
+            job.asking = false;
+            job.operation.fail(error.negative());
+        }
+        true
+    }
+
+    pub(super) fn on_inspected(&mut self, token: Token, found: Result<Size>) {
+        if self.take_back(token) {
+            return;
+        }
+        let Some(slot) = self.slot_of(token) else { return };
+        let job = &mut self.jobs[slot];
+        job.asking = false;
+        if !matches!(job.operation.phase(), Phase::Ending(_)) {
+            self.begin_with(slot, found);
+        }
+        if self.jobs[slot].is_held() {
+            self.read_ahead(slot);
+            self.let_hold(slot);
+        }
+        self.proceed(slot);
+    }
+
+    // ---- room in the pool -----------------------------------------------------------
+
+    fn slow_part(&self) -> u32 {
+        (self.pool.limit() / 4 / PAGE) as u32
+    }
+
+    // Reads of one file system may hold a quarter of the pool while they are under way, so that one
+    // that does not answer leaves the others what they need.  False: the operation waits.
+    pub(super) fn charge(&mut self, slot: usize, mount: Mount, length: u64) -> bool {
+        let part = self.slow_part();
+        let job = &mut self.jobs[slot];
+        let exact = job.operation.task().flags & EXACT != 0 && job.reserved.is_none();
+        let range = job.operation.file_length().min(self.pool.kept_max());
+        let pages = if exact { range } else { length }.div_ceil(PAGE) as u32;
+        let reads = match self.slow.reads_of(mount) {
+            Ok(reads) => reads,
+            Err(error) => {
+                job.operation.fail(error.negative());
+                return false;
+            }
+        };
+        if reads.count > 0 && (reads.count >= READS_FOR_EACH || reads.pages + pages > part) {
+            if !std::mem::replace(&mut job.waits_to_read, true) {
+                if let Err(error) = reads.waiting.push((slot as u32, job.id)) {
+                    job.operation.fail(error.negative());
+                }
+            }
+            if reads.waiting.len() > 2 * self.jobs.len() + 64 {
+                let jobs = &self.jobs;
+                let lives = |slot: u32, id| jobs.get(slot as usize).is_some_and(|job| job.id == id);
+                reads.waiting.retain(|&(slot, id)| lives(slot, id));
+            }
+            return false;
+        }
+        reads.count += 1;
+        reads.pages += pages;
+        job.charged_pages = pages;
+        true
+    }
+
+    // A read of the operation's is over, or was not begun after all.
+    pub(super) fn discharge_job(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        let pages = std::mem::take(&mut job.charged_pages);
+        if let (Some(file), true) = (&job.file, pages > 0) {
+            self.slow.discharge(file.facts.mount, pages);
+        }
+    }
+
+    // Starts reads that have waited until others of their file system were over.
+    pub(super) fn serve_slow_readers(&mut self) {
+        let part = self.slow_part();
+        while let Some(mount) = self.slow.freed.pop() {
+            while let Some(at) = self.slow.reads.find(mount) {
+                let reads = &mut self.slow.reads[at];
+                let has_room = reads.count < READS_FOR_EACH && reads.pages < part;
+                let next = if has_room { reads.waiting.pop() } else { None };
+                if reads.count == 0 && reads.waiting.is_empty() {
+                    self.slow.reads.remove(at);
+                }
+                let Some((slot, id)) = next else { break };
+                let slot = slot as usize;
+                if self.jobs.get(slot).is_none_or(|job| job.id != id) {
+                    continue;
+                }
+                self.jobs[slot].waits_to_read = false;
+                self.read_ahead(slot);
+                if self.jobs[slot].waits_to_read {
+                    break;
+                }
+                self.settle(slot);
+            }
+        }
+    }
+
+    // ---- the end --------------------------------------------------------------------
+
+    // An operation has ended; true: it waits a moment for a call on its file.
+    pub(super) fn leave_file(&mut self, slot: usize) -> bool {
+        let job = &mut self.jobs[slot];
+        if !job.asking && !job.operation.is_reading() {
+            return false;
+        }
+        if std::mem::replace(&mut job.leaving, true) {
+            return true;
+        }
+        let token = self.call_of(slot);
+        if self.engine.helpers().withdraw(token) {
+            self.give_up_call(slot);
+            return false;
+        }
+        let entry = (self.jobs[slot].id, slot as u32, Alarm::Abandon);
+        // Without memory for the alarm it does not wait.
+        self.timers.set(Instant::now() + COMES_BACK_WITHIN, entry).is_ok()
+            || !self.let_call_go(slot)
+    }
+
+    fn call_of(&self, slot: usize) -> Token {
+        let job = &self.jobs[slot];
+        Token::new(if job.asking { Kind::Inspect } else { Kind::Read }, slot, job.id)
+    }
+
+    // A call on the file of an operation will not be made.
+    pub(super) fn give_up_call(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        job.asking = false;
+        if let Some((Buffer { lease, .. }, _)) = job.reading.take() {
+            job.operation.read_again();
+            self.release_lease(lease);
+        }
+        self.discharge_job(slot);
+    }
+
+    // A call has not come back: the operation ends without it.
+    pub(super) fn abandon_call(&mut self, slot: usize) {
+        let job = &self.jobs[slot];
+        if !job.asking && !job.operation.is_reading() {
+            return;
+        }
+        if self.let_call_go(slot) {
+            return self.settle(slot);
+        }
+        // No memory for it now: another time, or when it comes back.
+        let entry = (self.jobs[slot].id, slot as u32, Alarm::Abandon);
+        let _ = self.timers.set(Instant::now() + COMES_BACK_WITHIN, entry);
+    }
+
+    // False: there is no memory to remember what the call uses.
+    fn let_call_go(&mut self, slot: usize) -> bool {
+        let job = &self.jobs[slot];
+        let Some(File { entry, facts, .. }) = job.file.as_ref() else { return false };
+        let (file, mount, token) = (*entry as usize, facts.mount, self.call_of(slot));
+        let job = &mut self.jobs[slot];
+        let lease = job.reading.as_ref().map(|(buffer, _)| buffer.lease);
+        let charged_pages = job.charged_pages;
+        let call = Call { lease, file, mount, charged_pages };
+        if self.slow.calls.entry(token.raw(), call).is_err() {
+            return false;
+        }
+        job.reading = None;
+        job.charged_pages = 0;
+        if std::mem::take(&mut job.asking) {
+            debug_assert!(lease.is_none());
+        } else {
+            job.operation.read_again();
+        }
+        self.files[file].uses += 1;
+        true
+    }
+
+    // A call that had been abandoned has come back; false: it is another's.
+    pub(super) fn take_back(&mut self, token: Token) -> bool {
+        if self.slow.calls.is_empty() {
+            return false;
+        }
+        let Some(call) = self.slow.calls.remove(token.raw()) else { return false };
+        if let Some(lease) = call.lease {
+            self.release_lease(lease);
+        }
+        self.close_file(call.file);
+        if call.charged_pages > 0 {
+            self.slow.discharge(call.mount, call.charged_pages);
+        }
+        true
+    }
+
+    // ---- closing --------------------------------------------------------------------
+
+    // Closes a descriptor here where that asks nobody.  Some: a helper does it.
+    pub(super) fn close_copy(&mut self, fd: OwnedFd, facts: FileFacts) -> Option<Token> {
+        if self.shared.known_files.file_system(facts.kind, facts.mount).is_local() {
+            drop(fd);
+            self.shared.give_descriptors(1);
+            return None;
+        }
+        self.slow.closes += 1;
+        let token = Token::new(Kind::Close, 0, self.slow.closes);
+        let task = Task::Close(fd);
+        if self.engine.helpers().start(helpers::Job { token, facts, task }).is_err() {
+            // It has been closed here: nobody else can be told to.
+            self.shared.give_descriptors(1);
+            return None;
+        }
+        Some(token)
+    }
+
+    pub(super) fn report_when_closed(&mut self, token: Token, job: Job) {
+        let until = Instant::now() + COMES_BACK_WITHIN;
+        let closing = &mut self.slow.closing;
+        if closing.reserve(closing.len() + 1).is_err() {
+            return self.report_done(job);
+        }
+        let _ = closing.push(Closing { token, until, job }); // for which there is room
+    }
+
+    pub(super) fn on_closed(&mut self, token: Token) {
+        self.shared.give_descriptors(1);
+        let found = self.slow.closing.take(|closing| closing.token == token);
+        if let Some(Closing { job, .. }) = found {
+            self.report_done(job);
+        }
+    }
+
+    // Reports those that have waited long enough, or all.
+    pub(super) fn report_unclosed(&mut self, all: bool) {
+        while let Some(first) = self.slow.closing.first() {
+            if !all && first.until > Instant::now() {
+                return;
+            }
+            if let Some(Closing { job, .. }) = self.slow.closing.pop() {
+                self.report_done(job);
+            }
+        }
+    }
+}
+
+impl<E: Engine> Drop for Driver<E> {
+    // What calls that have not come back use stays as it is: the memory is left mapped, and the
+    // descriptors go with the table, when the last thread that has it ends.
+    fn drop(&mut self) {
+        for call in std::mem::take(&mut self.slow.calls).into_values() {
+            self.shared.known_files.calls_left_behind.fetch_add(1, Ordering::SeqCst);
+            if let Some(lease) = call.lease {
+                self.pool.leak_lease(lease);
+            }
+            if self.files.contains(call.file) {
+                sys::abandon(self.files.remove(call.file).fd);
+            }
+        }
+    }
+}

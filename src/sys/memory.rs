@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Memory and address ranges handed to the kernel.
+
+use crate::types::errno::{Errno, Result};
+use std::io::IoSlice;
+use std::mem::{self};
+use std::os::fd::RawFd;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// An address range handed to the kernel.  It says nothing of its life: whoever makes one keeps
+/// the memory mapped until the request that uses it has completed.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub(crate) address: usize,
+    pub(crate) length: usize,
+}
+
+impl Span {
+    /// The addresses of a slice.
+    pub fn of(bytes: &[u8]) -> Span {
+        Span { address: bytes.as_ptr() as usize, length: bytes.len() }
+    }
+
+    /// How many bytes it covers.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Part of it; panics when that reaches outside.
+    pub fn part(&self, from: usize, length: usize) -> Span {
+        assert!(from <= self.length && length <= self.length - from);
+        Span { address: self.address + from, length }
+    }
+
+    pub(crate) fn iovec(&self) -> libc::iovec {
+        libc::iovec { iov_base: self.address as *mut libc::c_void, iov_len: self.length }
+    }
+}
+
+/// Memory of its own mapping, unmapped when dropped: a window of a file or anonymous memory.
+#[derive(Debug)]
+pub struct Mapping {
+    pub(super) address: usize,
+    length: usize,
+}
+
+/// 4096: the only page size that the targets of this library have.
+pub const PAGE: u64 = 4096;
+
+impl Mapping {
+    /// A window of a file, to be read by the kernel only (a page lost to truncation would raise
+    /// SIGBUS here, but gives EFAULT there).  `offset` must be a multiple of [`PAGE`].  Not
+    /// inherited by a child forked meanwhile, where nobody would unmap it, and it would keep the
+    /// file's locks held.
+    pub(super) fn of_file(file: RawFd, offset: u64, length: usize) -> Result<Mapping> {
+        let at = libc::off_t::try_from(offset).map_err(|_| Errno(libc::EOVERFLOW))?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let address = unsafe {
+            libc::mmap(ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file, at)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        let mapping = Mapping { address: address as usize, length };
+        mapping.advise(libc::MADV_DONTFORK);
+        Ok(mapping)
+    }
+
+    /// Anonymous zeroed memory, aligned to its own power-of-two `length`, that asks for huge
+    /// pages and is not inherited by a forked child.
+    pub fn huge(length: usize) -> Result<Mapping> {
+        debug_assert!(length.is_power_of_two());
+        let wide = Mapping::anonymous(length * 2)?;
+        let start = wide.address.next_multiple_of(length);
+        let end = wide.address + wide.length;
+        let mapping = Mapping { address: start, length };
+        unmap(wide.address, start - wide.address);
+        unmap(start + length, end - start - length);
+        mem::forget(wide);
+        mapping.advise(libc::MADV_HUGEPAGE);
+        mapping.advise(libc::MADV_DONTFORK);
+        Ok(mapping)
+    }
+
+    fn anonymous(length: usize) -> Result<Mapping> {
+        // SAFETY: as in of_file().
+        let address = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        Ok(Mapping { address: address as usize, length })
+    }
+
+    // Advice may be refused (no huge pages in this kernel) and costs speed only.
+    fn advise(&self, advice: libc::c_int) -> bool {
+        // SAFETY: the range is this mapping's own, and none of the advice used here makes
+        // memory that Rust refers to change.
+        unsafe { libc::madvise(self.address as *mut libc::c_void, self.length, advice) == 0 }
+    }
+
+    /// All of it.
+    pub fn span(&self) -> Span {
+        Span { address: self.address, length: self.length }
+    }
+}
+
+/// Bytes of a file in memory, wherever in a page they begin; see `Mapping::of_file`.
+#[derive(Debug)]
+pub struct FileWindow {
+    mapping: Mapping,
+    /// Bytes of the mapping before the window.
+    skip: usize,
+}
+
+impl FileWindow {
+    /// A window of `length` bytes from `offset` on.
+    pub fn new(file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {
+        let skip = offset % PAGE;
+        let mapping = Mapping::of_file(file, offset - skip, skip as usize + length)?;
+        Ok(FileWindow { mapping, skip: skip as usize })
+    }
+
+    /// The window.
+    pub fn span(&self) -> Span {
+        self.mapping.span().part(self.skip, self.mapping.length - self.skip)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        unmap(self.address, self.length);
+    }
+}
+
+pub(super) fn unmap(address: usize, length: usize) {
+    if length > 0 {
+        // SAFETY: only called with ranges of mappings made in this module, which nothing in Rust
+        // holds a reference into.
+        unsafe { libc::munmap(address as *mut libc::c_void, length) };
+    }
+}
+
+/// A mark that reads true in the process that made it and false in its forked children
+/// (MADV_WIPEONFORK, Linux 4.14).
+#[derive(Debug)]
+pub struct ForkMark(Mapping);
+
+impl ForkMark {
+    /// Makes one for this process.
+    pub fn new() -> Result<ForkMark> {
+        let mapping = Mapping::anonymous(PAGE as usize)?;
+        if !mapping.advise(libc::MADV_WIPEONFORK) {
+            return Err(Errno::last());
+        }
+        let mark = ForkMark(mapping);
+        mark.word().store(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(mark)
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: the page is mapped, zeroed and aligned for as long as self lives.
+        unsafe { &*(self.0.address as *const AtomicU32) }
+    }
+
+    /// Whether the calling process made it.
+    pub fn is_own_process(&self) -> bool {
+        self.word().load(std::sync::atomic::Ordering::Relaxed) == 1
+    }
+}
+
+pub(super) fn as_iovecs<'a>(slices: &'a [IoSlice<'_>]) -> &'a [libc::iovec] {
+    // SAFETY: std documents IoSlice as ABI compatible with iovec on Unix.
+    unsafe { &*(ptr::from_ref(slices) as *const [libc::iovec]) }
+}
+
+/// The bytes of all slices together; None when that overflows.
+pub fn total_length(slices: &[IoSlice<'_>]) -> Option<usize> {
+    as_iovecs(slices).iter().try_fold(0usize, |sum, iov| sum.checked_add(iov.iov_len))
+}
+
+/// Whether a slice with a length has NULL for an address, as a C caller's might.
+pub fn has_null(slices: &[IoSlice<'_>]) -> bool {
+    as_iovecs(slices).iter().any(|iov| iov.iov_len > 0 && iov.iov_base.is_null())
+}
+
+/// Copies the slices one behind the other.  `into` must be at least as long as they are together.
+/// Empty slices may have any address, NULL included, since C callers pass such.
+pub fn gather(slices: &[IoSlice<'_>], into: &mut [u8]) {
+    let mut at = 0;
+    for iov in as_iovecs(slices).iter().filter(|iov| iov.iov_len > 0) {
+        // SAFETY: a non-empty IoSlice points to iov_len readable bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(iov.iov_base as *const u8, iov.iov_len) };
+        into[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    }
+}
+
+/// Buffers that data passes through, without a lock and without malloc: a signal handler may run
+/// in the middle of anything here and call it again, a forked child finds nothing locked, and no
+/// destructor in the host's threads keeps the library from being unloaded.
+#[derive(Debug)]
+pub struct Buffers<const KEPT: usize> {
+    kept: [AtomicPtr<u8>; KEPT],
+    length: usize,
+}
+
+impl<const KEPT: usize> Buffers<KEPT> {
+    /// None made yet.
+    pub const fn new(length: usize) -> Buffers<KEPT> {
+        Buffers { kept: [const { AtomicPtr::new(ptr::null_mut()) }; KEPT], length }
+    }
+
+    /// Lends one.  ENOMEM when there is none to be had.
+    pub fn with<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
+        Ok(self.lend(self.take()?, body))
+    }
+
+    /// Lends one, or, where there is none to be had, a page of the stack.
+    pub fn with_any<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> T {
+        match self.take() {
+            Ok(buffer) => self.lend(buffer, body),
+            Err(_) => with_stack_page(body),
+        }
+    }
+
+    fn lend<T>(&self, buffer: *mut u8, body: impl FnOnce(&mut [u8]) -> T) -> T {
+        // SAFETY: `length` zeroed or initialised bytes that nobody else has: they came from a
+        // slot, which was left empty, or are new.
+        let result = body(unsafe { std::slice::from_raw_parts_mut(buffer, self.length) });
+        let put = |slot: &AtomicPtr<u8>| {
+            let (null, done) = (ptr::null_mut(), Ordering::Release);
+            slot.compare_exchange(null, buffer, done, Ordering::Relaxed).is_ok()
+        };
+        if !self.kept.iter().any(put) {
+            unmap(buffer as usize, self.length);
+        }
+        result
+    }
+
+    fn take(&self) -> Result<*mut u8> {
+        let take = |slot: &AtomicPtr<u8>| slot.swap(ptr::null_mut(), Ordering::Acquire);
+        if let Some(buffer) = self.kept.iter().map(take).find(|buffer| !buffer.is_null()) {
+            return Ok(buffer);
+        }
+        let mapping = Mapping::anonymous(self.length)?;
+        let address = mapping.address as *mut u8;
+        mem::forget(mapping);
+        Ok(address)
+    }
+
+    /// Gives those that nobody has borrowed back to the system.
+    pub fn trim(&self) {
+        for slot in &self.kept {
+            let buffer = slot.swap(ptr::null_mut(), Ordering::Acquire);
+            if !buffer.is_null() {
+                unmap(buffer as usize, self.length);
+            }
+        }
+    }
+}
+
+impl<const KEPT: usize> Drop for Buffers<KEPT> {
+    fn drop(&mut self) {
+        self.trim();
+    }
+}
+
+// Out of line: only those who need it pay for it with stack.  Aligned, for files with O_DIRECT.
+#[inline(never)]
+pub(super) fn with_stack_page<T>(body: impl FnOnce(&mut [u8]) -> T) -> T {
+    #[repr(align(4096))]
+    struct Page([u8; PAGE as usize]);
+    body(&mut Page([0; PAGE as usize]).0)
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! System calls that are not the ring's, as safe functions, by subject.
+//!
+//! Calls that hand the kernel an address take a [`Span`], which only the owners of memory
+//! (a [`Mapping`], the pool, a staged header) can make.
+
+mod cancellation;
+mod file;
+mod memory;
+mod message;
+mod pipe;
+mod poll;
+mod process;
+mod socket;
+mod thread;
+
+pub use cancellation::*;
+pub use file::*;
+pub use memory::*;
+pub use message::*;
+pub use pipe::*;
+pub use poll::*;
+pub use process::*;
+pub use socket::*;
+pub use thread::*;
+
+use crate::types::errno::{Errno, Result};
+
+fn check(result: libc::c_int) -> Result<libc::c_int> {
+    if result < 0 { Err(Errno::last()) } else { Ok(result) }
+}
+
+fn check_size(result: isize) -> Result<usize> {
+    if result < 0 { Err(Errno::last()) } else { Ok(result as usize) }
+}

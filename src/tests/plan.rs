@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Every choice of a way, one by one.
+#![forbid(unsafe_code)]
+
+use crate::decide::plan::{
+    Known, MAPPED_MIN, Way, ZERO_COPY_MIN, ZeroCopy, choose, depends_on_residency,
+};
+
+fn all_known() -> Vec<Known> {
+    let mut all = Vec::new();
+    let at = [ZERO_COPY_MIN, MAPPED_MIN];
+    let edges = at.iter().flat_map(|&edge| [edge - 1, edge, edge + 1]);
+    for remaining in edges.chain([1, 4096, 1 << 20, u64::MAX]) {
+        for zero_copy in [ZeroCopy::Untried, ZeroCopy::Trying, ZeroCopy::Real, ZeroCopy::Useless] {
+            for bits in 0..16u32 {
+                let bit = |index: u32| bits & (1 << index) != 0;
+                all.push(Known {
+                    remaining,
+                    resident: bit(0),
+                    mappable: bit(1),
+                    exact_end: bit(2),
+                    zero_copy,
+                    pool_has_room: bit(3),
+                });
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn model_plan_maps_only_what_may_be_mapped() {
+    for known in all_known() {
+        let mapped = choose(&known) == Way::Mapped;
+        let may = known.mappable && known.resident && !known.exact_end;
+        assert!(!mapped || may && known.remaining >= MAPPED_MIN, "{known:?}");
+    }
+}
+
+#[test]
+fn model_plan_keeps_only_what_there_is_room_for_and_pays() {
+    for known in all_known() {
+        let zero_copy = choose(&known) == Way::PooledZeroCopy;
+        let hopeful = matches!(known.zero_copy, ZeroCopy::Untried | ZeroCopy::Real);
+        let may = known.pool_has_room && hopeful && known.remaining >= ZERO_COPY_MIN;
+        assert_eq!(zero_copy, may, "{known:?}");
+    }
+}
+
+#[test]
+fn model_plan_asks_about_residency_exactly_when_it_matters() {
+    for known in all_known() {
+        let [there, missing] = [true, false].map(|resident| choose(&Known { resident, ..known }));
+        assert_eq!(depends_on_residency(&known), there != missing, "{known:?}");
+        assert_ne!(missing, Way::Mapped, "a page fault would wait for the disk: {known:?}");
+        // Where nothing forbids it, the cheapest way is taken.
+        let best = known.mappable && !known.exact_end && known.remaining >= MAPPED_MIN;
+        assert_eq!(there == Way::Mapped, best && there != Way::PooledZeroCopy, "{known:?}");
+    }
+}

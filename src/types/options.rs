@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a context is made.
+#![forbid(unsafe_code)]
+
+use crate::types::errno::Errno;
+use crate::types::errno::Result;
+
+/// Which engine to use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EngineChoice {
+    /// io_uring where it works, else portable; SNAPSEND_ENGINE in the environment overrides it.
+    #[default]
+    Auto,
+    /// io_uring or fail with the kernel's errno.
+    Uring,
+    /// epoll and plain system calls.
+    Portable,
+}
+
+/// How a context is made; zeros stand for defaults.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Which engine.
+    pub engine: EngineChoice,
+    /// Operations whose DONE has not been taken; 0: 65536.
+    pub max_ops: u32,
+    /// Most private memory for file data, headers and trailers; 0: 32 MiB.
+    pub pool_bytes: u64,
+    /// Most bytes moved by one kernel request; 0: chosen by the library.
+    pub chunk_bytes: u64,
+}
+
+/// The most operations a context can be made for.
+pub const MAX_OPS_MAX: u32 = 1 << 20;
+
+const MAX_OPS_DEFAULT: u32 = 65536;
+
+const POOL_DEFAULT: u64 = 32 << 20;
+
+/// The least pool a context can be made with.
+pub const POOL_MIN: u64 = 64 << 10;
+
+const POOL_MAX: u64 = 1 << 40;
+
+/// The most bytes of one kernel request.
+pub const CHUNK_MAX: u64 = 2 << 20;
+
+const CHUNK_DEFAULT: u64 = 1 << 20;
+
+const CHUNK_MIN: u64 = 4096;
+
+/// Options with the defaults filled in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub engine: EngineChoice,
+    pub max_ops: u32,
+    pub pool_bytes: u64,
+    pub staging_bytes: u64,
+    pub chunk_bytes: u64,
+}
+
+impl Settings {
+    pub fn from_options(options: &Options) -> Result<Settings> {
+        let or = |value, default| if value == 0 { default } else { value };
+        let max_ops = or(options.max_ops.into(), u64::from(MAX_OPS_DEFAULT)) as u32;
+        let pool_bytes = or(options.pool_bytes, POOL_DEFAULT);
+        let chunk_bytes = or(options.chunk_bytes, CHUNK_DEFAULT);
+        if max_ops > MAX_OPS_MAX
+            || !(POOL_MIN..=POOL_MAX).contains(&pool_bytes)
+            || chunk_bytes < CHUNK_MIN
+        {
+            return Err(Errno(libc::EINVAL));
+        }
+        let engine = match options.engine {
+            EngineChoice::Auto => engine_from_environment()?,
+            chosen => chosen,
+        };
+        Ok(Settings {
+            engine,
+            max_ops,
+            pool_bytes,
+            staging_bytes: pool_bytes / 8,
+            chunk_bytes: chunk_bytes.min(CHUNK_MAX),
+        })
+    }
+}
+
+fn engine_from_environment() -> Result<EngineChoice> {
+    match std::env::var_os("SNAPSEND_ENGINE") {
+        None => Ok(EngineChoice::Auto),
+        Some(value) => match value.to_str() {
+            Some("" | "auto") => Ok(EngineChoice::Auto),
+            Some("uring") => Ok(EngineChoice::Uring),
+            Some("portable") => Ok(EngineChoice::Portable),
+            _ => Err(Errno(libc::EINVAL)),
+        },
+    }
+}
