@@ -10,7 +10,7 @@ use super::Event;
 use crate::collections::memory;
 use crate::decide::token::Token;
 use crate::engine::known_files::{FileSystem, KnownFiles};
-use crate::sys::{self, Span, Thread};
+use crate::sys::{self, SpanMut, Thread};
 use crate::types::errno::Errno;
 use crate::types::errno::Result;
 use crate::types::file::FileFacts;
@@ -54,7 +54,7 @@ pub enum Task {
         /// From where.
         offset: u64,
         /// Where to.
-        into: Span,
+        into: SpanMut,
         /// The ring thread has found that it would have to wait.
         must_wait: bool,
     },
@@ -207,7 +207,7 @@ impl Helpers {
         facts: &FileFacts,
         file: RawFd,
         offset: u64,
-        into: Span,
+        into: SpanMut,
     ) -> Result<usize> {
         let read = || sys::read_span_without_waiting(file, offset, into);
         self.shared.known.timed(facts.mount, facts.inode, read)
@@ -343,7 +343,7 @@ fn read(
     facts: &FileFacts,
     file: RawFd,
     offset: u64,
-    into: Span,
+    into: SpanMut,
 ) -> Result<usize> {
     if known.file_system(facts.kind, facts.mount).is_local() {
         let read = || sys::read_span_without_waiting(file, offset, into);

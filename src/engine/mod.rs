@@ -11,7 +11,7 @@ pub mod portable;
 pub mod uring;
 
 use crate::decide::token::Token;
-use crate::sys::Span;
+use crate::sys::{Span, SpanMut};
 use crate::types::errno::Result;
 use crate::types::file::FileFacts;
 use crate::types::file::Size;
@@ -58,7 +58,7 @@ pub struct Read {
     /// From where.
     pub offset: u64,
     /// Where to.
-    pub into: Span,
+    pub into: SpanMut,
     /// The registered buffer it lies in, if it is registered.
     pub buffer: Option<u16>,
     /// An earlier read of the same file has shown that the kernel can read it asynchronously.
@@ -109,10 +109,10 @@ pub trait Engine {
     fn disarm(&mut self, token: Token, socket: RawFd);
 
     /// Registers a block of the pool's; false where the kernel will not.
-    fn register(&mut self, index: u16, block: Span) -> bool;
+    fn register(&mut self, index: u16, block: SpanMut) -> bool;
 
     /// Undoes that.
-    fn unregister(&mut self, index: u16, block: Span);
+    fn unregister(&mut self, index: u16, block: SpanMut);
 
     /// Carries out what is queued, waits for at least one event unless `timeout` is zero (None:
     /// for ever), and exchanges the empty `events` for all there are, also when it fails.  An error

@@ -7,7 +7,7 @@ use super::{Engine, Event, Read, ZeroCopySend};
 use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
 use crate::engine::known_files::KnownFiles;
-use crate::sys::{self, Epoll, Span};
+use crate::sys::{self, Epoll, Span, SpanMut};
 use crate::types::errno::Errno;
 use crate::types::errno::Result;
 use std::os::fd::RawFd;
@@ -110,11 +110,11 @@ impl Engine for Portable {
         self.complete(token, Err(Errno(libc::ECANCELED)));
     }
 
-    fn register(&mut self, _index: u16, _block: Span) -> bool {
+    fn register(&mut self, _index: u16, _block: SpanMut) -> bool {
         false
     }
 
-    fn unregister(&mut self, _index: u16, _block: Span) {}
+    fn unregister(&mut self, _index: u16, _block: SpanMut) {}
 
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {
         let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };

@@ -6,7 +6,7 @@ use super::{Engine, Event, Read, ZeroCopySend, kept};
 use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
 use crate::engine::known_files::KnownFiles;
-use crate::sys::{self, PARTS_MAX, Span, timespec};
+use crate::sys::{self, PARTS_MAX, Span, SpanMut, timespec};
 use crate::types::errno::Errno;
 use crate::types::errno::Result;
 use crate::types::feature;
@@ -353,7 +353,7 @@ impl Engine for Uring {
                 }
             }
         }
-        let (address, length) = (into.address as *mut u8, into.len() as u32);
+        let (address, length) = (into.as_span().address as *mut u8, into.len() as u32);
         let file = types::Fd(file);
         let entry = match buffer {
             Some(index) => {
@@ -380,15 +380,15 @@ impl Engine for Uring {
         self.push(entry, token.with_kind(Kind::Disarm));
     }
 
-    fn register(&mut self, index: u16, block: Span) -> bool {
+    fn register(&mut self, index: u16, block: SpanMut) -> bool {
         let bytes = block.len() as u64;
         if self.features & feature::REGISTERED_BUFFERS == 0 || !take_registered(bytes) {
             return false;
         }
+        let iovec = block.as_span().iovec();
         // SAFETY: the block stays mapped until it is unregistered: the pool sees to it.
-        let done = unsafe {
-            self.ring.submitter().register_buffers_update(index.into(), &[block.iovec()], None)
-        };
+        let done =
+            unsafe { self.ring.submitter().register_buffers_update(index.into(), &[iovec], None) };
         match done {
             Ok(_) => self.registered += bytes,
             Err(_) => give_registered(bytes),
@@ -396,7 +396,7 @@ impl Engine for Uring {
         done.is_ok()
     }
 
-    fn unregister(&mut self, index: u16, block: Span) {
+    fn unregister(&mut self, index: u16, block: SpanMut) {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         // SAFETY: an empty entry names no memory.
         let _ =

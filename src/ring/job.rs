@@ -231,7 +231,7 @@ impl Job {
             Source::Window(window) => part(window.bytes.span(), window.start, 0),
             Source::Buffers(buffers) => {
                 let front = buffers.front().expect("bytes are at hand");
-                part(pool.span(front.lease), front.start, front.skip)
+                part(pool.span(front.lease).as_span(), front.start, front.skip)
             }
         }
     }

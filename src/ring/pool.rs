@@ -4,7 +4,7 @@
 
 use crate::collections::{Table, memory};
 use crate::decide::pool_size::{BLOCK, blocks, kept_of};
-use crate::sys::{Mapping, PAGE, Span};
+use crate::sys::{Mapping, PAGE, SpanMut};
 use crate::types::errno::Result;
 use std::num::NonZeroU32;
 
@@ -148,11 +148,11 @@ impl Pool {
     }
 
     /// The memory of a lease.
-    pub fn span(&self, lease: Lease) -> Span {
+    pub fn span(&self, lease: Lease) -> SpanMut {
         let run = &self.runs[lease.slot()];
         let block = self.blocks[run.block].as_ref().expect("a lease's block stays");
         let page = PAGE as usize;
-        block.memory.span().part(run.first * page, run.pages * page)
+        block.memory.span_mut().part(run.first * page, run.pages * page)
     }
 
     /// The number of a lease's block, for the table of registered buffers.
@@ -161,8 +161,8 @@ impl Pool {
     }
 
     /// The memory of a block, if it is there.
-    pub fn block_span(&self, block: usize) -> Option<Span> {
-        self.blocks[block].as_ref().map(|block| block.memory.span())
+    pub fn block_span(&self, block: usize) -> Option<SpanMut> {
+        self.blocks[block].as_ref().map(|block| block.memory.span_mut())
     }
 
     /// How many blocks there may be.
@@ -253,6 +253,7 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Span;
 
     #[test]
     fn leases_do_not_overlap_and_come_back() {
@@ -261,7 +262,7 @@ mod tests {
         for length in [1, 5000, 65536, 1 << 20, 2 << 20, 300_000, 2 << 20] {
             leases.push(pool.acquire(length, Purpose::Passing).expect("room"));
         }
-        let spans: Vec<Span> = leases.iter().map(|&lease| pool.span(lease)).collect();
+        let spans: Vec<Span> = leases.iter().map(|&lease| pool.span(lease).as_span()).collect();
         for (index, a) in spans.iter().enumerate() {
             for b in &spans[index + 1..] {
                 assert!(a.address + a.length <= b.address || b.address + b.length <= a.address);

@@ -136,13 +136,12 @@ pub fn write_bytes(fd: RawFd, bytes: &[u8]) -> Result<usize> {
 
 /// pread(2).
 pub fn read_at(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
-    read_span(file, offset, Span { address: into.as_mut_ptr() as usize, length: into.len() })
+    read_span(file, offset, SpanMut::of(into))
 }
 
 /// preadv2(2) with RWF_NOWAIT (Linux 4.14): EAGAIN where the disk would have to be asked.
 pub fn read_at_without_waiting(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
-    let into = Span { address: into.as_mut_ptr() as usize, length: into.len() };
-    read_span_without_waiting(file, offset, into)
+    read_span_without_waiting(file, offset, SpanMut::of(into))
 }
 
 /// The same, also on file systems whose reads never say that they would wait, if the page cache has
@@ -157,8 +156,8 @@ pub fn read_warm(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
 }
 
 /// The same as [`read_at_without_waiting`], into memory of the pool's.
-pub(crate) fn read_span_without_waiting(file: RawFd, offset: u64, into: Span) -> Result<usize> {
-    let (iovec, at) = (into.iovec(), offset as libc::off_t);
+pub(crate) fn read_span_without_waiting(file: RawFd, offset: u64, into: SpanMut) -> Result<usize> {
+    let (iovec, at) = (into.as_span().iovec(), offset as libc::off_t);
     // SAFETY: the span is memory that its owner keeps mapped and unread until this is done.
     let done = unsafe {
         // The offset is split into halves for machines of 32 bits only.
@@ -176,10 +175,11 @@ pub(crate) fn read_span_without_waiting(file: RawFd, offset: u64, into: Span) ->
 }
 
 /// pread(2) into memory of the pool's.
-pub(crate) fn read_span(file: RawFd, offset: u64, into: Span) -> Result<usize> {
-    let (address, at) = (into.address as *mut libc::c_void, offset as libc::off_t);
+pub(crate) fn read_span(file: RawFd, offset: u64, into: SpanMut) -> Result<usize> {
+    let Span { address, length } = into.as_span();
+    let (address, at) = (address as *mut libc::c_void, offset as libc::off_t);
     // SAFETY: as above.
-    let done = unsafe { libc::syscall(libc::SYS_pread64, file, address, into.length, at) };
+    let done = unsafe { libc::syscall(libc::SYS_pread64, file, address, length, at) };
     check_size(done as isize)
 }
 

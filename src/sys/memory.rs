@@ -8,8 +8,8 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-/// An address range handed to the kernel.  It says nothing of its life: whoever makes one keeps
-/// the memory mapped until the request that uses it has completed.
+/// An address range that the kernel may read.  It has no lifetime: its maker keeps the memory
+/// mapped until the request that uses it has completed.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
     pub(crate) address: usize,
@@ -22,7 +22,7 @@ impl Span {
         Span { address: bytes.as_ptr() as usize, length: bytes.len() }
     }
 
-    /// How many bytes it covers.
+    /// The length in bytes.
     pub fn len(&self) -> usize {
         self.length
     }
@@ -35,6 +35,32 @@ impl Span {
 
     pub(crate) fn iovec(&self) -> libc::iovec {
         libc::iovec { iov_base: self.address as *mut libc::c_void, iov_len: self.length }
+    }
+}
+
+/// An address range that the kernel may write to.  It has no lifetime, either.  Outside this room
+/// only a [`Mapping`] makes one, so that no slice of Rust's changes behind its back.
+#[derive(Clone, Copy, Debug)]
+pub struct SpanMut(Span);
+
+impl SpanMut {
+    pub(super) fn of(bytes: &mut [u8]) -> SpanMut {
+        SpanMut(Span::of(bytes))
+    }
+
+    /// The length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.length
+    }
+
+    /// Part of it; panics if that reaches outside.
+    pub fn part(&self, from: usize, length: usize) -> SpanMut {
+        SpanMut(self.0.part(from, length))
+    }
+
+    /// The same range, to be read.
+    pub fn as_span(&self) -> Span {
+        self.0
     }
 }
 
@@ -108,9 +134,14 @@ impl Mapping {
         unsafe { libc::madvise(self.address as *mut libc::c_void, self.length, advice) == 0 }
     }
 
-    /// All of it.
+    /// All of it, to be read.
     pub fn span(&self) -> Span {
         Span { address: self.address, length: self.length }
+    }
+
+    /// All of it, to be written to.  In a window of a file, that gives EFAULT.
+    pub fn span_mut(&self) -> SpanMut {
+        SpanMut(self.span())
     }
 }
 

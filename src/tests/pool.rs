@@ -79,7 +79,7 @@ impl World {
         let lease = self.pool.acquire(length, purpose);
         assert_eq!(lease.is_some(), due, "{length} bytes for {purpose:?}");
         let Some(lease) = lease else { return };
-        let (span, block) = (self.pool.span(lease), self.pool.block_of(lease));
+        let (span, block) = (self.pool.span(lease).as_span(), self.pool.block_of(lease));
         assert_eq!(span.len() as u64, bytes);
         let address = span.address;
         self.held.push(Held { lease, address, bytes, block, uses: 1, purpose });
@@ -88,7 +88,8 @@ impl World {
     // Whether some block has this much in one piece.
     fn has_run(&self, bytes: u64) -> bool {
         (0..self.pool.block_count()).any(|block| {
-            let Some(Span { address, length }) = self.pool.block_span(block) else {
+            let span = self.pool.block_span(block).map(|span| span.as_span());
+            let Some(Span { address, length }) = span else {
                 return true;
             };
             let held = self.held.iter().filter(|held| held.block == block);
@@ -160,9 +161,9 @@ impl World {
         assert!(pool.may_keep(left) && !pool.may_keep(left + 1));
         let idle: Vec<usize> = pool.idle_blocks().collect();
         for (index, held) in self.held.iter().enumerate() {
-            let span = pool.span(held.lease);
+            let span = pool.span(held.lease).as_span();
             assert_eq!((span.address, span.length as u64), (held.address, held.bytes), "moved");
-            let block = pool.block_span(held.block).expect("its block is there");
+            let block = pool.block_span(held.block).expect("its block is there").as_span();
             assert!(block.address <= held.address);
             assert!(held.end() <= block.address + block.length);
             assert!(!idle.contains(&held.block), "a block in use is called idle");
