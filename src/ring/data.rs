@@ -3,21 +3,16 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::{Buffer, Source};
-use crate::collections::Line;
+use super::job::{Buffer, Inspection, Source};
 use crate::decide::operation::Phase;
 use crate::decide::plan::{self, Known, Way, ZeroCopy};
 use crate::decide::token::{Kind, Token};
 use crate::engine::helpers::{self, Task};
 use crate::engine::{Engine, Read};
-use crate::ring::pool::{Lease, Purpose};
+use crate::ring::pool::Purpose;
 use crate::sys::{self, PAGE};
 use crate::types::request::{EXACT, TO_EOF};
 use std::num::NonZeroU64;
-use std::time::Instant;
-
-// How many zero-copy sends may be under way before it is known whether they are of use.
-const TRIALS_MAX: usize = 4;
 
 // How many operations that wait for room may find too little before the rest is left waiting.
 const POOL_WAITERS_TRIED: usize = 32;
@@ -33,11 +28,11 @@ impl<E: Engine> Driver<E> {
     pub(super) fn find_data(&mut self, socket: usize, slot: usize) {
         let chunk = self.shared.settings.chunk_bytes;
         let zero_copy = self.zero_copy_state(socket, slot);
-        let may_keep = self.pool.may_keep(chunk);
+        let may_keep = self.room.pool.may_keep(chunk);
         let job = &mut self.jobs[slot];
         debug_assert_eq!(job.available(), 0);
-        job.source = Source::None;
-        job.passing = false;
+        job.data.source = Source::None;
+        job.data.passing = false;
         if job.operation.is_reading() {
             return;
         }
@@ -45,10 +40,10 @@ impl<E: Engine> Driver<E> {
             self.read_ahead(slot);
             let job = &mut self.jobs[slot];
             let exact = job.operation.task().flags & EXACT != 0;
-            if exact || !job.waits_for_pool || job.operation.is_reading() {
+            if exact || !job.data.waits.for_pool || job.operation.is_reading() {
                 return;
             }
-            job.passing = true;
+            job.data.passing = true;
         }
         let job = &mut self.jobs[slot];
         let Some(file) = &job.file else { return };
@@ -63,14 +58,14 @@ impl<E: Engine> Driver<E> {
             mappable: file.mappable && files.is_direct(&file.facts),
             exact_end: job.operation.task().length == TO_EOF,
             zero_copy,
-            pool_has_room: may_keep && self.budget.allows(remaining.min(chunk), Instant::now),
+            pool_has_room: may_keep && self.zero_copies.allows(remaining.min(chunk)),
         };
         if plan::depends_on_residency(&known) {
             let is_resident = || sys::is_resident(fd, offset, remaining.min(chunk));
             known.resident = files.timed(facts.mount, facts.inode, is_resident);
         }
         let way = plan::choose(&known);
-        job.zero_copy = way == Way::PooledZeroCopy;
+        job.data.zero_copy = way == Way::PooledZeroCopy;
         if way == Way::Mapped && files.may_map(&facts, fd) && job.map(chunk) {
             return;
         }
@@ -88,14 +83,10 @@ impl<E: Engine> Driver<E> {
         if let Some(state) = self.socket(socket).zero_copy {
             return state;
         }
-        // Where a few sockets in a row had no use for it, only one in 64 is tried.
-        self.sockets_seen = self.sockets_seen.wrapping_add(1);
-        let hopeless = self.zero_copy_useless >= 4 && self.sockets_seen % 64 != 0;
-        let fd = sys::number(&self.socket(socket).fd);
-        let state = if hopeless || !sys::leaves_the_machine(fd) {
+        let fd = self.socket(socket).number();
+        let state = if self.zero_copies.is_hopeless() || !sys::leaves_the_machine(fd) {
             ZeroCopy::Useless
-        } else if self.zero_copies.len() >= TRIALS_MAX && !self.zero_copy_was_real {
-            // Enough is being tried; what a trial sends stays in the pool until the peer takes it.
+        } else if self.zero_copies.has_enough_trials() {
             return ZeroCopy::Useless;
         } else {
             ZeroCopy::Untried
@@ -113,14 +104,14 @@ impl<E: Engine> Driver<E> {
     }
 
     fn start_read(&mut self, slot: usize) {
-        let chunk = self.shared.settings.chunk_bytes.min(self.pool.lease_max() / 2).max(PAGE);
+        let chunk = self.shared.settings.chunk_bytes.min(self.room.pool.lease_max() / 2).max(PAGE);
         let job = &mut self.jobs[slot];
         let held = job.is_held();
-        if !job.begun {
+        if job.inspection != Inspection::Done {
             return;
         }
         // A window at hand goes first, and what is read must not take its place.
-        if held && !job.may_hold || matches!(job.source, Source::Window(_)) {
+        if held && !job.data.may_hold || matches!(job.data.source, Source::Window(_)) {
             return;
         }
         let ahead = if held { u64::MAX } else { 1 };
@@ -140,7 +131,7 @@ impl<E: Engine> Driver<E> {
         if !self.reserve(slot) {
             return self.wait_for_pool(slot);
         }
-        if let Some(reserved) = self.jobs[slot].reserved.map(NonZeroU64::get) {
+        if let Some(reserved) = self.jobs[slot].data.reserved.map(NonZeroU64::get) {
             if at >= reserved {
                 // A file that does not tell its size has more than EXACT takes.
                 return self.jobs[slot].operation.fail(-libc::EMSGSIZE);
@@ -149,12 +140,12 @@ impl<E: Engine> Driver<E> {
         }
         let mut place = self.rest_of_lease(slot, at, length);
         place = place.or_else(|| self.lease_for(slot, at, length));
-        if place.is_none() && self.jobs[slot].zero_copy && !held {
-            self.jobs[slot].zero_copy = false;
+        if place.is_none() && self.jobs[slot].data.zero_copy && !held {
+            self.jobs[slot].data.zero_copy = false;
             place = self.lease_for(slot, at, length);
         }
         let Some(place) = place else {
-            if self.pool.resident() == 0 && (!held || self.pool.may_keep(PAGE)) {
+            if self.room.pool.resident() == 0 && (!held || self.room.pool.may_keep(PAGE)) {
                 // The system gives no memory at all, so none will come back.
                 return self.jobs[slot].operation.fail(-libc::ENOMEM);
             }
@@ -166,17 +157,18 @@ impl<E: Engine> Driver<E> {
     // Has the next bytes of the range read to where there is room for them.  `direct`: see
     // [`crate::engine::known_files::KnownFiles::is_direct`].
     fn read_into(&mut self, slot: usize, place: Buffer, direct: bool) {
-        let buffer = self.registered_buffer(place.lease);
+        let buffer = self.room.registered_buffer(place.lease, &mut self.engine);
         let job = &mut self.jobs[slot];
         if let Err(error) = job.reserve_buffer() {
             job.operation.fail(error.negative());
-            return self.release_lease(place.lease);
+            return self.room.release(place.lease);
         }
         let Some(file) = &mut job.file else { return };
         let offset = job.operation.task().offset + place.start;
         let (align, bytes) = file.alignment(offset, place.length);
-        let into = self.pool.span(place.lease).part((place.skip - align) as usize, bytes as usize);
-        job.reading = Some((place, align));
+        let into =
+            self.room.pool.span(place.lease).part((place.skip - align) as usize, bytes as usize);
+        job.data.reading = Some((place, align));
         job.operation.read_started();
         let (token, facts) = (Token::new(Kind::Read, slot, job.id), file.facts);
         let (offset, through_ring, file) = (offset - align, file.through_ring, file.fd);
@@ -198,16 +190,16 @@ impl<E: Engine> Driver<E> {
     // After a short read the lease has room left, which counts as taken: go on there.
     pub(super) fn rest_of_lease(&mut self, slot: usize, at: u64, length: u64) -> Option<Buffer> {
         let job = &self.jobs[slot];
-        let Source::Buffers(buffers) = &job.source else {
+        let Source::Buffers(buffers) = &job.data.source else {
             return None;
         };
         let last = buffers.back().filter(|last| last.start + last.length == at)?;
         let (lease, skip) = (last.lease, last.skip + last.length);
-        let room = self.pool.span(lease).len() as u64 - skip;
+        let room = self.room.pool.span(lease).len() as u64 - skip;
         if room == 0 || job.file.as_ref().is_none_or(|file| file.facts.direct) {
             return None;
         }
-        self.pool.retain(lease);
+        self.room.pool.retain(lease);
         Some(Buffer { lease, start: at, skip, length: length.min(room) })
     }
 
@@ -216,9 +208,9 @@ impl<E: Engine> Driver<E> {
         let job = &self.jobs[slot];
         let file = job.file.as_ref()?;
         let offset = job.operation.task().offset + at;
-        let purpose = if job.reserved.is_some() {
+        let purpose = if job.data.reserved.is_some() {
             Purpose::Reserved
-        } else if job.is_held() || job.zero_copy {
+        } else if job.is_held() || job.data.zero_copy {
             Purpose::Kept
         } else {
             Purpose::Passing
@@ -229,7 +221,7 @@ impl<E: Engine> Driver<E> {
         let mut length = length;
         loop {
             let (skip, bytes) = file.alignment(offset, length);
-            if let Some(lease) = self.pool.acquire(bytes, purpose) {
+            if let Some(lease) = self.room.pool.acquire(bytes, purpose) {
                 return Some(Buffer { lease, start: at, skip, length });
             }
             if length <= least {
@@ -239,28 +231,19 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    pub(super) fn registered_buffer(&mut self, lease: Lease) -> Option<u16> {
-        let block = self.pool.block_of(lease);
-        if !self.registered[block] {
-            let span = self.pool.block_span(block)?;
-            self.registered[block] = self.engine.register(block as u16, span);
-        }
-        self.registered[block].then_some(block as u16)
-    }
-
     // EXACT needs all its room before it starts, or two of them could wait for each other.
     pub(super) fn reserve(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
-        if job.operation.task().flags & EXACT == 0 || job.reserved.is_some() {
+        if job.operation.task().flags & EXACT == 0 || job.data.reserved.is_some() {
             return true;
         }
-        let range = job.operation.file_length().min(self.pool.kept_max());
+        let range = job.operation.file_length().min(self.room.pool.kept_max());
         let bytes = range.next_multiple_of(PAGE);
-        if !self.pool.may_keep(bytes) {
+        if !self.room.pool.may_keep(bytes) {
             return false;
         }
-        self.pool.reserve(bytes);
-        job.reserved = NonZeroU64::new(bytes);
+        self.room.pool.reserve(bytes);
+        job.data.reserved = NonZeroU64::new(bytes);
         true
     }
 
@@ -268,12 +251,12 @@ impl<E: Engine> Driver<E> {
     pub(super) fn wait_for_pool(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let entry = (slot as u32, job.id);
-        job.waits_for_pool = true;
+        job.data.waits.for_pool = true;
         // EXACT with its room set aside waits for those whose data passes to leave it.
-        let (line, stands_there) = if job.is_held() && job.reserved.is_none() {
-            (&mut self.waiting_kept, &mut job.waits_kept)
+        let (line, stands_there) = if job.is_held() && job.data.reserved.is_none() {
+            (&mut self.room.kept, &mut job.data.waits.in_kept_line)
         } else {
-            (&mut self.waiting_passing, &mut job.waits_passing)
+            (&mut self.room.passing, &mut job.data.waits.in_passing_line)
         };
         if std::mem::replace(stands_there, true) {
             return;
@@ -289,14 +272,14 @@ impl<E: Engine> Driver<E> {
     // First come, first served, each kind for itself; but who waits for much does not hold up
     // those for whom there is room.
     pub(super) fn serve_pool_waiters(&mut self) {
-        if !std::mem::take(&mut self.pool_freed) {
+        if !std::mem::take(&mut self.room.freed) {
             return;
         }
         for kept in [false, true] {
             let mut refused = 0;
-            let mut left = self.pool_waiters(kept).len();
+            let mut left = self.room.line(kept).len();
             while refused < POOL_WAITERS_TRIED && left > 0 {
-                let Some((slot, id)) = self.pool_waiters(kept).pop() else {
+                let Some((slot, id)) = self.room.line(kept).pop() else {
                     break;
                 };
                 left -= 1;
@@ -307,42 +290,42 @@ impl<E: Engine> Driver<E> {
                 let socket = self.schedule.socket_of(slot);
                 let waiting = self.socket(socket).waiting;
                 let job = &mut self.jobs[slot];
-                *if kept { &mut job.waits_kept } else { &mut job.waits_passing } = false;
-                job.waits_for_pool = false;
+                *if kept {
+                    &mut job.data.waits.in_kept_line
+                } else {
+                    &mut job.data.waits.in_passing_line
+                } = false;
+                job.data.waits.for_pool = false;
                 if !job.is_held() && waiting {
                     // Its turn came meanwhile, and found the peer slow: nothing is read for it until
                     // that one takes something.
                     continue;
                 }
-                let passing = job.passing;
-                job.passing &= !kept || job.available() > 0 || job.operation.is_reading();
+                let passing = job.data.passing;
+                job.data.passing &= !kept || job.available() > 0 || job.operation.is_reading();
                 self.read_ahead(slot);
                 let job = &mut self.jobs[slot];
-                if job.waits_for_pool {
+                if job.data.waits.for_pool {
                     // It may stand in the other line, too, and nobody else would tell it to pass.
-                    job.passing = passing;
+                    job.data.passing = passing;
                     refused += 1;
                 }
             }
             // Those refused have lined up anew, behind those not tried.
-            let line = self.pool_waiters(kept);
+            let line = self.room.line(kept);
             let again = line.len().saturating_sub(left);
             let _ = line.bring_forward(again); // there is room for what was taken out
         }
     }
 
-    fn pool_waiters(&mut self, kept: bool) -> &mut Line<(u32, u64)> {
-        if kept { &mut self.waiting_kept } else { &mut self.waiting_passing }
-    }
-
     // Finds out whether a new operation may take room in the pool.
     pub(super) fn place(&mut self, slot: usize) {
-        self.jobs[slot].may_hold = match self.schedule.ahead(slot) {
-            Some(ahead) => self.jobs[ahead].may_hold && self.jobs[ahead].has_its_room(),
+        self.jobs[slot].data.may_hold = match self.schedule.ahead(slot) {
+            Some(ahead) => self.jobs[ahead].data.may_hold && self.jobs[ahead].has_its_room(),
             None => true,
         };
         if let Some(behind) = self.schedule.behind(slot) {
-            self.jobs[behind].may_hold = false;
+            self.jobs[behind].data.may_hold = false;
         }
         self.let_hold(slot);
     }
@@ -350,11 +333,11 @@ impl<E: Engine> Driver<E> {
     // Lets those behind take room, as far as those ahead of them have theirs.
     pub(super) fn let_hold(&mut self, from: usize) {
         let mut slot = from;
-        while self.jobs[slot].may_hold && self.jobs[slot].has_its_room() {
+        while self.jobs[slot].data.may_hold && self.jobs[slot].has_its_room() {
             let Some(behind) = self.schedule.behind(slot) else {
                 return;
             };
-            if std::mem::replace(&mut self.jobs[behind].may_hold, true) {
+            if std::mem::replace(&mut self.jobs[behind].data.may_hold, true) {
                 return;
             }
             if self.jobs[behind].is_held() {
@@ -372,7 +355,7 @@ impl<E: Engine> Driver<E> {
             return;
         };
         let job = &mut self.jobs[slot];
-        let Some((mut buffer, align)) = job.reading.take() else {
+        let Some((mut buffer, align)) = job.data.reading.take() else {
             return;
         };
         let wanted = job.operation.phase() == Phase::Running;
@@ -382,7 +365,7 @@ impl<E: Engine> Driver<E> {
             job.push(buffer);
             job.operation.read_done(buffer.start, count);
         } else {
-            self.release_lease(buffer.lease);
+            self.room.release(buffer.lease);
             let job = &mut self.jobs[slot];
             match -result {
                 libc::EAGAIN | libc::EINTR => job.operation.read_again(),
@@ -403,7 +386,7 @@ impl<E: Engine> Driver<E> {
         let socket = self.schedule.socket_of(slot);
         let is_waiting = self.socket(socket).waiting && self.schedule.first(socket) == Some(slot);
         let job = &mut self.jobs[slot];
-        job.lingers = false;
+        job.sending.lingers = false;
         // EAGER may have found room to keep its data since the time was set.
         if is_waiting
             && !job.is_held()
@@ -411,11 +394,11 @@ impl<E: Engine> Driver<E> {
             && !job.operation.is_sending()
         {
             for lease in job.take_leases() {
-                self.release_lease(lease);
+                self.room.release(lease);
             }
             let job = &mut self.jobs[slot];
             job.operation.forget_held();
-            job.passing = false;
+            job.data.passing = false;
         }
     }
 
@@ -423,18 +406,12 @@ impl<E: Engine> Driver<E> {
     pub(super) fn consume(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let sent = job.operation.range_sent();
-        let Source::Buffers(buffers) = &mut job.source else {
+        let Source::Buffers(buffers) = &mut job.data.source else {
             return;
         };
         while let Some(front) = buffers.front().filter(|front| front.start + front.length <= sent) {
-            self.pool.release(front.lease);
-            self.pool_freed = true;
+            self.room.release(front.lease);
             buffers.pop_front();
         }
-    }
-
-    pub(super) fn release_lease(&mut self, lease: Lease) {
-        self.pool.release(lease);
-        self.pool_freed = true;
     }
 }

@@ -91,49 +91,76 @@ impl Numbered for Job {
     }
 }
 
+/// Whether the size of the file is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Inspection {
+    /// Nobody has looked, or the look was withdrawn.
+    Outstanding,
+    /// A helper looks.
+    Asked,
+    /// It is known.
+    Done,
+}
+
+/// What an operation waits for to read more of its file.
+#[derive(Default)]
+pub(super) struct Waits {
+    /// The latest look for room in the pool found none.
+    pub(super) for_pool: bool,
+    /// It stands in the line of the operations that keep their data.
+    pub(super) in_kept_line: bool,
+    /// It stands in the line of the operations whose data passes.
+    pub(super) in_passing_line: bool,
+    /// Its file system has enough reads in flight, see [`super::slow`].
+    pub(super) for_file_system: bool,
+}
+
+/// The file data at hand, and the room that it takes.
+pub(super) struct Data {
+    pub(super) source: Source,
+    /// Where a read in flight puts its data, and how many bytes before it are read, too.
+    pub(super) reading: Option<(Buffer, u64)>,
+    /// Bytes of the pool set aside for EXACT.
+    pub(super) reserved: Option<NonZeroU64>,
+    /// Pages counted against the part of the pool that the file system may have.
+    pub(super) charged_pages: u32,
+    /// What is in private memory is sent without a copy.
+    pub(super) zero_copy: bool,
+    /// EAGER that found no room to keep data when its turn came: the next piece is not kept.
+    pub(super) passing: bool,
+    /// All operations ahead on the socket have the room in the pool that they want.  Until then
+    /// this one takes none: it could keep from them what they need to get out of its way.
+    pub(super) may_hold: bool,
+    pub(super) waits: Waits,
+}
+
+/// The sends of an operation.
+#[derive(Default)]
+pub(super) struct Sending {
+    /// Bytes of the send that is with the kernel.
+    pub(super) asked: u32,
+    /// Bytes sent by zero-copy whose notification has not said yet whether they were copied.
+    pub(super) unresolved: u64,
+    /// See [`super::Driver::pass_at_once`].
+    pub(super) tried_at_once: bool,
+    /// The time until its data is given up runs.
+    pub(super) lingers: bool,
+}
+
 /// One operation in flight and all it holds.
 pub(super) struct Job {
     pub(super) operation: Operation,
-    /// The ring thread has looked at the file.
-    pub(super) begun: bool,
-    /// A helper is looking at the file.
-    pub(super) asking: bool,
-    /// It has ended while a call on its file was under way.
-    pub(super) leaving: bool,
-    /// It waits until its file system may read more, see [`super::slow`].
-    pub(super) waits_to_read: bool,
-    /// Counted against the part of the pool that its file system may have.
-    pub(super) charged_pages: u32,
     pub(super) id: u64,
     pub(super) user_data: u64,
     pub(super) cookie: u64,
     pub(super) staged: Staged,
-    pub(super) file: Option<File>,
-    pub(super) source: Source,
-    /// Where a read under way puts its data.  `align`: how many bytes before it are read too.
-    pub(super) reading: Option<(Buffer, u64)>,
-    /// Bytes of the pool set aside for EXACT.
-    pub(super) reserved: Option<NonZeroU64>,
-    /// Bytes of the send that is with the kernel.
-    pub(super) asked: u32,
-    /// The last look for room in the pool found none.
-    pub(super) waits_for_pool: bool,
-    /// It stands in the line of those that wait for room to keep data, and for data that passes.
-    pub(super) waits_kept: bool,
-    pub(super) waits_passing: bool,
-    pub(super) lingers: bool,
-    /// See [`super::Driver::pass_at_once`].
-    pub(super) tried_at_once: bool,
-    /// Bytes sent by zero-copy whose notification has not said yet what they were.
-    pub(super) unresolved: u64,
-    pub(super) zero_copy: bool,
-    /// EAGER that found no room to keep data, but has its turn: its next piece is treated like
-    /// anybody's.
-    pub(super) passing: bool,
-    /// All operations ahead on the socket have the room in the pool that they want.  Until then
-    /// this one takes none, or it could keep from them what they need to get out of its way.
-    pub(super) may_hold: bool,
     pub(super) reply: Option<Arc<Answer>>,
+    pub(super) file: Option<File>,
+    pub(super) inspection: Inspection,
+    pub(super) data: Data,
+    pub(super) sending: Sending,
+    /// It has ended while a call on its file was in flight.
+    pub(super) leaving: bool,
 }
 
 impl Job {
@@ -141,31 +168,35 @@ impl Job {
     pub(super) fn new(mut submission: Submission, file: Option<File>) -> Job {
         Job {
             operation: submission.operation.clone(),
-            begun: false,
-            asking: false,
-            leaving: false,
-            waits_to_read: false,
-            charged_pages: 0,
             id: submission.id,
             user_data: submission.user_data,
             cookie: submission.cookie,
             staged: std::mem::take(&mut submission.staged),
-            file,
-            source: Source::None,
-            reading: None,
-            reserved: None,
-            asked: 0,
-            waits_for_pool: false,
-            waits_kept: false,
-            waits_passing: false,
-            lingers: false,
-            tried_at_once: false,
-            unresolved: 0,
-            zero_copy: false,
-            passing: false,
-            may_hold: false,
             reply: submission.reply.take(),
+            file,
+            inspection: Inspection::Outstanding,
+            data: Data {
+                source: Source::None,
+                reading: None,
+                reserved: None,
+                charged_pages: 0,
+                zero_copy: false,
+                passing: false,
+                may_hold: false,
+                waits: Waits::default(),
+            },
+            sending: Sending::default(),
+            leaving: false,
         }
+    }
+
+    /// A helper does not look at the file any more; whether one did.
+    pub(super) fn stop_asking(&mut self) -> bool {
+        let asked = self.inspection == Inspection::Asked;
+        if asked {
+            self.inspection = Inspection::Outstanding;
+        }
+        asked
     }
 
     /// Whether its id has the same low half: enough, with its slot, to tell an alarm of its own.
@@ -175,7 +206,7 @@ impl Job {
 
     /// EAGER or EXACT: what is read stays until it is sent.
     pub(super) fn is_held(&self) -> bool {
-        self.operation.task().flags & (EAGER | EXACT) != 0 && !self.passing
+        self.operation.task().flags & (EAGER | EXACT) != 0 && !self.data.passing
     }
 
     /// Whether what is left of the range can be read in one piece, and nothing of it is on its way.
@@ -184,7 +215,7 @@ impl Job {
             |file: &File| file.facts.kind == FileKind::Regular && !file.facts.direct;
         self.operation.phase() == Phase::Running
             && !self.operation.is_reading()
-            && matches!(self.source, Source::None)
+            && matches!(self.data.source, Source::None)
             && self.operation.file_length().saturating_sub(self.operation.range_sent()) <= most
             && self.operation.task().flags & (EAGER | EXACT) == 0
             && self.file.as_ref().is_none_or(reads_at_will)
@@ -210,7 +241,7 @@ impl Job {
 
     /// Bytes at hand from where the socket has got to.
     pub(super) fn available(&self) -> u64 {
-        let end = match &self.source {
+        let end = match &self.data.source {
             Source::None => 0,
             Source::Window(window) => window.end(),
             Source::Buffers(buffers) => {
@@ -221,11 +252,11 @@ impl Job {
     }
 
     /// Where bytes at hand are in memory.
-    pub(super) fn data(&self, pool: &Pool, (from, length): (u64, u64)) -> Span {
+    pub(super) fn next_bytes(&self, pool: &Pool, (from, length): (u64, u64)) -> Span {
         let part = |span: Span, start: u64, skip: u64| {
             span.part((from - start + skip) as usize, length as usize)
         };
-        match &self.source {
+        match &self.data.source {
             _ if length == 0 => Span::of(&[]),
             Source::None => Span::of(&[]),
             Source::Window(window) => part(window.bytes.span(), window.start, 0),
@@ -258,7 +289,7 @@ impl Job {
         let length = (end - start) as usize;
         match FileWindow::new(file.fd, offset + start, length) {
             Ok(bytes) => {
-                self.source = Source::Window(Window { bytes, start });
+                self.data.source = Source::Window(Window { bytes, start });
                 true
             }
             Err(_) => {
@@ -272,7 +303,7 @@ impl Job {
     /// a mapping zeros may have gone out beyond the end of a file that has been cut.  Where that
     /// cannot be found out, the operation has failed.
     pub(super) fn available_in_file(&mut self) -> u64 {
-        let (Source::Window(_), Some(file)) = (&self.source, &self.file) else {
+        let (Source::Window(_), Some(file)) = (&self.data.source, &self.file) else {
             return u64::MAX;
         };
         match file.size() {
@@ -287,22 +318,22 @@ impl Job {
 
     /// Makes room for the next [`Job::push`].
     pub(super) fn reserve_buffer(&mut self) -> Result<()> {
-        if !matches!(self.source, Source::Buffers(_)) {
-            self.source = Source::Buffers(VecDeque::new());
+        if !matches!(self.data.source, Source::Buffers(_)) {
+            self.data.source = Source::Buffers(VecDeque::new());
         }
-        let Source::Buffers(buffers) = &mut self.source else { return Ok(()) };
+        let Source::Buffers(buffers) = &mut self.data.source else { return Ok(()) };
         memory::reserve_queue(buffers, 1)
     }
 
     pub(super) fn push(&mut self, buffer: Buffer) {
-        match &mut self.source {
+        match &mut self.data.source {
             Source::Buffers(buffers) => buffers.push_back(buffer),
             source => *source = Source::Buffers(VecDeque::from([buffer])),
         }
     }
 
     pub(super) fn take_leases(&mut self) -> impl Iterator<Item = Lease> + use<> {
-        let buffers = match std::mem::replace(&mut self.source, Source::None) {
+        let buffers = match std::mem::replace(&mut self.data.source, Source::None) {
             Source::Buffers(buffers) => buffers,
             _ => VecDeque::new(),
         };

@@ -4,29 +4,29 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod files;
 mod job;
 pub mod pool;
+mod reports;
+mod room;
 mod send;
 mod slow;
+mod sockets;
 pub mod thread;
+mod zero_copies;
 
-use crate::caller::inline::INLINE_MAX;
-use crate::collections::memory;
-use crate::collections::{Line, NumberMap, Parts, Register, Table};
-use crate::decide::budget::Budget;
+use crate::collections::Register;
 use crate::decide::operation::Phase;
-use crate::decide::pace::Pace;
-use crate::decide::plan::ZeroCopy;
 use crate::decide::schedule::Schedule;
 use crate::decide::timers::{Alarm, Timers};
 use crate::decide::token::{Kind, Token};
 use crate::engine::{Engine, Event};
-use crate::handoff::claims::{Claim, LetGo};
+use crate::handoff::claims::Claim;
 use crate::handoff::completions::Entry;
-use crate::handoff::port::{Answer, Question, Submission};
-use crate::handoff::shared::{KNOWN_SOCKETS, Shared};
-use crate::ring::pool::{Lease, Pool};
-use crate::sys::{self, Buffers};
+use crate::handoff::port::{Question, Submission};
+use crate::handoff::shared::Shared;
+use crate::ring::pool::Pool;
+use crate::sys::{self};
 use crate::types::completion::Completion;
 use crate::types::completion::Event as Report;
 use crate::types::completion::WAS_ZEROCOPY;
@@ -35,94 +35,32 @@ use crate::types::file::FileFacts;
 use crate::types::file::Size;
 use crate::types::request::{EXACT, TO_EOF};
 use crate::types::stats::Counters;
-use job::{File, Job, Source};
+use files::Files;
+use job::{File, Inspection, Job, Source};
+use reports::Reports;
+use room::Room;
 use slow::Slow;
+use sockets::{Socket, Sockets, Wait};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
-
-/// A socket with operations.
-struct Socket {
-    fd: OwnedFd,
-    /// It takes nothing now: its operations wait for room.
-    waiting: bool,
-    /// It has been looked at since, and said that it has room.
-    has_looked: bool,
-    /// A wait for room is with the kernel.
-    armed: bool,
-    /// It is being taken back.
-    disarming: bool,
-    /// There has been one, so the engine must know when the number is closed.
-    was_armed: bool,
-    /// Whether it is an AF_UNIX socket, once that has mattered.
-    is_unix: Option<bool>,
-    /// The low half of it.
-    generation: u32,
-    pace: Pace,
-    /// When it is looked at, whatever the kernel reports.
-    look_at: Option<Instant>,
-    zero_copy: Option<ZeroCopy>,
-    /// How often in a row the kernel has copied all the same.
-    copied: u32,
-}
-
-/// A file that operations read.
-struct OpenFile {
-    fd: OwnedFd,
-    facts: FileFacts,
-    uses: u32,
-}
-
-/// A zero-copy send whose memory the kernel still uses.
-struct ZeroCopyUse {
-    lease: Lease,
-    slot: u32,
-    id: u64,
-    cookie: u64,
-    generation: u64,
-    asked: u64,
-    sent: u64,
-}
+use zero_copies::ZeroCopies;
 
 /// Everything in flight on one context.
 pub(crate) struct Driver<E: Engine> {
     pub engine: E,
     shared: Arc<Shared>,
     jobs: Register<Job>, // by id
-    sockets: Parts<Option<Socket>>,
-    /// Cookies of sockets that have been found to be of the right kind.
-    sockets_checked: Box<[u64]>,
     schedule: Schedule<Claim>,
-    let_go: LetGo,
-    zero_copies: Table<ZeroCopyUse>,
-    /// What they may pin.
-    budget: Budget,
-    slow: Slow,
-    files: Table<OpenFile>,
-    /// Of the files that operations may share, the latest of each inode.
-    files_by_inode: NumberMap<u32>,
-    pool: Pool,
-    registered: Box<[bool]>,
-    waiting_passing: Line<(u32, u64)>,
-    waiting_kept: Line<(u32, u64)>,
-    pool_freed: bool,
     timers: Timers,
-    /// What is to be reported.  It is handed over before it would grow.
-    outbox: Vec<Entry>,
-    /// The bell must be rung for what has been handed over.
-    bell_due: bool,
-    /// Completions for callers that wait for theirs alone.
-    answers: Vec<(Arc<Answer>, Completion)>,
-    /// Where short ranges pass through.
-    scratch: Buffers<1>,
-    generation: u64,
-    /// How many sockets in a row had no use for zero-copy.
-    zero_copy_useless: u32,
-    /// Whether it has been of use on any.
-    zero_copy_was_real: bool,
-    sockets_seen: u32,
+    sockets: Sockets,
+    files: Files,
+    room: Room,
+    zero_copies: ZeroCopies,
+    slow: Slow,
+    reports: Reports,
 }
 
 // How much is sent before completions are handed over and new events are looked at: enough that
@@ -134,38 +72,20 @@ const ROUND_BYTES: u64 = 1 << 20;
 const LIGHT_MAX: u64 = 64 << 10;
 // From this many descriptors on it is worth a call to find out whether a file is there already.
 const SHARE_FILES_FROM: u32 = 128;
-// So many reports are handed over together at most.
-const OUTBOX: usize = 64;
-
 impl<E: Engine> Driver<E> {
     pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Result<Driver<E>> {
         Ok(Driver {
             engine,
             shared,
             jobs: Register::default(),
-            sockets: Parts::default(),
-            sockets_checked: memory::filled(0, KNOWN_SOCKETS)?,
             schedule: Schedule::default(),
-            let_go: LetGo::default(),
-            zero_copies: Table::default(),
-            budget: Budget::new(sys::PAGE),
-            slow: Slow::default(),
-            files: Table::default(),
-            files_by_inode: NumberMap::default(),
-            registered: memory::filled(false, pool.block_count())?,
-            pool,
-            waiting_passing: Line::default(),
-            waiting_kept: Line::default(),
-            pool_freed: false,
             timers: Timers::default(),
-            outbox: memory::list(OUTBOX)?,
-            bell_due: false,
-            answers: memory::list(OUTBOX)?,
-            scratch: Buffers::new(INLINE_MAX as usize),
-            generation: 0,
-            zero_copy_useless: 0,
-            zero_copy_was_real: false,
-            sockets_seen: 0,
+            sockets: Sockets::new()?,
+            files: Files::default(),
+            room: Room::new(pool)?,
+            zero_copies: ZeroCopies::default(),
+            slow: Slow::default(),
+            reports: Reports::new()?,
         })
     }
 
@@ -178,7 +98,7 @@ impl<E: Engine> Driver<E> {
     }
 
     pub fn has_turns(&self) -> bool {
-        self.schedule.line_length() > 0 || self.pool_freed || self.slow.may_read_more()
+        self.schedule.line_length() > 0 || self.room.freed || self.slow.may_read_more()
     }
 
     pub fn next_alarm(&self) -> Option<Instant> {
@@ -216,12 +136,11 @@ impl<E: Engine> Driver<E> {
         if sys::socket_cookie(fd) != Ok(cookie) {
             return true;
         }
-        let place = cookie as usize % KNOWN_SOCKETS;
-        if self.sockets_checked[place] != cookie {
+        if !self.sockets.is_checked(cookie) {
             if sys::socket_type(fd) != Ok(libc::SOCK_STREAM) || sys::is_listening(fd) != Ok(false) {
                 return true;
             }
-            self.sockets_checked[place] = cookie;
+            self.sockets.remember_checked(cookie);
         }
         false
     }
@@ -268,7 +187,7 @@ impl<E: Engine> Driver<E> {
     // An operation's claim on its socket ends, before its DONE is reported.
     fn leave(&mut self, cookie: u64) {
         if self.shared.claims.leave(cookie) {
-            self.let_go.forget(cookie);
+            self.sockets.let_go.forget(cookie);
         }
     }
 
@@ -279,7 +198,7 @@ impl<E: Engine> Driver<E> {
         let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
         let front = submission.front;
         // The notice that the calling thread has let go may have come first.
-        let held_back = submission.held_back.filter(|claim| !self.let_go.is_over(*claim));
+        let held_back = submission.held_back.filter(|claim| !self.sockets.let_go.is_over(*claim));
         let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
         let file = file.transpose().expect("there is room");
         let socket = self.open_socket(cookie, fd).expect("there is room");
@@ -305,9 +224,7 @@ impl<E: Engine> Driver<E> {
     fn make_room(&mut self) -> Result<()> {
         self.jobs.reserve()?;
         self.schedule.reserve(self.jobs.end())?;
-        while self.sockets.len() <= self.schedule.end() {
-            self.sockets.push(None)?;
-        }
+        self.sockets.reserve(self.schedule.end())?;
         self.files.reserve()?;
         self.timers.reserve()
     }
@@ -335,43 +252,21 @@ impl<E: Engine> Driver<E> {
     // With many descriptors in use, the same open file is kept once only.
     fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<File> {
         let may_share = self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM;
-        let known = self.files_by_inode.get(facts.inode).filter(|_| may_share);
-        let same = known.map(|entry| entry as usize).filter(|&entry| {
-            sys::probes_allowed()
-                && sys::is_same_file(sys::number(&fd), sys::number(&self.files[entry].fd))
-        });
-        let entry = match same {
+        let shared = if may_share { self.files.share(&fd, &facts) } else { None };
+        let entry = match shared {
             Some(entry) => {
-                self.files[entry].uses += 1;
                 self.close_copy(fd, facts);
                 entry
             }
-            None => {
-                let entry = self.files.insert(OpenFile { fd, facts, uses: 1 })?;
-                if may_share {
-                    // Without memory for it, later operations do not share it.
-                    if let Ok(latest) = self.files_by_inode.entry(facts.inode, 0) {
-                        *latest = entry as u32;
-                    }
-                }
-                entry
-            }
+            None => self.files.insert(fd, facts, may_share)?,
         };
-        let fd = sys::number(&self.files[entry].fd);
+        let fd = self.files.number(entry);
         Ok(File { fd, entry: entry as u32, facts, mappable: true, through_ring: false })
     }
 
-    // One use less.  Some: a helper closes our copy.
+    // One use less.  Some: a helper closes the ring thread's copy.
     fn close_file(&mut self, entry: usize) -> Option<Token> {
-        let open = &mut self.files[entry];
-        open.uses -= 1;
-        if open.uses > 0 {
-            return None;
-        }
-        let open = self.files.remove(entry);
-        if self.files_by_inode.get(open.facts.inode) == Some(entry as u32) {
-            self.files_by_inode.remove(open.facts.inode);
-        }
+        let open = self.files.release(entry)?;
         self.close_copy(open.fd, open.facts)
     }
 
@@ -383,20 +278,7 @@ impl<E: Engine> Driver<E> {
             return Ok(socket);
         }
         let socket = self.schedule.open(cookie)?;
-        self.sockets[socket] = Some(Socket {
-            fd,
-            waiting: false,
-            has_looked: false,
-            armed: false,
-            disarming: false,
-            was_armed: false,
-            is_unix: None,
-            generation: 0,
-            pace: Pace::default(),
-            look_at: None,
-            zero_copy: None,
-            copied: 0,
-        });
+        self.sockets.open(socket, fd);
         Ok(socket)
     }
 
@@ -404,27 +286,14 @@ impl<E: Engine> Driver<E> {
     pub fn flush(&mut self) -> bool {
         let counters = &self.shared.counters;
         Counters::add(&counters.kernel_enters, self.engine.take_enters());
-        self.shared.pool_in_use.store(self.pool.in_use(), Ordering::Relaxed);
-        self.shared.pool_resident.store(self.pool.resident(), Ordering::Relaxed);
-        self.hand_over();
-        std::mem::take(&mut self.bell_due)
+        self.shared.pool_in_use.store(self.room.pool.in_use(), Ordering::Relaxed);
+        self.shared.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
+        self.reports.hand_over(&self.shared.completions);
+        self.reports.take_bell_due()
     }
 
-    fn hand_over(&mut self) {
-        if !self.outbox.is_empty() {
-            self.bell_due |= self.shared.completions.push(&mut self.outbox);
-        }
-        // Who has waited for one sees those of the operations ahead of it, too.
-        for (answer, completion) in self.answers.drain(..) {
-            answer.give(Ok(completion));
-        }
-    }
-
-    fn report(&mut self, entry: Entry) {
-        if self.outbox.len() == OUTBOX {
-            self.hand_over();
-        }
-        self.outbox.push(entry);
+    fn report(&mut self, completion: Completion, cut: Option<NonZeroU64>) {
+        self.reports.push(Entry { completion, cut }, &self.shared.completions);
     }
 
     /// Answers a question of a caller's: how many operations it concerned.
@@ -456,7 +325,7 @@ impl<E: Engine> Driver<E> {
     /// A calling thread has let go of its socket; what it could not send has arrived before.
     pub fn let_go(&mut self, claim: Claim) {
         if self.shared.claims.has_operations(claim.cookie) {
-            if let Err(error) = self.let_go.note(claim) {
+            if let Err(error) = self.sockets.let_go.note(claim) {
                 // What the claim has held back would never be let go.
                 self.shared.die(error.0);
             }
@@ -488,12 +357,11 @@ impl<E: Engine> Driver<E> {
             let mut job = self.jobs.remove(slot);
             job.operation.fail(status);
             if job.operation.is_held_back() {
-                let socket =
-                    self.schedule.find(job.cookie).and_then(|at| self.sockets[at].as_ref());
-                socket.inspect(|socket| sys::push_tcp(sys::number(&socket.fd)));
+                let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
+                socket.inspect(|socket| sys::push_tcp(socket.number()));
             }
             // Windows may still be read by the kernel.
-            if let Source::Window(window) = std::mem::replace(&mut job.source, Source::None) {
+            if let Source::Window(window) = std::mem::replace(&mut job.data.source, Source::None) {
                 std::mem::forget(window);
             }
             self.report_done(job);
@@ -502,34 +370,22 @@ impl<E: Engine> Driver<E> {
 
     /// Gives no memory back.
     pub fn leak(mut self) {
-        self.pool.leak();
+        self.room.pool.leak();
     }
 
     /// Gives memory back after a while of idleness.
     pub fn trim(&mut self) {
-        loop {
-            let idle = self.pool.idle_blocks().next();
-            let Some(block) = idle else { break };
-            let registered = std::mem::take(&mut self.registered[block]);
-            if let Some(span) = self.pool.block_span(block).filter(|_| registered) {
-                self.engine.unregister(block as u16, span);
-            }
-            self.pool.drop_block(block);
-        }
-        self.shared.pool_resident.store(self.pool.resident(), Ordering::Relaxed);
+        self.room.shrink(&mut self.engine);
+        self.shared.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
         self.engine.helpers().reap();
         self.slow.shrink();
         self.schedule.shrink();
         self.shared.shrink_completions();
         self.jobs.shrink();
-        self.sockets = Parts::default();
+        self.sockets.shrink();
         self.files.shrink();
-        self.files_by_inode = NumberMap::default();
         self.zero_copies.shrink();
-        self.waiting_passing = Line::default();
-        self.waiting_kept = Line::default();
         self.timers = Timers::default();
-        self.scratch.trim();
     }
 
     // ---- turns ---------------------------------------------------------------------
@@ -559,7 +415,7 @@ impl<E: Engine> Driver<E> {
         }
         self.begin(slot);
         let job = &self.jobs[slot];
-        if job.operation.is_sending() || job.asking {
+        if job.operation.is_sending() || job.inspection == Inspection::Asked {
             return 0;
         }
         let mut bytes = 0;
@@ -577,7 +433,9 @@ impl<E: Engine> Driver<E> {
     // Looks at the file, or has a helper do that first.
     fn begin(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        if job.begun || job.asking || matches!(job.operation.phase(), Phase::Ending(_)) {
+        if job.inspection != Inspection::Outstanding
+            || matches!(job.operation.phase(), Phase::Ending(_))
+        {
             return;
         }
         if self.shared.is_behind_cut(job.cookie, job.id) {
@@ -592,7 +450,7 @@ impl<E: Engine> Driver<E> {
 
     fn begin_with(&mut self, slot: usize, size: Result<Size>) {
         let job = &mut self.jobs[slot];
-        job.begun = true;
+        job.inspection = Inspection::Done;
         match (size, job.operation.phase()) {
             (Err(error), _) => job.operation.fail(error.negative()),
             (Ok(size), Phase::Queued) => job.operation.start(size),
@@ -600,13 +458,13 @@ impl<E: Engine> Driver<E> {
         }
         let exact = job.operation.task().flags & EXACT != 0;
         let range = job.operation.file_length();
-        if exact && range != TO_EOF && range > self.pool.kept_max() {
+        if exact && range != TO_EOF && range > self.room.pool.kept_max() {
             job.operation.fail(-libc::EMSGSIZE);
         }
     }
 
     fn socket(&mut self, socket: usize) -> &mut Socket {
-        self.sockets[socket].as_mut().expect("a socket in the schedule is open")
+        self.sockets.get_mut(socket).expect("a socket in the schedule is open")
     }
 
     // ---- events --------------------------------------------------------------------
@@ -683,7 +541,7 @@ impl<E: Engine> Driver<E> {
         let job = &mut self.jobs[slot];
         if job.reply.is_none() && job.operation.take_snapshot_event(job.is_held()) {
             let completion = job.completion(0, Report::Snapshot);
-            self.report(Entry { completion, cut: None });
+            self.report(completion, None);
         }
         let is_ending = matches!(self.jobs[slot].operation.phase(), Phase::Ending(_));
         if is_ending && self.leave_file(slot) {
@@ -695,7 +553,7 @@ impl<E: Engine> Driver<E> {
         let socket = self.schedule.socket_of(slot);
         let alone =
             self.schedule.first(socket) == Some(slot) && self.schedule.behind(slot).is_none();
-        if alone && self.socket(socket).armed {
+        if alone && self.socket(socket).wait != Wait::None {
             // DONE waits until the kernel has let go of the socket.
             return self.disarm(socket);
         }
@@ -709,14 +567,14 @@ impl<E: Engine> Driver<E> {
         self.schedule.remove(slot);
         let mut job = self.jobs.remove(slot);
         // The first one always may, even where the one ahead never got as far.
-        let may_hold = job.may_hold || self.schedule.first(socket) == next;
+        let may_hold = job.data.may_hold || self.schedule.first(socket) == next;
         if let Some(next) = next.filter(|_| may_hold && !is_cut) {
-            self.jobs[next].may_hold = true;
+            self.jobs[next].data.may_hold = true;
             self.read_ahead(next);
             self.let_hold(next);
         }
         if job.operation.is_held_back() {
-            sys::push_tcp(sys::number(&self.socket(socket).fd));
+            sys::push_tcp(self.socket(socket).number());
         }
         let closing = self.release(&mut job);
         if is_cut {
@@ -755,9 +613,9 @@ impl<E: Engine> Driver<E> {
     }
 
     fn close_socket(&mut self, socket: usize) {
-        if let Some(state) = self.sockets[socket].take() {
-            if state.was_armed {
-                self.engine.released(sys::number(&state.fd));
+        if let Some(state) = self.sockets.close(socket) {
+            if state.generation != 0 {
+                self.engine.released(state.number());
             }
             self.shared.give_descriptors(1);
         }
@@ -768,22 +626,21 @@ impl<E: Engine> Driver<E> {
     // descriptor is being closed by a helper.
     fn release(&mut self, job: &mut Job) -> Option<Token> {
         for lease in job.take_leases() {
-            self.release_lease(lease);
+            self.room.release(lease);
         }
-        if let Some(bytes) = job.reserved.take() {
-            self.pool.unreserve(bytes.get());
-            self.pool_freed = true;
+        if let Some(bytes) = job.data.reserved.take() {
+            self.room.unreserve(bytes.get());
         }
-        job.source = Source::None;
+        job.data.source = Source::None;
         let file = job.file.take();
-        debug_assert_eq!(job.charged_pages, 0);
+        debug_assert_eq!(job.data.charged_pages, 0);
         self.shared.staging.release(std::mem::take(&mut job.staged));
         file.and_then(|file| self.close_file(file.entry as usize))
     }
 
     fn report_done(&mut self, mut job: Job) {
         let status = job.operation.ended().unwrap_or(-libc::EIO);
-        if job.unresolved > 0 {
+        if job.sending.unresolved > 0 {
             job.operation.mark(WAS_ZEROCOPY);
         }
         self.shared.counters.count_done(status);
@@ -792,13 +649,9 @@ impl<E: Engine> Driver<E> {
         }
         let completion = job.completion(status, Report::Done);
         if let Some(reply) = job.reply.take() {
-            if self.answers.len() == OUTBOX {
-                self.hand_over();
-            }
-            self.answers.push((reply, completion));
-            return;
+            return self.reports.answer(reply, completion, &self.shared.completions);
         }
         let cut = NonZeroU64::new(job.cookie).filter(|_| job.operation.is_cut());
-        self.report(Entry { completion, cut });
+        self.report(completion, cut);
     }
 }

@@ -2,8 +2,10 @@
 //! Sends, what comes of them, and waiting for slow peers.
 #![forbid(unsafe_code)]
 
+use super::Driver;
 use super::job::{Buffer, Source};
-use super::{Driver, ZeroCopyUse};
+use super::sockets::Wait;
+use super::zero_copies::ZeroCopyUse;
 use crate::caller::inline::{self, INLINE_MAX, Passed};
 use crate::decide::operation::Portion;
 use crate::decide::pace::Found;
@@ -30,7 +32,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn pass_at_once(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
         let most = INLINE_MAX.min(self.shared.settings.chunk_bytes);
         let job = &mut self.jobs[slot];
-        if std::mem::replace(&mut job.tried_at_once, true) || !job.is_short(most) {
+        if std::mem::replace(&mut job.sending.tried_at_once, true) || !job.is_short(most) {
             return false;
         }
         if self.zero_copy_state(socket, slot) != ZeroCopy::Useless {
@@ -42,13 +44,15 @@ impl<E: Engine> Driver<E> {
         if file.is_some_and(|(_, facts)| !known.is_direct(&facts)) {
             return false;
         }
-        let fd = self.sockets[socket].as_ref().map_or(-1, |socket| sys::number(&socket.fd));
+        let fd = self.socket(socket).number();
+        let job = &mut self.jobs[slot];
+        let known = &self.shared.known_files;
         let pass = |scratch: &mut [u8]| {
             inline::pass(fd, file, &job.staged, &mut job.operation, known, scratch)
         };
-        let Ok(Some(Passed { asked, sent })) = self.scratch.with(pass) else { return false };
+        let Ok(Some(Passed { asked, sent })) = self.room.scratch.with(pass) else { return false };
         *bytes = asked;
-        self.jobs[slot].asked = asked as u32;
+        self.jobs[slot].sending.asked = asked as u32;
         self.sent(slot, sent.map_or_else(Errno::negative, |count| count as i32));
         true
     }
@@ -66,7 +70,7 @@ impl<E: Engine> Driver<E> {
             return true;
         }
         let job = &mut self.jobs[slot];
-        let by_itself = job.zero_copy && self.budget.allows(portion.range.1, Instant::now);
+        let by_itself = job.data.zero_copy && self.zero_copies.allows(portion.range.1);
         if by_itself && portion.range.1 > 0 && portion.header.1 > 0 {
             // The header goes ahead alone, so that the data can go without a copy.
             portion.range.1 = 0;
@@ -76,12 +80,12 @@ impl<E: Engine> Driver<E> {
         }
         let parts = [
             job.staged.header(portion.header),
-            job.data(&self.pool, portion.range),
+            job.next_bytes(&self.room.pool, portion.range),
             Span::of(&ZEROS[..portion.zeros as usize]),
             job.staged.trailer(portion.trailer),
         ];
         job.operation.send_started(portion.more);
-        job.asked = parts.iter().map(|part| part.len() as u32).sum();
+        job.sending.asked = parts.iter().map(|part| part.len() as u32).sum();
         let token = Token::new(Kind::Send, slot, job.id);
         let mut used = [parts[0]; sys::PARTS_MAX];
         let mut count = 0;
@@ -89,7 +93,7 @@ impl<E: Engine> Driver<E> {
             used[count] = part;
             count += 1;
         }
-        let fd = sys::number(&self.socket(socket).fd);
+        let fd = self.socket(socket).number();
         let flags = sys::more_flag(fd, portion.more);
         self.engine.send(token, fd, &used[..count], flags);
         true
@@ -97,45 +101,35 @@ impl<E: Engine> Driver<E> {
 
     pub(super) fn send_zero_copy(&mut self, socket: usize, slot: usize, portion: &Portion) -> bool {
         let job = &mut self.jobs[slot];
-        if !job.zero_copy || portion.header.1 > 0 || portion.range.1 == 0 {
+        if !job.data.zero_copy || portion.header.1 > 0 || portion.range.1 == 0 {
             return false;
         }
-        let Source::Buffers(buffers) = &job.source else {
+        let Source::Buffers(buffers) = &job.data.source else {
             return false;
         };
         let Some(&Buffer { lease, .. }) = buffers.front() else {
             return false;
         };
-        let is_allowed = self.budget.allows(portion.range.1, Instant::now);
+        let is_allowed = self.zero_copies.allows(portion.range.1);
         if !is_allowed || self.zero_copies.reserve().is_err() {
             return false;
         }
-        self.budget.take(portion.range.1);
-        let span = job.data(&self.pool, portion.range);
+        let span = job.next_bytes(&self.room.pool, portion.range);
         let more = portion.more || portion.zeros > 0 || portion.trailer.1 > 0;
         job.operation.send_started(more);
-        self.generation += 1;
-        let zero_copy = ZeroCopyUse {
-            lease,
-            slot: slot as u32,
-            id: job.id,
-            cookie: job.cookie,
-            generation: self.generation,
-            asked: portion.range.1,
-            sent: 0,
-        };
-        self.pool.retain(lease);
+        let begun = ZeroCopyUse::new(lease, (slot, job.id), job.cookie, portion.range.1);
+        self.room.pool.retain(lease);
         let send = ZeroCopySend {
-            socket: sys::number(&self.socket(socket).fd),
+            socket: self.socket(socket).number(),
             span,
             flags: if more { libc::MSG_MORE } else { 0 },
         };
-        let index = self.zero_copies.insert(zero_copy).expect("there is room");
+        let (index, generation) = self.zero_copies.begin(begun);
         let state = &mut self.socket(socket).zero_copy;
         if *state == Some(ZeroCopy::Untried) {
             *state = Some(ZeroCopy::Trying);
         }
-        self.engine.send_zero_copy(Token::new(Kind::ZeroCopy, index, self.generation), send);
+        self.engine.send_zero_copy(Token::new(Kind::ZeroCopy, index, generation), send);
         true
     }
 
@@ -156,7 +150,7 @@ impl<E: Engine> Driver<E> {
                 // A slow peer may keep the rest waiting for long.
                 self.shared.staging.release(std::mem::take(&mut job.staged));
             }
-            let is_full = result < job.asked as i32 && job.operation.ended().is_none();
+            let is_full = result < job.sending.asked as i32 && job.operation.ended().is_none();
             let counters = &self.shared.counters;
             Counters::add(&counters.wire_bytes, result as u64);
             Counters::add(&counters.file_bytes, file_bytes);
@@ -188,11 +182,11 @@ impl<E: Engine> Driver<E> {
                 job.operation.send_refused();
                 self.proceed(slot);
             }
-            libc::EFAULT if matches!(job.source, Source::Window(_)) => {
+            libc::EFAULT if matches!(job.data.source, Source::Window(_)) => {
                 // The page is not there: the file was cut, or reading it failed; a read tells.
                 let in_file = job.available_in_file();
                 job.operation.sent(0, 0, in_file);
-                job.source = Source::None;
+                job.data.source = Source::None;
                 if let Some(file) = &mut job.file {
                     file.mappable = false;
                 }
@@ -212,30 +206,25 @@ impl<E: Engine> Driver<E> {
     }
 
     pub(super) fn on_zero_copy_sent(&mut self, token: Token, result: i32, more: bool) {
-        let index = token.slot();
-        let Some(used) = self.zero_copies.get_mut(index) else {
+        let Some(used) = self.zero_copies.get_mut(token) else {
             return;
         };
-        if !token.is_of(used.generation) {
-            return;
-        }
         used.sent = result.max(0) as u64;
-        let (slot, id, cookie, lease) = (used.slot as usize, used.id, used.cookie, used.lease);
-        let asked = used.asked;
+        let (slot, id, cookie, asked) = (used.slot as usize, used.id, used.cookie, used.asked);
         let refused = matches!(-result, libc::ENOMEM | libc::ENOBUFS);
-        if !more || refused {
-            // Of one that is refused a notification may follow all the same.
-            used.asked = 0;
-            self.budget.give_back(asked);
+        if refused {
+            // A notification may follow all the same.
+            self.zero_copies.unpin(token);
         }
         if !more {
-            self.zero_copies.remove(index);
-            self.release_lease(lease);
+            if let Some(used) = self.zero_copies.end(token) {
+                self.room.release(used.lease);
+            }
         }
         if refused {
-            self.budget.refused(Instant::now());
+            self.zero_copies.refused();
         } else if result >= 0 {
-            self.budget.fitted();
+            self.zero_copies.fitted();
         }
         if self.jobs.get(slot).is_none_or(|job| job.id != id) {
             return;
@@ -243,7 +232,7 @@ impl<E: Engine> Driver<E> {
         if result >= 0 {
             let job = &mut self.jobs[slot];
             job.operation.sent(result as u64, 0, u64::MAX);
-            job.unresolved += result as u64;
+            job.sending.unresolved += result as u64;
             Counters::add(&self.shared.counters.wire_bytes, result as u64);
             Counters::add(&self.shared.counters.file_bytes, result as u64);
             self.progressed(slot);
@@ -275,20 +264,15 @@ impl<E: Engine> Driver<E> {
     fn send_copy(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         job.operation.send_refused();
-        job.zero_copy = false;
+        job.data.zero_copy = false;
         self.proceed(slot);
     }
 
     pub(super) fn on_released(&mut self, token: Token, copied: bool) {
-        let index = token.slot();
-        if self.zero_copies.get(index).is_none_or(|used| !token.is_of(used.generation)) {
+        let Some(used) = self.zero_copies.end(token) else {
             return;
-        }
-        let used = self.zero_copies.remove(index);
-        self.release_lease(used.lease);
-        if used.asked > 0 {
-            self.budget.give_back(used.asked);
-        }
+        };
+        self.room.release(used.lease);
         if used.sent == 0 {
             return;
         }
@@ -306,14 +290,13 @@ impl<E: Engine> Driver<E> {
         let slot = used.slot as usize;
         if self.jobs.get(slot).is_some_and(|job| job.id == used.id) {
             let job = &mut self.jobs[slot];
-            job.unresolved = job.unresolved.saturating_sub(used.sent);
+            job.sending.unresolved = job.sending.unresolved.saturating_sub(used.sent);
             job.operation.mark(if copied { WAS_COPIED } else { WAS_ZEROCOPY });
         }
     }
 
     pub(super) fn learn_zero_copy(&mut self, cookie: u64, real: bool) {
-        self.zero_copy_useless = if real { 0 } else { self.zero_copy_useless.saturating_add(1) };
-        self.zero_copy_was_real |= real;
+        self.zero_copies.learn(real);
         if let Some(socket) = self.schedule.find(cookie) {
             let state = if real { ZeroCopy::Real } else { ZeroCopy::Useless };
             let socket = self.socket(socket);
@@ -335,16 +318,15 @@ impl<E: Engine> Driver<E> {
 
     pub(super) fn on_writable(&mut self, token: Token, result: i32, more: bool) {
         let socket = token.slot();
-        let Some(Some(state)) = self.sockets.get_mut(socket) else {
+        let Some(state) = self.sockets.get_mut(socket) else {
             return;
         };
-        if !state.armed || !token.is_of(state.generation.into()) {
+        if state.wait == Wait::None || !token.is_of(state.generation.into()) {
             return;
         }
-        let was_disarmed = !more && state.disarming;
+        let was_disarmed = !more && state.wait == Wait::Disarming;
         if !more {
-            state.armed = false;
-            state.disarming = false;
+            state.wait = Wait::None;
         }
         let waiting = state.waiting;
         let Some(slot) = self.schedule.first(socket) else {
@@ -384,7 +366,7 @@ impl<E: Engine> Driver<E> {
     // Something has been reported that is not room, or nothing for long: looks whether there is room,
     // or a failure that poll(2) does not tell, without any data in hand.
     fn look(&mut self, socket: usize, slot: usize) {
-        let fd = sys::number(&self.socket(socket).fd);
+        let fd = self.socket(socket).number();
         if sys::is_ready(fd, libc::POLLOUT) {
             return self.try_again(socket, slot);
         }
@@ -427,24 +409,23 @@ impl<E: Engine> Driver<E> {
     }
 
     fn arm(&mut self, socket: usize) {
-        self.generation += 1;
-        let generation = self.generation;
-        let state = self.socket(socket);
-        if state.armed {
+        if self.socket(socket).wait != Wait::None {
             return;
         }
-        state.armed = true;
-        state.was_armed = true;
+        let generation = self.sockets.next_generation();
+        let state = self.socket(socket);
+        state.wait = Wait::Armed;
         state.generation = generation as u32;
-        let (fd, changes) = (sys::number(&state.fd), state.pace.wants_changes());
+        let (fd, changes) = (state.number(), state.pace.wants_changes());
         self.engine.arm(Token::new(Kind::Writable, socket, generation), fd, changes);
     }
 
     pub(super) fn disarm(&mut self, socket: usize) {
         let state = self.socket(socket);
-        if state.armed && !std::mem::replace(&mut state.disarming, true) {
+        if state.wait == Wait::Armed {
+            state.wait = Wait::Disarming;
             let token = Token::new(Kind::Writable, socket, state.generation.into());
-            let fd = sys::number(&state.fd);
+            let fd = state.number();
             self.engine.disarm(token, fd);
         }
     }
@@ -457,14 +438,14 @@ impl<E: Engine> Driver<E> {
             self.wait_for_room(socket, slot);
         }
         let job = &mut self.jobs[slot];
-        match &job.source {
+        match &job.data.source {
             Source::Buffers(buffers) if !buffers.is_empty() => {
-                if !job.is_held() && !job.lingers {
-                    job.lingers = true;
+                if !job.is_held() && !job.sending.lingers {
+                    job.sending.lingers = true;
                     self.set_alarm(slot, Instant::now() + LINGER, Alarm::Linger);
                 }
             }
-            _ => job.source = Source::None,
+            _ => job.data.source = Source::None,
         }
         self.settle(slot);
     }
@@ -473,7 +454,7 @@ impl<E: Engine> Driver<E> {
         let state = self.socket(socket);
         state.waiting = true;
         state.look_at = None;
-        let fd = sys::number(&state.fd);
+        let fd = state.number();
         let is_unix = || sys::socket_domain(fd) == Ok(libc::AF_UNIX);
         // Where changes are waited for, that of room may have been reported while data was on its way.
         if state.pace.wants_changes() && sys::is_ready(fd, libc::POLLOUT) {

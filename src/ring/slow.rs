@@ -3,7 +3,7 @@
 //! by helpers, and an operation that ends does not wait for a call that does not come back.
 #![forbid(unsafe_code)]
 
-use super::job::{Buffer, Job};
+use super::job::{Buffer, Inspection, Job};
 use super::{Driver, File};
 use crate::collections::memory;
 use crate::collections::{Line, NumberMap, Numbered, Register};
@@ -143,10 +143,10 @@ impl<E: Engine> Driver<E> {
         let operation::Task { offset, length, .. } = *job.operation.task();
         let task = Task::Inspect { file: file.fd, offset, length };
         let token = Token::new(Kind::Inspect, slot, job.id);
-        job.asking = true;
+        job.inspection = Inspection::Asked;
         let started = self.engine.helpers().start(helpers::Job { token, facts: file.facts, task });
         if let Err(error) = started {
-            job.asking = false;
+            job.inspection = Inspection::Outstanding;
             job.operation.fail(error.negative());
         }
         true
@@ -158,7 +158,7 @@ impl<E: Engine> Driver<E> {
         }
         let Some(slot) = self.slot_of(token) else { return };
         let job = &mut self.jobs[slot];
-        job.asking = false;
+        job.stop_asking();
         if !matches!(job.operation.phase(), Phase::Ending(_)) {
             self.begin_with(slot, found);
         }
@@ -172,7 +172,7 @@ impl<E: Engine> Driver<E> {
     // ---- room in the pool -----------------------------------------------------------
 
     fn slow_part(&self) -> u32 {
-        (self.pool.limit() / 4 / PAGE) as u32
+        (self.room.pool.limit() / 4 / PAGE) as u32
     }
 
     // Reads of one file system may hold a quarter of the pool while they are under way, so that one
@@ -180,8 +180,8 @@ impl<E: Engine> Driver<E> {
     pub(super) fn charge(&mut self, slot: usize, mount: Mount, length: u64) -> bool {
         let part = self.slow_part();
         let job = &mut self.jobs[slot];
-        let exact = job.operation.task().flags & EXACT != 0 && job.reserved.is_none();
-        let range = job.operation.file_length().min(self.pool.kept_max());
+        let exact = job.operation.task().flags & EXACT != 0 && job.data.reserved.is_none();
+        let range = job.operation.file_length().min(self.room.pool.kept_max());
         let pages = if exact { range } else { length }.div_ceil(PAGE) as u32;
         let reads = match self.slow.reads_of(mount) {
             Ok(reads) => reads,
@@ -191,7 +191,7 @@ impl<E: Engine> Driver<E> {
             }
         };
         if reads.count > 0 && (reads.count >= READS_FOR_EACH || reads.pages + pages > part) {
-            if !std::mem::replace(&mut job.waits_to_read, true) {
+            if !std::mem::replace(&mut job.data.waits.for_file_system, true) {
                 if let Err(error) = reads.waiting.push((slot as u32, job.id)) {
                     job.operation.fail(error.negative());
                 }
@@ -205,14 +205,14 @@ impl<E: Engine> Driver<E> {
         }
         reads.count += 1;
         reads.pages += pages;
-        job.charged_pages = pages;
+        job.data.charged_pages = pages;
         true
     }
 
     // A read of the operation's is over, or was not begun after all.
     pub(super) fn discharge_job(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        let pages = std::mem::take(&mut job.charged_pages);
+        let pages = std::mem::take(&mut job.data.charged_pages);
         if let (Some(file), true) = (&job.file, pages > 0) {
             self.slow.discharge(file.facts.mount, pages);
         }
@@ -234,9 +234,9 @@ impl<E: Engine> Driver<E> {
                 if self.jobs.get(slot).is_none_or(|job| job.id != id) {
                     continue;
                 }
-                self.jobs[slot].waits_to_read = false;
+                self.jobs[slot].data.waits.for_file_system = false;
                 self.read_ahead(slot);
-                if self.jobs[slot].waits_to_read {
+                if self.jobs[slot].data.waits.for_file_system {
                     break;
                 }
                 self.settle(slot);
@@ -249,7 +249,7 @@ impl<E: Engine> Driver<E> {
     // An operation has ended; true: it waits a moment for a call on its file.
     pub(super) fn leave_file(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
-        if !job.asking && !job.operation.is_reading() {
+        if job.inspection != Inspection::Asked && !job.operation.is_reading() {
             return false;
         }
         if std::mem::replace(&mut job.leaving, true) {
@@ -268,16 +268,20 @@ impl<E: Engine> Driver<E> {
 
     fn call_of(&self, slot: usize) -> Token {
         let job = &self.jobs[slot];
-        Token::new(if job.asking { Kind::Inspect } else { Kind::Read }, slot, job.id)
+        Token::new(
+            if job.inspection == Inspection::Asked { Kind::Inspect } else { Kind::Read },
+            slot,
+            job.id,
+        )
     }
 
     // A call on the file of an operation will not be made.
     pub(super) fn give_up_call(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        job.asking = false;
-        if let Some((Buffer { lease, .. }, _)) = job.reading.take() {
+        job.stop_asking();
+        if let Some((Buffer { lease, .. }, _)) = job.data.reading.take() {
             job.operation.read_again();
-            self.release_lease(lease);
+            self.room.release(lease);
         }
         self.discharge_job(slot);
     }
@@ -285,7 +289,7 @@ impl<E: Engine> Driver<E> {
     // A call has not come back: the operation ends without it.
     pub(super) fn abandon_call(&mut self, slot: usize) {
         let job = &self.jobs[slot];
-        if !job.asking && !job.operation.is_reading() {
+        if job.inspection != Inspection::Asked && !job.operation.is_reading() {
             return;
         }
         if self.let_call_go(slot) {
@@ -302,20 +306,20 @@ impl<E: Engine> Driver<E> {
         let Some(File { entry, facts, .. }) = job.file.as_ref() else { return false };
         let (file, mount, token) = (*entry as usize, facts.mount, self.call_of(slot));
         let job = &mut self.jobs[slot];
-        let lease = job.reading.as_ref().map(|(buffer, _)| buffer.lease);
-        let charged_pages = job.charged_pages;
+        let lease = job.data.reading.as_ref().map(|(buffer, _)| buffer.lease);
+        let charged_pages = job.data.charged_pages;
         let call = Call { lease, file, mount, charged_pages };
         if self.slow.calls.entry(token.raw(), call).is_err() {
             return false;
         }
-        job.reading = None;
-        job.charged_pages = 0;
-        if std::mem::take(&mut job.asking) {
+        job.data.reading = None;
+        job.data.charged_pages = 0;
+        if job.stop_asking() {
             debug_assert!(lease.is_none());
         } else {
             job.operation.read_again();
         }
-        self.files[file].uses += 1;
+        self.files.retain(file);
         true
     }
 
@@ -326,7 +330,7 @@ impl<E: Engine> Driver<E> {
         }
         let Some(call) = self.slow.calls.remove(token.raw()) else { return false };
         if let Some(lease) = call.lease {
-            self.release_lease(lease);
+            self.room.release(lease);
         }
         self.close_file(call.file);
         if call.charged_pages > 0 {
@@ -392,10 +396,10 @@ impl<E: Engine> Drop for Driver<E> {
         for call in std::mem::take(&mut self.slow.calls).into_values() {
             self.shared.known_files.calls_left_behind.fetch_add(1, Ordering::SeqCst);
             if let Some(lease) = call.lease {
-                self.pool.leak_lease(lease);
+                self.room.pool.leak_lease(lease);
             }
-            if self.files.contains(call.file) {
-                sys::abandon(self.files.remove(call.file).fd);
+            if let Some(open) = self.files.take(call.file) {
+                sys::abandon(open.fd);
             }
         }
     }

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The files that operations read: each open file once, with its uses.
+#![forbid(unsafe_code)]
+
+use crate::collections::{NumberMap, Table};
+use crate::sys;
+use crate::types::errno::Result;
+use crate::types::file::FileFacts;
+use std::os::fd::{OwnedFd, RawFd};
+
+/// A file that operations read.
+pub(super) struct OpenFile {
+    pub(super) fd: OwnedFd,
+    pub(super) facts: FileFacts,
+    uses: u32,
+}
+
+/// The open files of a context.
+#[derive(Default)]
+pub(super) struct Files {
+    open: Table<OpenFile>,
+    /// The latest entry of each inode, among those that operations may share.
+    by_inode: NumberMap<u32>,
+}
+
+impl Files {
+    /// Makes room for one more.
+    pub(super) fn reserve(&mut self) -> Result<()> {
+        self.open.reserve()
+    }
+
+    /// The entry that has this file open already, which gets one more use.
+    pub(super) fn share(&mut self, fd: &OwnedFd, facts: &FileFacts) -> Option<usize> {
+        let entry = self.by_inode.get(facts.inode)? as usize;
+        let known = sys::number(&self.open[entry].fd);
+        if !sys::probes_allowed() || !sys::is_same_file(sys::number(fd), known) {
+            return None;
+        }
+        self.open[entry].uses += 1;
+        Some(entry)
+    }
+
+    /// A new entry with one use.  `may_share`: later operations may find it.
+    pub(super) fn insert(
+        &mut self,
+        fd: OwnedFd,
+        facts: FileFacts,
+        may_share: bool,
+    ) -> Result<usize> {
+        let entry = self.open.insert(OpenFile { fd, facts, uses: 1 })?;
+        if may_share {
+            // Without memory for it, later operations do not share it.
+            if let Ok(latest) = self.by_inode.entry(facts.inode, 0) {
+                *latest = entry as u32;
+            }
+        }
+        Ok(entry)
+    }
+
+    /// The descriptor of an entry.
+    pub(super) fn number(&self, entry: usize) -> RawFd {
+        sys::number(&self.open[entry].fd)
+    }
+
+    /// One more use.
+    pub(super) fn retain(&mut self, entry: usize) {
+        self.open[entry].uses += 1;
+    }
+
+    /// One use less.  Some: it was the last, and the file is to be closed.
+    pub(super) fn release(&mut self, entry: usize) -> Option<OpenFile> {
+        let open = &mut self.open[entry];
+        open.uses -= 1;
+        if open.uses > 0 {
+            return None;
+        }
+        let open = self.open.remove(entry);
+        if self.by_inode.get(open.facts.inode) == Some(entry as u32) {
+            self.by_inode.remove(open.facts.inode);
+        }
+        Some(open)
+    }
+
+    /// Takes an entry out, whatever its uses.
+    pub(super) fn take(&mut self, entry: usize) -> Option<OpenFile> {
+        self.open.contains(entry).then(|| self.open.remove(entry))
+    }
+
+    /// Gives memory back after a peak; no file is open.
+    pub(super) fn shrink(&mut self) {
+        self.open.shrink();
+        self.by_inode = NumberMap::default();
+    }
+}

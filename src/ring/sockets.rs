@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The sockets that have operations, and what each waits for.
+#![forbid(unsafe_code)]
+
+use crate::collections::{Parts, memory};
+use crate::decide::pace::Pace;
+use crate::decide::plan::ZeroCopy;
+use crate::handoff::claims::LetGo;
+use crate::handoff::shared::KNOWN_SOCKETS;
+use crate::sys;
+use crate::types::errno::Result;
+use std::os::fd::{OwnedFd, RawFd};
+use std::time::Instant;
+
+/// A wait for room in a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wait {
+    /// None is with the kernel.
+    None,
+    /// It is with the kernel.
+    Armed,
+    /// It is being taken back.
+    Disarming,
+}
+
+/// A socket with operations.
+pub(super) struct Socket {
+    pub(super) fd: OwnedFd,
+    /// It takes nothing now: its operations wait for room.
+    pub(super) waiting: bool,
+    /// Since it began to wait, a look at it has shown room.
+    pub(super) has_looked: bool,
+    pub(super) wait: Wait,
+    /// The low half of the generation of the latest wait; 0: the engine does not know the number.
+    pub(super) generation: u32,
+    /// Whether it is an AF_UNIX socket, once that has mattered.
+    pub(super) is_unix: Option<bool>,
+    pub(super) pace: Pace,
+    /// When it is looked at, whatever the kernel reports.
+    pub(super) look_at: Option<Instant>,
+    pub(super) zero_copy: Option<ZeroCopy>,
+    /// How often in a row the kernel has copied what was to go without a copy.
+    pub(super) copied: u32,
+}
+
+impl Socket {
+    pub(super) fn new(fd: OwnedFd) -> Socket {
+        Socket {
+            fd,
+            waiting: false,
+            has_looked: false,
+            wait: Wait::None,
+            generation: 0,
+            is_unix: None,
+            pace: Pace::default(),
+            look_at: None,
+            zero_copy: None,
+            copied: 0,
+        }
+    }
+
+    pub(super) fn number(&self) -> RawFd {
+        sys::number(&self.fd)
+    }
+}
+
+/// All sockets that have operations, by their number in the schedule.
+pub(super) struct Sockets {
+    table: Parts<Option<Socket>>,
+    /// Cookies of sockets that have been found to be connected stream sockets.
+    checked: Box<[u64]>,
+    pub(super) let_go: LetGo,
+    generation: u64,
+}
+
+impl Sockets {
+    pub(super) fn new() -> Result<Sockets> {
+        let checked = memory::filled(0, KNOWN_SOCKETS)?;
+        Ok(Sockets { table: Parts::default(), checked, let_go: LetGo::default(), generation: 0 })
+    }
+
+    /// Makes room for all sockets up to and including this one.
+    pub(super) fn reserve(&mut self, last: usize) -> Result<()> {
+        while self.table.len() <= last {
+            self.table.push(None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn open(&mut self, socket: usize, fd: OwnedFd) {
+        self.table[socket] = Some(Socket::new(fd));
+    }
+
+    pub(super) fn close(&mut self, socket: usize) -> Option<Socket> {
+        self.table[socket].take()
+    }
+
+    pub(super) fn get(&self, socket: usize) -> Option<&Socket> {
+        self.table.get(socket)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, socket: usize) -> Option<&mut Socket> {
+        self.table.get_mut(socket)?.as_mut()
+    }
+
+    /// Whether a socket is known to be a connected stream socket.
+    pub(super) fn is_checked(&self, cookie: u64) -> bool {
+        self.checked[cookie as usize % KNOWN_SOCKETS] == cookie
+    }
+
+    /// Remembers that it is.
+    pub(super) fn remember_checked(&mut self, cookie: u64) {
+        self.checked[cookie as usize % KNOWN_SOCKETS] = cookie;
+    }
+
+    /// A number for a new wait, of which the low half is not 0.
+    pub(super) fn next_generation(&mut self) -> u64 {
+        self.generation += 1;
+        if self.generation as u32 == 0 {
+            self.generation += 1;
+        }
+        self.generation
+    }
+
+    /// Gives memory back after a peak; no socket is open.
+    pub(super) fn shrink(&mut self) {
+        self.table = Parts::default();
+    }
+}
