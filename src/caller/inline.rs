@@ -9,10 +9,8 @@ use crate::handoff::port::Submission;
 use crate::handoff::staging::{Staged, ZEROS};
 use crate::sys::{self, FileWindow, Span};
 use crate::types::completion::WAS_COPIED;
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
-use crate::types::file::FileFacts;
-use crate::types::file::Size;
+use crate::types::errno::{Errno, Result};
+use crate::types::file::{FileFacts, Size};
 use crate::types::request::{EXACT, Request, TO_EOF};
 use std::os::fd::RawFd;
 

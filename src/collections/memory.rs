@@ -2,8 +2,7 @@
 //! Memory that may be refused.
 #![forbid(unsafe_code)]
 
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -3,8 +3,7 @@
 //! only, so that every order of events can be tried.
 #![forbid(unsafe_code)]
 
-use crate::collections::memory;
-use crate::collections::{Numbered, Parts, Register};
+use crate::collections::{Numbered, Parts, Register, memory};
 use crate::types::errno::Result;
 
 const NONE: u32 = u32::MAX;

@@ -8,9 +8,7 @@
 #![forbid(unsafe_code)]
 
 use crate::sys;
-use crate::types::file::FileFacts;
-use crate::types::file::FileKind;
-use crate::types::file::Mount;
+use crate::types::file::{FileFacts, FileKind, Mount};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -2,8 +2,7 @@
 //! Structs that come with their size, as openat2(2) takes them.
 
 use super::FAULT;
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use std::mem::{MaybeUninit, size_of};
 use std::ptr;
 

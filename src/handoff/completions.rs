@@ -7,8 +7,7 @@ use crate::collections::Line;
 use crate::handoff::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering};
 use crate::sys;
 use crate::types::completion::{Completion, Event};
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 

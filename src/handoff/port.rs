@@ -3,16 +3,14 @@
 //! travel over the library's own socket.
 #![forbid(unsafe_code)]
 
-use crate::collections::Line;
-use crate::collections::memory;
+use crate::collections::{Line, memory};
 use crate::decide::operation::Operation;
 use crate::handoff::claims::Claim;
 use crate::handoff::reply::Reply;
 use crate::handoff::staging::Staged;
 use crate::sys;
 use crate::types::completion::Completion;
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use crate::types::file::FileFacts;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::{Arc, Mutex, MutexGuard};

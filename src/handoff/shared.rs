@@ -2,8 +2,7 @@
 //! What callers and the ring thread share: counts, claims and flags.
 #![forbid(unsafe_code)]
 
-use crate::collections::NumberMap;
-use crate::collections::memory;
+use crate::collections::{NumberMap, memory};
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::claims::Claims;
 use crate::handoff::completions::{Completions, Entry};
@@ -11,10 +10,8 @@ use crate::handoff::doorbell::Doorbell;
 use crate::handoff::port::Questions;
 use crate::handoff::staging::Staging;
 use crate::sys;
-use crate::types::completion::Completion;
-use crate::types::completion::Event;
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::completion::{Completion, Event};
+use crate::types::errno::{Errno, Result};
 use crate::types::options::Settings;
 use crate::types::stats::Counters;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};

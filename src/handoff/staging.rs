@@ -6,8 +6,7 @@
 use crate::collections::memory;
 use crate::decide::operation::PADDING_MAX;
 use crate::sys::{self, Span};
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use crate::types::request::Request;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,19 +2,15 @@
 //! One operation in flight and all it holds.
 #![forbid(unsafe_code)]
 
-use crate::collections::Numbered;
-use crate::collections::memory;
+use crate::collections::{Numbered, memory};
 use crate::decide::operation::{Operation, Phase};
 use crate::handoff::port::{Answer, Submission};
 use crate::handoff::staging::Staged;
 use crate::ring::pool::{Lease, Pool};
 use crate::sys::{self, FileWindow, PAGE, Span};
-use crate::types::completion::Completion;
-use crate::types::completion::Event as Report;
+use crate::types::completion::{Completion, Event as Report};
 use crate::types::errno::Result;
-use crate::types::file::FileFacts;
-use crate::types::file::FileKind;
-use crate::types::file::Size;
+use crate::types::file::{FileFacts, FileKind, Size};
 use crate::types::request::{EAGER, EXACT};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;

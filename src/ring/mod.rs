@@ -4,8 +4,11 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod ending;
 mod files;
+mod intake;
 mod job;
+mod peers;
 pub mod pool;
 mod reports;
 mod room;
@@ -23,26 +26,20 @@ use crate::decide::token::{Kind, Token};
 use crate::engine::{Engine, Event};
 use crate::handoff::claims::Claim;
 use crate::handoff::completions::Entry;
-use crate::handoff::port::{Question, Submission};
 use crate::handoff::shared::Shared;
 use crate::ring::pool::Pool;
-use crate::sys::{self};
 use crate::types::completion::Completion;
-use crate::types::completion::Event as Report;
-use crate::types::completion::WAS_ZEROCOPY;
 use crate::types::errno::Result;
-use crate::types::file::FileFacts;
 use crate::types::file::Size;
 use crate::types::request::{EXACT, TO_EOF};
 use crate::types::stats::Counters;
 use files::Files;
-use job::{File, Inspection, Job, Source};
+use job::{File, Inspection, Job};
 use reports::Reports;
 use room::Room;
 use slow::Slow;
-use sockets::{Socket, Sockets, Wait};
+use sockets::{Socket, Sockets};
 use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -70,8 +67,6 @@ const ROUND_BYTES: u64 = 1 << 20;
 // What this or less is left of goes ahead of what takes long: an answer of a few pages need not
 // wait until each of many long transfers has had its turn.
 const LIGHT_MAX: u64 = 64 << 10;
-// From this many descriptors on it is worth a call to find out whether a file is there already.
-const SHARE_FILES_FROM: u32 = 128;
 impl<E: Engine> Driver<E> {
     pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Result<Driver<E>> {
         Ok(Driver {
@@ -105,183 +100,6 @@ impl<E: Engine> Driver<E> {
         [self.timers.next(), self.slow.next_alarm()].into_iter().flatten().min()
     }
 
-    // ---- in and out ----------------------------------------------------------------
-
-    /// Takes a submission and the ring thread's copies of its descriptors.
-    pub fn accept(
-        &mut self,
-        submission: Submission,
-        socket: Option<OwnedFd>,
-        file: Option<OwnedFd>,
-    ) {
-        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
-        let missing = socket.is_none() || file.is_some() != submission.file.is_some();
-        match socket {
-            Some(fd) if self.is_other_socket(submission.cookie, &fd) => {
-                self.refuse(submission, None, file, -libc::EBADF);
-            }
-            Some(fd) if !missing => self.enqueue(submission, fd, file),
-            // The table was full after all, and the kernel dropped them.
-            socket => self.refuse(submission, socket, file, -libc::EMFILE),
-        }
-    }
-
-    // While submit ran, the number was given to something else than what it looked at.  Where there
-    // is an entry already, it is the entry's socket that is used.
-    fn is_other_socket(&mut self, cookie: u64, fd: &OwnedFd) -> bool {
-        if self.schedule.find(cookie).is_some() {
-            return false;
-        }
-        let fd = sys::number(fd);
-        if sys::socket_cookie(fd) != Ok(cookie) {
-            return true;
-        }
-        if !self.sockets.is_checked(cookie) {
-            if sys::socket_type(fd) != Ok(libc::SOCK_STREAM) || sys::is_listening(fd) != Ok(false) {
-                return true;
-            }
-            self.sockets.remember_checked(cookie);
-        }
-        false
-    }
-
-    /// Ends a submission that came too late for anything else.
-    pub fn reject(
-        &mut self,
-        submission: Submission,
-        socket: Option<OwnedFd>,
-        file: Option<OwnedFd>,
-        status: i32,
-    ) {
-        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
-        let socket = socket.filter(|fd| !self.is_other_socket(submission.cookie, fd));
-        self.refuse(submission, socket, file, status);
-    }
-
-    fn refuse(
-        &mut self,
-        submission: Submission,
-        socket: Option<OwnedFd>,
-        file: Option<OwnedFd>,
-        status: i32,
-    ) {
-        self.shared.give_descriptors(submission.descriptor_count());
-        if let Some((fd, facts)) = file.zip(submission.file) {
-            self.shared.descriptors.fetch_add(1, Ordering::Relaxed);
-            self.close_copy(fd, facts);
-        }
-        let mut job = Job::new(submission, None);
-        job.operation.fail(status);
-        // The calling thread may have sent its beginning.
-        if let Some(socket) = socket.filter(|_| job.operation.is_held_back()) {
-            sys::push_tcp(sys::number(&socket));
-        }
-        self.release(&mut job);
-        if job.operation.is_cut() {
-            self.shared.record_cut(job.cookie);
-        }
-        self.leave(job.cookie);
-        self.report_done(job);
-    }
-
-    // An operation's claim on its socket ends, before its DONE is reported.
-    fn leave(&mut self, cookie: u64) {
-        if self.shared.claims.leave(cookie) {
-            self.sockets.let_go.forget(cookie);
-        }
-    }
-
-    fn enqueue(&mut self, submission: Submission, fd: OwnedFd, file: Option<OwnedFd>) {
-        if let Err(error) = self.make_room() {
-            return self.refuse(submission, Some(fd), file, error.negative());
-        }
-        let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
-        let front = submission.front;
-        // The notice that the calling thread has let go may have come first.
-        let held_back = submission.held_back.filter(|claim| !self.sockets.let_go.is_over(*claim));
-        let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
-        let file = file.transpose().expect("there is room");
-        let socket = self.open_socket(cookie, fd).expect("there is room");
-        let slot = self.jobs.insert(Job::new(submission, file)).expect("there is room");
-        self.schedule.enqueue(socket, slot, front).expect("there is room");
-        self.place(slot);
-        if let Some(at) = deadline {
-            let entry = (id, slot as u32, Alarm::Deadline);
-            self.timers.set(at, entry).expect("there is room");
-        }
-        if let Some(claim) = held_back {
-            self.schedule.park(socket, claim);
-        }
-        self.ready(socket);
-        if self.jobs[slot].is_held() && held_back.is_none() {
-            self.begin(slot);
-            self.read_ahead(slot);
-            self.settle(slot);
-        }
-    }
-
-    // For one operation more in every table, so that nothing fails half-way.
-    fn make_room(&mut self) -> Result<()> {
-        self.jobs.reserve()?;
-        self.schedule.reserve(self.jobs.end())?;
-        self.sockets.reserve(self.schedule.end())?;
-        self.files.reserve()?;
-        self.timers.reserve()
-    }
-
-    // Without memory for the alarm the operation fails.
-    fn set_alarm(&mut self, slot: usize, at: Instant, alarm: Alarm) {
-        let entry = (self.jobs[slot].id, slot as u32, alarm);
-        if let Err(error) = self.timers.set(at, entry) {
-            self.jobs[slot].operation.fail(error.negative());
-        }
-    }
-
-    /// Undoes a submission whose descriptors could not be sent.
-    pub fn withdraw(&mut self, mut submission: Submission) {
-        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
-        self.shared.give_descriptors(submission.descriptor_count());
-        self.leave(submission.cookie);
-        self.shared.staging.release(std::mem::take(&mut submission.staged));
-        if submission.owes_snapshot() {
-            self.shared.give_snapshot();
-        }
-        self.shared.give_permit();
-    }
-
-    // With many descriptors in use, the same open file is kept once only.
-    fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<File> {
-        let may_share = self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM;
-        let shared = if may_share { self.files.share(&fd, &facts) } else { None };
-        let entry = match shared {
-            Some(entry) => {
-                self.close_copy(fd, facts);
-                entry
-            }
-            None => self.files.insert(fd, facts, may_share)?,
-        };
-        let fd = self.files.number(entry);
-        Ok(File { fd, entry: entry as u32, facts, mappable: true, through_ring: false })
-    }
-
-    // One use less.  Some: a helper closes the ring thread's copy.
-    fn close_file(&mut self, entry: usize) -> Option<Token> {
-        let open = self.files.release(entry)?;
-        self.close_copy(open.fd, open.facts)
-    }
-
-    fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> Result<usize> {
-        if let Some(socket) = self.schedule.find(cookie) {
-            // The same socket once more: one copy is enough.
-            drop(fd);
-            self.shared.give_descriptors(1);
-            return Ok(socket);
-        }
-        let socket = self.schedule.open(cookie)?;
-        self.sockets.open(socket, fd);
-        Ok(socket)
-    }
-
     /// Hands completions over; true: ring the bell.
     pub fn flush(&mut self) -> bool {
         let counters = &self.shared.counters;
@@ -294,32 +112,6 @@ impl<E: Engine> Driver<E> {
 
     fn report(&mut self, completion: Completion, cut: Option<NonZeroU64>) {
         self.reports.push(Entry { completion, cut }, &self.shared.completions);
-    }
-
-    /// Answers a question of a caller's: how many operations it concerned.
-    pub fn answer(&mut self, question: &Question) -> u32 {
-        match *question {
-            Question::Cancel(id) => match self.jobs.find(id) {
-                Some(slot) => {
-                    self.end(slot, -libc::ECANCELED);
-                    1
-                }
-                None => 0,
-            },
-            Question::CancelSocket(cookie) => {
-                let Some(socket) = self.schedule.find(cookie) else {
-                    return 0;
-                };
-                let mut next = self.schedule.first(socket);
-                let count = std::iter::successors(next, |&slot| self.schedule.behind(slot)).count();
-                // The end of one that is cut off takes those behind it along.
-                while let Some(slot) = next.filter(|&slot| self.jobs.contains(slot)) {
-                    next = self.schedule.behind(slot);
-                    self.end(slot, -libc::ECANCELED);
-                }
-                count as u32
-            }
-        }
     }
 
     /// A calling thread has let go of its socket; what it could not send has arrived before.
@@ -336,36 +128,6 @@ impl<E: Engine> Driver<E> {
     /// Forgets cut streams that matter to nobody any more.
     pub fn forget_cuts(&self) {
         self.shared.forget_cuts(|cookie| self.schedule.find(cookie).is_some());
-    }
-
-    /// Ends everything in flight with this status.
-    pub fn fail_all(&mut self, status: i32) {
-        for slot in 0..self.jobs.end() {
-            if self.jobs.contains(slot) {
-                self.end(slot, status);
-            }
-        }
-    }
-
-    /// Reports everything in flight as ended, whatever state it is in: the engine is gone.
-    pub fn abandon(&mut self, status: i32) {
-        self.report_unclosed(true);
-        for slot in 0..self.jobs.end() {
-            if !self.jobs.contains(slot) {
-                continue;
-            }
-            let mut job = self.jobs.remove(slot);
-            job.operation.fail(status);
-            if job.operation.is_held_back() {
-                let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
-                socket.inspect(|socket| sys::push_tcp(socket.number()));
-            }
-            // Windows may still be read by the kernel.
-            if let Source::Window(window) = std::mem::replace(&mut job.data.source, Source::None) {
-                std::mem::forget(window);
-            }
-            self.report_done(job);
-        }
     }
 
     /// Gives no memory back.
@@ -528,130 +290,5 @@ impl<E: Engine> Driver<E> {
         let first = self.schedule.first(socket);
         let is_light = first.is_none_or(|slot| self.jobs[slot].remaining_at_most() <= LIGHT_MAX);
         self.schedule.ready(socket, is_light);
-    }
-
-    fn end(&mut self, slot: usize, status: i32) {
-        self.jobs[slot].operation.fail(status);
-        self.settle(slot);
-    }
-
-    // Reports the snapshot when it is due, and finishes the operation when nothing of it is with
-    // the kernel any more.
-    fn settle(&mut self, slot: usize) {
-        let job = &mut self.jobs[slot];
-        if job.reply.is_none() && job.operation.take_snapshot_event(job.is_held()) {
-            let completion = job.completion(0, Report::Snapshot);
-            self.report(completion, None);
-        }
-        let is_ending = matches!(self.jobs[slot].operation.phase(), Phase::Ending(_));
-        if is_ending && self.leave_file(slot) {
-            return;
-        }
-        if self.jobs[slot].operation.ended().is_none() {
-            return;
-        }
-        let socket = self.schedule.socket_of(slot);
-        let alone =
-            self.schedule.first(socket) == Some(slot) && self.schedule.behind(slot).is_none();
-        if alone && self.socket(socket).wait != Wait::None {
-            // DONE waits until the kernel has let go of the socket.
-            return self.disarm(socket);
-        }
-        self.finish(slot, socket);
-    }
-
-    fn finish(&mut self, slot: usize, socket: usize) {
-        let is_cut = self.jobs[slot].operation.is_cut();
-        let was_first = self.schedule.first(socket) == Some(slot);
-        let next = self.schedule.behind(slot);
-        self.schedule.remove(slot);
-        let mut job = self.jobs.remove(slot);
-        // The first one always may, even where the one ahead never got as far.
-        let may_hold = job.data.may_hold || self.schedule.first(socket) == next;
-        if let Some(next) = next.filter(|_| may_hold && !is_cut) {
-            self.jobs[next].data.may_hold = true;
-            self.read_ahead(next);
-            self.let_hold(next);
-        }
-        if job.operation.is_held_back() {
-            sys::push_tcp(self.socket(socket).number());
-        }
-        let closing = self.release(&mut job);
-        if is_cut {
-            self.shared.record_cut(job.cookie);
-        }
-        if self.schedule.first(socket).is_none() {
-            self.close_socket(socket);
-        } else {
-            // What is first now tries for itself: a look that is due may have been this one's.
-            let state = self.socket(socket);
-            state.waiting &= !was_first && state.look_at.is_none();
-            self.ready(socket);
-        }
-        self.leave(job.cookie);
-        match closing {
-            Some(token) => self.report_when_closed(token, job),
-            None => self.report_done(job),
-        }
-        if is_cut {
-            self.cancel_behind(next);
-        }
-    }
-
-    // All from this one on.
-    fn cancel_behind(&mut self, first: Option<usize>) {
-        let mut next = first;
-        while let Some(slot) = next {
-            self.jobs[slot].operation.fail(-libc::ECANCELED);
-            next = self.schedule.behind(slot);
-        }
-        next = first;
-        while let Some(slot) = next {
-            next = self.schedule.behind(slot);
-            self.settle(slot);
-        }
-    }
-
-    fn close_socket(&mut self, socket: usize) {
-        if let Some(state) = self.sockets.close(socket) {
-            if state.generation != 0 {
-                self.engine.released(state.number());
-            }
-            self.shared.give_descriptors(1);
-        }
-        self.schedule.close(socket);
-    }
-
-    // Everything that the operation holds goes back before its DONE can be seen.  Some: the file's
-    // descriptor is being closed by a helper.
-    fn release(&mut self, job: &mut Job) -> Option<Token> {
-        for lease in job.take_leases() {
-            self.room.release(lease);
-        }
-        if let Some(bytes) = job.data.reserved.take() {
-            self.room.unreserve(bytes.get());
-        }
-        job.data.source = Source::None;
-        let file = job.file.take();
-        debug_assert_eq!(job.data.charged_pages, 0);
-        self.shared.staging.release(std::mem::take(&mut job.staged));
-        file.and_then(|file| self.close_file(file.entry as usize))
-    }
-
-    fn report_done(&mut self, mut job: Job) {
-        let status = job.operation.ended().unwrap_or(-libc::EIO);
-        if job.sending.unresolved > 0 {
-            job.operation.mark(WAS_ZEROCOPY);
-        }
-        self.shared.counters.count_done(status);
-        if job.operation.owes_snapshot() {
-            self.shared.give_snapshot();
-        }
-        let completion = job.completion(status, Report::Done);
-        if let Some(reply) = job.reply.take() {
-            return self.reports.answer(reply, completion, &self.shared.completions);
-        }
-        let cut = NonZeroU64::new(job.cookie).filter(|_| job.operation.is_cut());
-        self.report(completion, cut);
     }
 }

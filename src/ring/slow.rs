@@ -5,8 +5,7 @@
 
 use super::job::{Buffer, Inspection, Job};
 use super::{Driver, File};
-use crate::collections::memory;
-use crate::collections::{Line, NumberMap, Numbered, Register};
+use crate::collections::{Line, NumberMap, Numbered, Register, memory};
 use crate::decide::operation::{self, Phase};
 use crate::decide::timers::Alarm;
 use crate::decide::token::{Kind, Token};
@@ -15,9 +14,7 @@ use crate::engine::helpers::{self, Task};
 use crate::ring::pool::Lease;
 use crate::sys::{self, PAGE};
 use crate::types::errno::Result;
-use crate::types::file::FileFacts;
-use crate::types::file::Mount;
-use crate::types::file::Size;
+use crate::types::file::{FileFacts, Mount, Size};
 use crate::types::request::EXACT;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;

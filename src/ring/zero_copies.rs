@@ -2,13 +2,24 @@
 //! Zero-copy sends whose memory the kernel still uses, and what has been learnt of them.
 #![forbid(unsafe_code)]
 
+use super::Driver;
+use super::job::{Buffer, Source};
 use super::pool::Lease;
 use crate::collections::Table;
 use crate::decide::budget::Budget;
-use crate::decide::token::Token;
+use crate::decide::operation::Portion;
+use crate::decide::plan;
+use crate::decide::plan::ZeroCopy;
+use crate::decide::token::{Kind, Token};
+use crate::engine::{Engine, ZeroCopySend};
 use crate::sys;
+use crate::types::completion::{WAS_COPIED, WAS_ZEROCOPY};
 use crate::types::errno::Result;
+use crate::types::stats::Counters;
 use std::time::Instant;
+
+// The number of copies in a row after which zero-copy is given up on a socket where it was real.
+const COPIED_MAX: u32 = 4;
 
 // The most zero-copy sends that may be in flight before one has been real.
 const TRIALS_MAX: usize = 4;
@@ -135,5 +146,175 @@ impl ZeroCopies {
     /// Gives memory back after a peak; none is in flight.
     pub(super) fn shrink(&mut self) {
         self.uses.shrink();
+    }
+}
+
+impl<E: Engine> Driver<E> {
+    pub(super) fn send_zero_copy(&mut self, socket: usize, slot: usize, portion: &Portion) -> bool {
+        let job = &mut self.jobs[slot];
+        if !job.data.zero_copy || portion.header.1 > 0 || portion.range.1 == 0 {
+            return false;
+        }
+        let Source::Buffers(buffers) = &job.data.source else {
+            return false;
+        };
+        let Some(&Buffer { lease, .. }) = buffers.front() else {
+            return false;
+        };
+        let is_allowed = self.zero_copies.allows(portion.range.1);
+        if !is_allowed || self.zero_copies.reserve().is_err() {
+            return false;
+        }
+        let span = job.next_bytes(&self.room.pool, portion.range);
+        let more = portion.more || portion.zeros > 0 || portion.trailer.1 > 0;
+        job.operation.send_started(more);
+        let begun = ZeroCopyUse::new(lease, (slot, job.id), job.cookie, portion.range.1);
+        self.room.pool.retain(lease);
+        let send = ZeroCopySend {
+            socket: self.socket(socket).number(),
+            span,
+            flags: if more { libc::MSG_MORE } else { 0 },
+        };
+        let (index, generation) = self.zero_copies.begin(begun);
+        let state = &mut self.socket(socket).zero_copy;
+        if *state == Some(ZeroCopy::Untried) {
+            *state = Some(ZeroCopy::Trying);
+        }
+        self.engine.send_zero_copy(Token::new(Kind::ZeroCopy, index, generation), send);
+        true
+    }
+
+    pub(super) fn on_zero_copy_sent(&mut self, token: Token, result: i32, more: bool) {
+        let Some(used) = self.zero_copies.get_mut(token) else {
+            return;
+        };
+        used.sent = result.max(0) as u64;
+        let (slot, id, cookie, asked) = (used.slot as usize, used.id, used.cookie, used.asked);
+        let refused = matches!(-result, libc::ENOMEM | libc::ENOBUFS);
+        if refused {
+            // A notification may follow all the same.
+            self.zero_copies.unpin(token);
+        }
+        if !more {
+            if let Some(used) = self.zero_copies.end(token) {
+                self.room.release(used.lease);
+            }
+        }
+        if refused {
+            self.zero_copies.refused();
+        } else if result >= 0 {
+            self.zero_copies.fitted();
+        }
+        if self.jobs.get(slot).is_none_or(|job| job.id != id) {
+            return;
+        }
+        if result >= 0 {
+            let job = &mut self.jobs[slot];
+            job.operation.sent(result as u64, 0, u64::MAX);
+            job.sending.unresolved += result as u64;
+            Counters::add(&self.shared.counters.wire_bytes, result as u64);
+            Counters::add(&self.shared.counters.file_bytes, result as u64);
+            self.progressed(slot);
+            self.consume(slot);
+            if (result as u64) < asked {
+                return self.wait_for_peer(slot);
+            }
+            return self.proceed(slot);
+        }
+        if let Some(socket) = self.schedule.find(cookie) {
+            // No notification will say what became of it.
+            let state = &mut self.socket(socket).zero_copy;
+            *state = state.filter(|state| *state != ZeroCopy::Trying).or(Some(ZeroCopy::Untried));
+        }
+        match -result {
+            libc::EAGAIN | libc::EINTR => self.on_send_error(slot, result),
+            // Not on this socket: copy instead.
+            libc::EOPNOTSUPP | libc::EINVAL | libc::EFAULT => {
+                self.learn_zero_copy(cookie, false);
+                self.send_copy(slot);
+            }
+            // Not with the memory that may be pinned now, which says nothing of the socket.
+            libc::ENOMEM | libc::ENOBUFS => self.send_copy(slot),
+            _ => self.on_send_error(slot, result),
+        }
+    }
+
+    // The next bytes are there, but not to be sent without a copy.
+    pub(super) fn send_copy(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        job.operation.send_refused();
+        job.data.zero_copy = false;
+        self.proceed(slot);
+    }
+
+    pub(super) fn on_released(&mut self, token: Token, copied: bool) {
+        let Some(used) = self.zero_copies.end(token) else {
+            return;
+        };
+        self.room.release(used.lease);
+        if used.sent == 0 {
+            return;
+        }
+        let counters = &self.shared.counters;
+        Counters::add(&counters.zerocopy_notified, 1);
+        if copied {
+            Counters::add(&counters.zerocopy_copied_anyway, 1);
+            Counters::add(&counters.bytes_copied, used.sent);
+        } else {
+            Counters::add(&counters.bytes_zerocopy, used.sent);
+        }
+        if !copied || !self.was_copied_once(used.cookie) {
+            self.learn_zero_copy(used.cookie, !copied);
+        }
+        let slot = used.slot as usize;
+        if self.jobs.get(slot).is_some_and(|job| job.id == used.id) {
+            let job = &mut self.jobs[slot];
+            job.sending.unresolved = job.sending.unresolved.saturating_sub(used.sent);
+            job.operation.mark(if copied { WAS_COPIED } else { WAS_ZEROCOPY });
+        }
+    }
+
+    pub(super) fn learn_zero_copy(&mut self, cookie: u64, real: bool) {
+        self.zero_copies.learn(real);
+        if let Some(socket) = self.schedule.find(cookie) {
+            let state = if real { ZeroCopy::Real } else { ZeroCopy::Useless };
+            let socket = self.socket(socket);
+            socket.zero_copy = Some(state);
+            socket.copied = 0;
+        }
+    }
+
+    // Where zero-copy has been real the kernel may copy now and then, a packet that is sent again for
+    // one: a few copies in a row are no reason to give it up.
+    pub(super) fn was_copied_once(&mut self, cookie: u64) -> bool {
+        let Some(socket) = self.schedule.find(cookie) else {
+            return false;
+        };
+        let socket = self.socket(socket);
+        socket.copied += 1;
+        socket.zero_copy == Some(ZeroCopy::Real) && socket.copied < COPIED_MAX
+    }
+
+    pub(super) fn zero_copy_state(&mut self, socket: usize, slot: usize) -> ZeroCopy {
+        let remaining = {
+            let operation = &self.jobs[slot].operation;
+            operation.file_length().saturating_sub(operation.range_sent())
+        };
+        if remaining < plan::ZERO_COPY_MIN || !self.engine.has_zero_copy() {
+            return ZeroCopy::Useless;
+        }
+        if let Some(state) = self.socket(socket).zero_copy {
+            return state;
+        }
+        let fd = self.socket(socket).number();
+        let state = if self.zero_copies.is_hopeless() || !sys::leaves_the_machine(fd) {
+            ZeroCopy::Useless
+        } else if self.zero_copies.has_enough_trials() {
+            return ZeroCopy::Useless;
+        } else {
+            ZeroCopy::Untried
+        };
+        self.socket(socket).zero_copy = Some(state);
+        state
     }
 }

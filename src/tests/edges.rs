@@ -5,8 +5,7 @@
 
 use super::{Script, cases, script};
 use crate::decide::token::{Kind, Token};
-use crate::handoff::staging::{self, IOVECS_MAX, STAGED_MAX};
-use crate::handoff::staging::{Staged, Staging};
+use crate::handoff::staging::{self, IOVECS_MAX, STAGED_MAX, Staged, Staging};
 use crate::sys;
 use crate::types::errno::Errno;
 use crate::types::request::{EXACT, Request, TO_EOF, ZERO_PAD};

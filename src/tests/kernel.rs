@@ -5,8 +5,7 @@
 use super::wire::Part;
 use super::world::{Buffer, File, Flight, Source, World};
 use crate::decide::operation::{Phase, Portion};
-use crate::types::completion::WAS_COPIED;
-use crate::types::completion::WAS_ZEROCOPY;
+use crate::types::completion::{WAS_COPIED, WAS_ZEROCOPY};
 use crate::types::file::Size;
 use crate::types::request::EXACT;
 

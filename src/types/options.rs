@@ -2,8 +2,7 @@
 //! How a context is made.
 #![forbid(unsafe_code)]
 
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 
 /// Which engine to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -2,8 +2,7 @@
 //! One request and what can be said of it without asking the kernel.
 #![forbid(unsafe_code)]
 
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 

@@ -12,8 +12,7 @@ mod pipe;
 mod socket;
 
 use crate::sys::{self, Buffers, CallerOffset, PAGE, SignalMask, Span};
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use crate::types::file::FileKind;
 use once_cell::race::OnceBool;
 use std::os::fd::RawFd;

@@ -4,8 +4,7 @@
 
 use super::{Arguments, BUFFERS, Call, Step, Wait, Way, kind};
 use crate::sys::{self, PAGE};
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
+use crate::types::errno::{Errno, Result};
 use crate::types::file::FileKind;
 
 /// What is known of the room in a pipe.

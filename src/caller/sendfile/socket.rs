@@ -5,10 +5,8 @@
 use super::{BUFFERS, Call, Step, Wait};
 use crate::engine::known_files;
 use crate::sys::{self, FileWindow, Span};
-use crate::types::errno::Errno;
-use crate::types::errno::Result;
-use crate::types::file::FileKind;
-use crate::types::file::FileState;
+use crate::types::errno::{Errno, Result};
+use crate::types::file::{FileKind, FileState};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How operations end: cancelled, failed or done, and what each gives back before its DONE.
+#![forbid(unsafe_code)]
+
+use super::Driver;
+use super::job::{Job, Source};
+use super::sockets::Wait;
+use crate::decide::operation::Phase;
+use crate::decide::token::Token;
+use crate::engine::Engine;
+use crate::handoff::port::Question;
+use crate::sys;
+use crate::types::completion::{Event as Report, WAS_ZEROCOPY};
+use std::num::NonZeroU64;
+
+impl<E: Engine> Driver<E> {
+    /// Answers a question of a caller's: how many operations it concerned.
+    pub fn answer(&mut self, question: &Question) -> u32 {
+        match *question {
+            Question::Cancel(id) => match self.jobs.find(id) {
+                Some(slot) => {
+                    self.end(slot, -libc::ECANCELED);
+                    1
+                }
+                None => 0,
+            },
+            Question::CancelSocket(cookie) => {
+                let Some(socket) = self.schedule.find(cookie) else {
+                    return 0;
+                };
+                let mut next = self.schedule.first(socket);
+                let count = std::iter::successors(next, |&slot| self.schedule.behind(slot)).count();
+                // The end of one that is cut off takes those behind it along.
+                while let Some(slot) = next.filter(|&slot| self.jobs.contains(slot)) {
+                    next = self.schedule.behind(slot);
+                    self.end(slot, -libc::ECANCELED);
+                }
+                count as u32
+            }
+        }
+    }
+
+    /// Ends everything in flight with this status.
+    pub fn fail_all(&mut self, status: i32) {
+        for slot in 0..self.jobs.end() {
+            if self.jobs.contains(slot) {
+                self.end(slot, status);
+            }
+        }
+    }
+
+    /// Reports everything in flight as ended, whatever state it is in: the engine is gone.
+    pub fn abandon(&mut self, status: i32) {
+        self.report_unclosed(true);
+        for slot in 0..self.jobs.end() {
+            if !self.jobs.contains(slot) {
+                continue;
+            }
+            let mut job = self.jobs.remove(slot);
+            job.operation.fail(status);
+            if job.operation.is_held_back() {
+                let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
+                socket.inspect(|socket| sys::push_tcp(socket.number()));
+            }
+            // Windows may still be read by the kernel.
+            if let Source::Window(window) = std::mem::replace(&mut job.data.source, Source::None) {
+                std::mem::forget(window);
+            }
+            self.report_done(job);
+        }
+    }
+
+    pub(super) fn end(&mut self, slot: usize, status: i32) {
+        self.jobs[slot].operation.fail(status);
+        self.settle(slot);
+    }
+
+    // Reports the snapshot when it is due, and finishes the operation when nothing of it is with
+    // the kernel any more.
+    pub(super) fn settle(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        if job.reply.is_none() && job.operation.take_snapshot_event(job.is_held()) {
+            let completion = job.completion(0, Report::Snapshot);
+            self.report(completion, None);
+        }
+        let is_ending = matches!(self.jobs[slot].operation.phase(), Phase::Ending(_));
+        if is_ending && self.leave_file(slot) {
+            return;
+        }
+        if self.jobs[slot].operation.ended().is_none() {
+            return;
+        }
+        let socket = self.schedule.socket_of(slot);
+        let alone =
+            self.schedule.first(socket) == Some(slot) && self.schedule.behind(slot).is_none();
+        if alone && self.socket(socket).wait != Wait::None {
+            // DONE waits until the kernel has let go of the socket.
+            return self.disarm(socket);
+        }
+        self.finish(slot, socket);
+    }
+
+    pub(super) fn finish(&mut self, slot: usize, socket: usize) {
+        let is_cut = self.jobs[slot].operation.is_cut();
+        let was_first = self.schedule.first(socket) == Some(slot);
+        let next = self.schedule.behind(slot);
+        self.schedule.remove(slot);
+        let mut job = self.jobs.remove(slot);
+        // The first one always may, even where the one ahead never got as far.
+        let may_hold = job.data.may_hold || self.schedule.first(socket) == next;
+        if let Some(next) = next.filter(|_| may_hold && !is_cut) {
+            self.jobs[next].data.may_hold = true;
+            self.read_ahead(next);
+            self.let_hold(next);
+        }
+        if job.operation.is_held_back() {
+            sys::push_tcp(self.socket(socket).number());
+        }
+        let closing = self.release(&mut job);
+        if is_cut {
+            self.shared.record_cut(job.cookie);
+        }
+        if self.schedule.first(socket).is_none() {
+            self.close_socket(socket);
+        } else {
+            // What is first now tries for itself: a look that is due may have been this one's.
+            let state = self.socket(socket);
+            state.waiting &= !was_first && state.look_at.is_none();
+            self.ready(socket);
+        }
+        self.leave(job.cookie);
+        match closing {
+            Some(token) => self.report_when_closed(token, job),
+            None => self.report_done(job),
+        }
+        if is_cut {
+            self.cancel_behind(next);
+        }
+    }
+
+    // All from this one on.
+    pub(super) fn cancel_behind(&mut self, first: Option<usize>) {
+        let mut next = first;
+        while let Some(slot) = next {
+            self.jobs[slot].operation.fail(-libc::ECANCELED);
+            next = self.schedule.behind(slot);
+        }
+        next = first;
+        while let Some(slot) = next {
+            next = self.schedule.behind(slot);
+            self.settle(slot);
+        }
+    }
+
+    pub(super) fn close_socket(&mut self, socket: usize) {
+        if let Some(state) = self.sockets.close(socket) {
+            if state.generation != 0 {
+                self.engine.released(state.number());
+            }
+            self.shared.give_descriptors(1);
+        }
+        self.schedule.close(socket);
+    }
+
+    // Everything that the operation holds goes back before its DONE can be seen.  Some: the file's
+    // descriptor is being closed by a helper.
+    pub(super) fn release(&mut self, job: &mut Job) -> Option<Token> {
+        for lease in job.take_leases() {
+            self.room.release(lease);
+        }
+        if let Some(bytes) = job.data.reserved.take() {
+            self.room.unreserve(bytes.get());
+        }
+        job.data.source = Source::None;
+        let file = job.file.take();
+        debug_assert_eq!(job.data.charged_pages, 0);
+        self.shared.staging.release(std::mem::take(&mut job.staged));
+        file.and_then(|file| self.close_file(file.entry as usize))
+    }
+
+    pub(super) fn report_done(&mut self, mut job: Job) {
+        let status = job.operation.ended().unwrap_or(-libc::EIO);
+        if job.sending.unresolved > 0 {
+            job.operation.mark(WAS_ZEROCOPY);
+        }
+        self.shared.counters.count_done(status);
+        if job.operation.owes_snapshot() {
+            self.shared.give_snapshot();
+        }
+        let completion = job.completion(status, Report::Done);
+        if let Some(reply) = job.reply.take() {
+            return self.reports.answer(reply, completion, &self.shared.completions);
+        }
+        let cut = NonZeroU64::new(job.cookie).filter(|_| job.operation.is_cut());
+        self.report(completion, cut);
+    }
+}

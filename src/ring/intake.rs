@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Submissions as they arrive: their descriptors, their place in every table.
+#![forbid(unsafe_code)]
+
+use super::Driver;
+use super::job::{File, Job};
+use crate::decide::timers::Alarm;
+use crate::decide::token::Token;
+use crate::engine::Engine;
+use crate::handoff::port::Submission;
+use crate::sys;
+use crate::types::errno::Result;
+use crate::types::file::FileFacts;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+// From this many descriptors on, a call is worth it that finds out whether a file is open already.
+const SHARE_FILES_FROM: u32 = 128;
+
+impl<E: Engine> Driver<E> {
+    /// Takes a submission and the ring thread's copies of its descriptors.
+    pub fn accept(
+        &mut self,
+        submission: Submission,
+        socket: Option<OwnedFd>,
+        file: Option<OwnedFd>,
+    ) {
+        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        let missing = socket.is_none() || file.is_some() != submission.file.is_some();
+        match socket {
+            Some(fd) if self.is_other_socket(submission.cookie, &fd) => {
+                self.refuse(submission, None, file, -libc::EBADF);
+            }
+            Some(fd) if !missing => self.enqueue(submission, fd, file),
+            // The table was full after all, and the kernel dropped them.
+            socket => self.refuse(submission, socket, file, -libc::EMFILE),
+        }
+    }
+
+    // While submit ran, the number was given to something else than what it looked at.  Where there
+    // is an entry already, it is the entry's socket that is used.
+    pub(super) fn is_other_socket(&mut self, cookie: u64, fd: &OwnedFd) -> bool {
+        if self.schedule.find(cookie).is_some() {
+            return false;
+        }
+        let fd = sys::number(fd);
+        if sys::socket_cookie(fd) != Ok(cookie) {
+            return true;
+        }
+        if !self.sockets.is_checked(cookie) {
+            if sys::socket_type(fd) != Ok(libc::SOCK_STREAM) || sys::is_listening(fd) != Ok(false) {
+                return true;
+            }
+            self.sockets.remember_checked(cookie);
+        }
+        false
+    }
+
+    /// Ends a submission that came too late for anything else.
+    pub fn reject(
+        &mut self,
+        submission: Submission,
+        socket: Option<OwnedFd>,
+        file: Option<OwnedFd>,
+        status: i32,
+    ) {
+        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        let socket = socket.filter(|fd| !self.is_other_socket(submission.cookie, fd));
+        self.refuse(submission, socket, file, status);
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        submission: Submission,
+        socket: Option<OwnedFd>,
+        file: Option<OwnedFd>,
+        status: i32,
+    ) {
+        self.shared.give_descriptors(submission.descriptor_count());
+        if let Some((fd, facts)) = file.zip(submission.file) {
+            self.shared.descriptors.fetch_add(1, Ordering::Relaxed);
+            self.close_copy(fd, facts);
+        }
+        let mut job = Job::new(submission, None);
+        job.operation.fail(status);
+        // The calling thread may have sent its beginning.
+        if let Some(socket) = socket.filter(|_| job.operation.is_held_back()) {
+            sys::push_tcp(sys::number(&socket));
+        }
+        self.release(&mut job);
+        if job.operation.is_cut() {
+            self.shared.record_cut(job.cookie);
+        }
+        self.leave(job.cookie);
+        self.report_done(job);
+    }
+
+    // An operation's claim on its socket ends, before its DONE is reported.
+    pub(super) fn leave(&mut self, cookie: u64) {
+        if self.shared.claims.leave(cookie) {
+            self.sockets.let_go.forget(cookie);
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, submission: Submission, fd: OwnedFd, file: Option<OwnedFd>) {
+        if let Err(error) = self.make_room() {
+            return self.refuse(submission, Some(fd), file, error.negative());
+        }
+        let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
+        let front = submission.front;
+        // The notice that the calling thread has let go may have come first.
+        let held_back = submission.held_back.filter(|claim| !self.sockets.let_go.is_over(*claim));
+        let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
+        let file = file.transpose().expect("there is room");
+        let socket = self.open_socket(cookie, fd).expect("there is room");
+        let slot = self.jobs.insert(Job::new(submission, file)).expect("there is room");
+        self.schedule.enqueue(socket, slot, front).expect("there is room");
+        self.place(slot);
+        if let Some(at) = deadline {
+            let entry = (id, slot as u32, Alarm::Deadline);
+            self.timers.set(at, entry).expect("there is room");
+        }
+        if let Some(claim) = held_back {
+            self.schedule.park(socket, claim);
+        }
+        self.ready(socket);
+        if self.jobs[slot].is_held() && held_back.is_none() {
+            self.begin(slot);
+            self.read_ahead(slot);
+            self.settle(slot);
+        }
+    }
+
+    // For one operation more in every table, so that nothing fails half-way.
+    pub(super) fn make_room(&mut self) -> Result<()> {
+        self.jobs.reserve()?;
+        self.schedule.reserve(self.jobs.end())?;
+        self.sockets.reserve(self.schedule.end())?;
+        self.files.reserve()?;
+        self.timers.reserve()
+    }
+
+    // Without memory for the alarm the operation fails.
+    pub(super) fn set_alarm(&mut self, slot: usize, at: Instant, alarm: Alarm) {
+        let entry = (self.jobs[slot].id, slot as u32, alarm);
+        if let Err(error) = self.timers.set(at, entry) {
+            self.jobs[slot].operation.fail(error.negative());
+        }
+    }
+
+    /// Undoes a submission whose descriptors could not be sent.
+    pub fn withdraw(&mut self, mut submission: Submission) {
+        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        self.shared.give_descriptors(submission.descriptor_count());
+        self.leave(submission.cookie);
+        self.shared.staging.release(std::mem::take(&mut submission.staged));
+        if submission.owes_snapshot() {
+            self.shared.give_snapshot();
+        }
+        self.shared.give_permit();
+    }
+
+    // With many descriptors in use, the same open file is kept once only.
+    pub(super) fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<File> {
+        let may_share = self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM;
+        let shared = if may_share { self.files.share(&fd, &facts) } else { None };
+        let entry = match shared {
+            Some(entry) => {
+                self.close_copy(fd, facts);
+                entry
+            }
+            None => self.files.insert(fd, facts, may_share)?,
+        };
+        let fd = self.files.number(entry);
+        Ok(File { fd, entry: entry as u32, facts, mappable: true, through_ring: false })
+    }
+
+    // One use less.  Some: a helper closes the ring thread's copy.
+    pub(super) fn close_file(&mut self, entry: usize) -> Option<Token> {
+        let open = self.files.release(entry)?;
+        self.close_copy(open.fd, open.facts)
+    }
+
+    pub(super) fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> Result<usize> {
+        if let Some(socket) = self.schedule.find(cookie) {
+            // The same socket once more: one copy is enough.
+            drop(fd);
+            self.shared.give_descriptors(1);
+            return Ok(socket);
+        }
+        let socket = self.schedule.open(cookie)?;
+        self.sockets.open(socket, fd);
+        Ok(socket)
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waiting for peers that take nothing for a while.
+#![forbid(unsafe_code)]
+
+use super::Driver;
+use super::job::Source;
+use super::sockets::Wait;
+use crate::decide::pace::Found;
+use crate::decide::timers::Alarm;
+use crate::decide::token::{Kind, Token};
+use crate::engine::Engine;
+use crate::sys;
+use std::time::{Duration, Instant};
+
+// How long data is kept that was read for a peer that has become slow.
+const LINGER: Duration = Duration::from_millis(50);
+
+impl<E: Engine> Driver<E> {
+    pub(super) fn on_writable(&mut self, token: Token, result: i32, more: bool) {
+        let socket = token.slot();
+        let Some(state) = self.sockets.get_mut(socket) else {
+            return;
+        };
+        if state.wait == Wait::None || !token.is_of(state.generation.into()) {
+            return;
+        }
+        let was_disarmed = !more && state.wait == Wait::Disarming;
+        if !more {
+            state.wait = Wait::None;
+        }
+        let waiting = state.waiting;
+        let Some(slot) = self.schedule.first(socket) else {
+            return;
+        };
+        if self.jobs[slot].operation.ended().is_some() {
+            return self.settle(slot);
+        }
+        let state = self.socket(socket);
+        state.pace.reported();
+        if !waiting {
+            if !state.pace.listens() {
+                self.disarm(socket);
+            }
+        } else if result > 0 && result & i32::from(libc::POLLOUT) != 0 {
+            self.try_again(socket, slot);
+        } else if result < 0 && !was_disarmed {
+            // It cannot be watched: a look now and then has to do.
+            self.look_later(slot, Found::Refusal);
+            self.settle(slot);
+        } else if !was_disarmed {
+            self.look(socket, slot);
+        } else if state.pace.listens() {
+            // The next wait has begun meanwhile.
+            self.arm(socket);
+        }
+    }
+
+    // The socket says that it has room.
+    pub(super) fn try_again(&mut self, socket: usize, slot: usize) {
+        let state = self.socket(socket);
+        state.waiting = false;
+        state.has_looked = true;
+        self.proceed(slot);
+    }
+
+    // Something has been reported that is not room, or nothing for long: looks whether there is room,
+    // or a failure that poll(2) does not tell, without any data in hand.
+    pub(super) fn look(&mut self, socket: usize, slot: usize) {
+        let fd = self.socket(socket).number();
+        if sys::is_ready(fd, libc::POLLOUT) {
+            return self.try_again(socket, slot);
+        }
+        // Sending nothing fails if sending something would fail for good.
+        match sys::send_parts(fd, &[], 0) {
+            Err(error) if error.0 != libc::EAGAIN => self.end(slot, error.negative()),
+            _ => {
+                self.look_later(slot, Found::Full);
+                self.settle(slot);
+            }
+        }
+    }
+
+    // The time for a look has come.
+    pub(super) fn pause_over(&mut self, slot: usize) {
+        let socket = self.schedule.socket_of(slot);
+        let first = self.schedule.first(socket).unwrap_or(slot);
+        let has_ended = self.jobs[first].operation.ended().is_some();
+        let state = self.socket(socket);
+        // It may have been put off since.
+        let is_due = state.look_at.is_some_and(|at| at <= Instant::now());
+        if is_due && state.waiting && !has_ended {
+            state.look_at = None;
+            state.pace.paused();
+            self.look(socket, first);
+        }
+    }
+
+    // A look was in vain.  The next comes with a change that the kernel reports, or after a pause.
+    // The operation is to be settled: it has failed if there is no memory for the pause.
+    pub(super) fn look_later(&mut self, slot: usize, found: Found) {
+        let socket = self.schedule.socket_of(slot);
+        let state = self.socket(socket);
+        state.waiting = true;
+        let at = Instant::now() + state.pace.in_vain(found);
+        state.look_at = Some(at);
+        let listens = state.pace.listens();
+        self.set_alarm(slot, at, Alarm::Look);
+        if listens { self.arm(socket) } else { self.disarm(socket) }
+    }
+
+    pub(super) fn arm(&mut self, socket: usize) {
+        if self.socket(socket).wait != Wait::None {
+            return;
+        }
+        let generation = self.sockets.next_generation();
+        let state = self.socket(socket);
+        state.wait = Wait::Armed;
+        state.generation = generation as u32;
+        let (fd, changes) = (state.number(), state.pace.wants_changes());
+        self.engine.arm(Token::new(Kind::Writable, socket, generation), fd, changes);
+    }
+
+    pub(super) fn disarm(&mut self, socket: usize) {
+        let state = self.socket(socket);
+        if state.wait == Wait::Armed {
+            state.wait = Wait::Disarming;
+            let token = Token::new(Kind::Writable, socket, state.generation.into());
+            let fd = state.number();
+            self.engine.disarm(token, fd);
+        }
+    }
+
+    pub(super) fn wait_for_peer(&mut self, slot: usize) {
+        let socket = self.schedule.socket_of(slot);
+        if std::mem::take(&mut self.socket(socket).has_looked) {
+            self.look_later(slot, Found::Refusal);
+        } else {
+            self.wait_for_room(socket, slot);
+        }
+        let job = &mut self.jobs[slot];
+        match &job.data.source {
+            Source::Buffers(buffers) if !buffers.is_empty() => {
+                if !job.is_held() && !job.sending.lingers {
+                    job.sending.lingers = true;
+                    self.set_alarm(slot, Instant::now() + LINGER, Alarm::Linger);
+                }
+            }
+            _ => job.data.source = Source::None,
+        }
+        self.settle(slot);
+    }
+
+    pub(super) fn wait_for_room(&mut self, socket: usize, slot: usize) {
+        let state = self.socket(socket);
+        state.waiting = true;
+        state.look_at = None;
+        let fd = state.number();
+        let is_unix = || sys::socket_domain(fd) == Ok(libc::AF_UNIX);
+        // Where changes are waited for, that of room may have been reported while data was on its way.
+        if state.pace.wants_changes() && sys::is_ready(fd, libc::POLLOUT) {
+            return self.try_again(socket, slot);
+        }
+        // When the own side of an AF_UNIX socket is shut down for writing, poll(2) does not say so.
+        let state = self.socket(socket);
+        if *state.is_unix.get_or_insert_with(is_unix) || state.pace.wants_changes() {
+            self.look_later(slot, Found::Full);
+        } else {
+            self.arm(socket);
+        }
+    }
+}
