@@ -7,38 +7,41 @@ use std::{env, fs};
 const PREFACE: &str = "\
 /* SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * snapsend: sends a range of a file to a stream socket as one asynchronous operation, and reports
- * its completion only when no later change to the file can change what goes over the wire.
+ * snapsend sends a range of a file to a stream socket as one asynchronous operation.  It reports
+ * completion only when no later change to the file can change what goes over the wire,
+ * retransmissions included.
  *
  * Generated from src/ffi/mod.rs by cbindgen: do not edit.
  *
  * Conventions
- *   - Every function returns 0 or a positive count on success and -errno on failure, and leaves
- *     errno alone.  snapsend_sendfile() alone follows sendfile(2): -1 and errno.
- *   - Structs passed in come with their size, as openat2(2) does it: a shorter struct from an
- *     older caller is zero-extended, a longer one is accepted when the tail that this library does
- *     not know is all zero, otherwise -E2BIG.  Shorter than in the first version: -EINVAL.
- *     Structs filled in: at most their size is written, a longer tail is zeroed, shorter than in
- *     the first version gives -EINVAL.
+ *   - A function returns 0 or a positive count on success and -errno on failure, and does not
+ *     change errno.  Only snapsend_sendfile() follows sendfile(2): it returns -1 and sets errno.
+ *   - Each struct is passed with its size, as in openat2(2).
+ *     Input: a shorter struct, from an older caller, is extended with zeros.  A longer one is
+ *     accepted if the tail unknown to this library is all zero, otherwise the call fails with
+ *     -E2BIG.
+ *     Output: at most the given size is written; a longer tail is zeroed.
+ *     Both: -EINVAL if smaller than the first published version.
  *   - A zero-initialised struct is valid wherever defaults make sense.
- *   - Unknown flag bits give -EINVAL.  NULL where a pointer is needed gives -EFAULT; the ids of
- *     submit may be NULL when the caller does not want them.  Other pointers must be valid, as
- *     everywhere in C, but for snapsend_sendfile()'s offset, which gives EFAULT.
- *   - What is wrong with the arguments or the kind of a descriptor is said by submit; what is
- *     wrong with the connection or the file's state is said by the completion.
- *   - All functions may be called from any thread at any time, except that nothing may be called
- *     on a context during or after snapsend_destroy().
- *   - After fork, each call on an inherited context gives -ECHILD in the child, but for
- *     snapsend_destroy(), which frees what the child has of it and returns 0.
- *   - snapsend_poll() is a cancellation point (pthreads(7)), and a thread that is cancelled in it has
- *     taken no completion.  No other function is one.
- *   - No function raises SIGPIPE, but for snapsend_sendfile(), as sendfile(2) does.
+ *   - Unknown flag bits give -EINVAL.
+ *   - NULL for a required pointer gives -EFAULT.  The ids of the submit functions may be NULL.
+ *     Other pointers must be valid, as everywhere in C.  Only snapsend_sendfile() reports an
+ *     invalid offset pointer, with EFAULT.
+ *   - Submit reports errors in the arguments and descriptors of the wrong kind.  The completion
+ *     reports errors of the connection and of the state of the file.
+ *   - Any thread may call any function at any time, except that no thread may use a context
+ *     during or after snapsend_destroy().
+ *   - After fork(2), calls on an inherited context give -ECHILD in the child, except for
+ *     snapsend_destroy(), which frees the child's copy and returns 0.
+ *   - snapsend_poll() is a cancellation point (pthreads(7)).  A thread that is cancelled in it has
+ *     taken no completion.  No other function is a cancellation point.
+ *   - No function raises SIGPIPE, except snapsend_sendfile(), which raises it as sendfile(2) does.
  */";
 
 fn version_macros() -> String {
     let part = |name| env::var(format!("CARGO_PKG_VERSION_{name}")).expect("set by cargo");
     format!(
-        "/* The version of this header; snapsend_version() tells that of the library loaded. */\n\
+        "/* The version of this header; snapsend_version() returns that of the loaded library. */\n\
          #define SNAPSEND_VERSION_MAJOR {}\n\
          #define SNAPSEND_VERSION_MINOR {}\n\
          #define SNAPSEND_VERSION_PATCH {}\n\
@@ -50,8 +53,8 @@ fn version_macros() -> String {
     )
 }
 
-// cbindgen writes Rust's u32 and u64 constants as plain ints; in C they shall be as wide and as
-// unsigned as the fields that they go into.
+// cbindgen writes Rust's u32 and u64 constants as plain ints.  In C they must have the width and
+// the signedness of the fields that they are stored in.
 fn with_unsigned_constants(header: &str) -> String {
     let unsigned = |line: &str| -> Option<String> {
         let (name, value) = line.strip_prefix("#define SNAPSEND_")?.split_once(' ')?;
@@ -69,7 +72,7 @@ fn with_unsigned_constants(header: &str) -> String {
     header.lines().map(line).collect()
 }
 
-/// Writes the header where it is not current.
+/// Writes the header unless it is current.
 pub fn write() {
     println!("cargo:rerun-if-changed=src/ffi/mod.rs");
     println!("cargo:rerun-if-changed=cbindgen.toml");
@@ -88,7 +91,7 @@ pub fn write() {
     bindings.write(&mut text);
     let text = with_unsigned_constants(&String::from_utf8(text).expect("UTF-8"));
     let header = root.join("include/snapsend.h");
-    // Untouched when current, so that a packaged source tree stays as it is.
+    // A current header is not written, so that a packaged source tree stays unchanged.
     if fs::read(&header).ok().as_deref() != Some(text.as_bytes()) {
         fs::create_dir_all(root.join("include")).expect("include/");
         fs::write(&header, text).expect("include/snapsend.h");

@@ -2,7 +2,7 @@
 //! The C edge: pointers and sizes in, errno out.  No logic, and no panic leaves it.
 
 #![allow(non_camel_case_types)]
-// The conventions at the head of snapsend.h say once what all pointers must be.
+// The conventions at the head of snapsend.h state the requirements for all pointers.
 #![allow(clippy::missing_safety_doc)]
 
 mod allocator;
@@ -25,7 +25,7 @@ use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-// When the library is unloaded, or the process ends.
+// Runs when the library is unloaded or the process ends.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static UNLOADED: extern "C" fn() = unloaded;
@@ -35,123 +35,133 @@ extern "C" fn unloaded() {
     crate::engine::kept::close_all();
 }
 
-/// A context: one ring thread and what is in flight there.
+/// A context: one ring thread and the operations in flight on it.
 pub struct snapsend {
     context: Context,
 }
 
-/// The context's name in C.
+/// The name of a context in C.
 pub type snapsend_t = snapsend;
 
-/// io_uring where it works, else portable.  The environment variable SNAPSEND_ENGINE (auto,
-/// uring, portable) overrides this choice only; another value there gives -EINVAL.
+/// io_uring where it is available, otherwise the portable engine.  The environment variable
+/// SNAPSEND_ENGINE (auto, uring, portable) overrides this value only; any other value of the
+/// variable gives -EINVAL.
 pub const SNAPSEND_ENGINE_AUTO: u32 = 0;
-/// io_uring, or fail with the kernel's errno.
+/// io_uring.  Where it is not available, snapsend_create() fails with the kernel's errno.
 pub const SNAPSEND_ENGINE_URING: u32 = 1;
-/// epoll and plain system calls.
+/// The portable engine: epoll and plain system calls.
 pub const SNAPSEND_ENGINE_PORTABLE: u32 = 2;
 
-/// How a context is made.  All zero: defaults.
+/// Options of snapsend_create().  All zero: the defaults.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct snapsend_options {
-    /// None defined yet: 0.
+    /// Reserved, must be 0: no flag is defined yet.
     pub flags: u32,
     /// SNAPSEND_ENGINE_*.
     pub engine: u32,
-    /// Operations whose DONE has not been taken, at most 1048576; 0: 65536.  Past it submit gives
-    /// -EAGAIN.
+    /// Maximum number of operations whose DONE has not been taken, at most 1048576; 0 selects
+    /// 65536.  Beyond it submit gives -EAGAIN.
     pub max_ops: u32,
-    /// 0.
+    /// Reserved, must be 0.
     pub reserved0: u32,
-    /// Most private memory for file data, headers and trailers, in bytes, at least 65536; 0: 32
-    /// MiB.  An eighth is for headers and trailers, and of the rest three quarters for data that
-    /// is kept (EAGER, EXACT, zero-copy).
+    /// Maximum private memory for file data, headers and trailers, in bytes, at least 65536; 0
+    /// selects 32 MiB.  An eighth of it is for headers and trailers.  Three quarters of the rest
+    /// are for data that is kept (EAGER, EXACT, zero-copy).
     pub pool_bytes: u64,
-    /// Most bytes moved by one kernel request, at least 4096; 0: chosen by the library.
+    /// Maximum number of bytes that one kernel request moves, at least 4096; 0: the library
+    /// chooses.
     pub chunk_bytes: u64,
 }
 
-/// As length: up to the end of the file, taken when the operation starts; an offset past it is
-/// an empty range, later shrinking ends it early with status 0.
+/// As length: the range extends to the end of the file, which is determined when the operation
+/// starts.  An offset beyond the end gives an empty range.  If the file shrinks later, the
+/// operation ends early with status 0.
 pub const SNAPSEND_TO_EOF: u64 = u64::MAX;
 
-/// Snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.
+/// Takes the snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.
 pub const SNAPSEND_EAGER: u32 = 1 << 0;
-/// No byte is sent before the whole range has been snapshotted; a short file sends nothing.
-/// Waits for room in the pool; timeout_ms runs meanwhile.  As with EAGER, the file is read as soon
-/// as there is room, also while operations ahead of it on the same socket are not done: a file that
-/// is too short may be told before they are.
+/// Sends no byte before the whole range has been snapshotted.  If the file is too short, nothing
+/// is sent.  The operation waits for room in the pool; timeout_ms runs during that wait.  As with
+/// EAGER, the file is read as soon as there is room, even while earlier operations on the same
+/// socket are in flight.  A file that is too short may therefore be reported before those are
+/// done.
 pub const SNAPSEND_EXACT: u32 = 1 << 1;
-/// Also report SNAPSEND_EVENT_SNAPSHOT; ignored where DONE is handed to the caller directly.
+/// Also reports SNAPSEND_EVENT_SNAPSHOT.  Ignored by calls that return DONE directly.
 pub const SNAPSEND_NOTIFY_SNAPSHOT: u32 = 1 << 2;
-/// A short file is filled up with zeros; with EXACT or TO_EOF: -EINVAL.
+/// Fills up a short file with zeros.  With EXACT or TO_EOF: -EINVAL.
 pub const SNAPSEND_ZERO_PAD: u32 = 1 << 3;
 /// More data follows on this socket (MSG_MORE).
 pub const SNAPSEND_MORE: u32 = 1 << 4;
 
-/// One operation: header, then a range of a file, then a trailer, to a socket.
+/// One operation: sends a header, then a range of a file, then a trailer to a socket.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct snapsend_request {
-    /// Stream socket, blocking or not; the mode is never changed.
+    /// A connected stream socket, blocking or non-blocking; its mode is never changed.
     pub socket_fd: i32,
-    /// Regular file or block device, open for reading; -1: no file, then length must be 0.
+    /// A regular file or block device, open for reading.  -1: no file; length must then be 0.
     pub file_fd: i32,
-    /// Of the range, in the file, in bytes; the file position is not used.
+    /// Start of the range in the file, in bytes.  The file position is not used.
     pub offset: u64,
-    /// Bytes of the range, or SNAPSEND_TO_EOF.
+    /// Length of the range in bytes, or SNAPSEND_TO_EOF.
     pub length: u64,
-    /// Copied before submit returns: at most IOV_MAX (1024) entries each and 1 MiB of both
-    /// together, past it -EMSGSIZE.
+    /// Copied before submit returns.  Header and trailer have at most IOV_MAX (1024) entries each
+    /// and 1 MiB together; beyond that -EMSGSIZE.
     pub header: *const iovec,
-    /// As the header.
+    /// As for the header.
     pub trailer: *const iovec,
-    /// Entries of the header.
+    /// Number of entries of the header.
     pub header_count: u32,
-    /// Entries of the trailer.
+    /// Number of entries of the trailer.
     pub trailer_count: u32,
     /// SNAPSEND_EAGER ...; an unknown bit gives -EINVAL.
     pub flags: u32,
-    /// For the whole operation, from submit on, in milliseconds; 0: none.
+    /// Time limit of the whole operation, from submit on, in milliseconds; 0: no limit.
     pub timeout_ms: u32,
-    /// Handed back with each completion.
+    /// Returned with each completion.
     pub user_data: u64,
 }
 
-/// The last word on an operation: exactly one each.
+/// The operation has ended: the last completion of an operation, exactly one for each.
 pub const SNAPSEND_EVENT_DONE: u32 = 0;
-/// The file may change from here on; DONE still follows.
+/// The file may change from now on; DONE follows.
 pub const SNAPSEND_EVENT_SNAPSHOT: u32 = 1;
 
 /// Some file data was copied into socket buffers.
 pub const SNAPSEND_WAS_COPIED: u32 = 1 << 0;
-/// Some was sent from memory without a copy.
+/// Some file data was sent from memory without a copy.
 pub const SNAPSEND_WAS_ZEROCOPY: u32 = 1 << 1;
-/// Zeros stand in for a missing end of the file.
+/// Zeros replace the missing end of the file.
 pub const SNAPSEND_WAS_PADDED: u32 = 1 << 2;
-/// Done on the calling thread.
+/// The operation was done on the calling thread.
 pub const SNAPSEND_WAS_INLINE: u32 = 1 << 3;
 
-/// What is said of an operation: 64 bytes, in every version.
+/// A report on an operation.  Its size is 64 bytes in every version.
 ///
-/// status: 0: header, whole range and trailer are in the socket.  -ENODATA: the file ended before
-/// the range did.  -ECANCELED: cancelled, by the caller, by destroy, or because an operation
-/// ahead of it on the same socket was cut off part-way (this holds for every operation submitted
-/// before the DONE that tells of the cut has been taken by poll).  -ETIMEDOUT: timeout_ms ran
-/// out, or the kernel gave up the connection (TCP_USER_TIMEOUT, keepalive).  -ECONNABORTED: the
-/// socket was destroyed from outside (ss -K).  -EBADF: the host closed the library's own descriptor.  -EMFILE: the ring thread's
-/// descriptor table was full.  -EMSGSIZE: a file has grown past what EXACT takes since submit.
+/// status: 0: header, whole range and trailer are in the socket.  Otherwise:
+///
+/// -ENODATA: the file ended before the range did.
+/// -ECANCELED: the operation was cancelled, by the caller or by snapsend_destroy(), or an earlier
+///   operation on the same socket failed part-way.  The latter applies to every operation
+///   submitted before the DONE of the failed one has been taken with snapsend_poll().
+/// -ETIMEDOUT: timeout_ms expired, or the kernel gave up the connection (TCP_USER_TIMEOUT,
+///   keepalive).
+/// -ECONNABORTED: the socket was destroyed from outside (ss -K).
+/// -EBADF: the process closed the context's own descriptor.
+/// -EMFILE: the ring thread's descriptor table was full.
+/// -EMSGSIZE: since submit, the file has grown beyond what EXACT takes.
 /// -EPIPE, -ECONNRESET, -EIO, ...: from the kernel.
 ///
-/// wire_bytes == 0 tells that the stream is untouched and the caller may answer otherwise; after
-/// a failure with wire_bytes > 0 the stream is cut off part-way and must be closed.
+/// wire_bytes == 0 means that nothing was sent: the stream is untouched, and the caller may send
+/// a different answer.  After a failure with wire_bytes > 0 the stream ends part-way and must be
+/// closed.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct snapsend_completion {
-    /// As submit gave it.
+    /// The id that submit returned.
     pub id: u64,
-    /// As the request had it.
+    /// The user_data of the request.
     pub user_data: u64,
     /// Bytes of the range (padding included) put into the socket so far.
     pub file_bytes: u64,
@@ -171,37 +181,37 @@ pub struct snapsend_completion {
 pub const SNAPSEND_KERNEL_IO_URING: u64 = 1 << 0;
 /// Zero-copy sends (IORING_OP_SEND_ZC, Linux 6.0).
 pub const SNAPSEND_KERNEL_SEND_ZC: u64 = 1 << 1;
-/// Notifications say whether data was copied (Linux 6.2).
+/// Notifications report whether data was copied (Linux 6.2).
 pub const SNAPSEND_KERNEL_ZC_REPORT_USAGE: u64 = 1 << 2;
-/// Never set by this version: IORING_SETUP_DEFER_TASKRUN is not used any more.
+/// Never set by this version, which does not use IORING_SETUP_DEFER_TASKRUN.
 pub const SNAPSEND_KERNEL_DEFER_TASKRUN: u64 = 1 << 3;
 /// The pool's memory can be registered with the ring (Linux 5.19).
 pub const SNAPSEND_KERNEL_REGISTERED_BUFFERS: u64 = 1 << 4;
-/// cachestat(2) (Linux 6.5), by the kernel's version.
+/// cachestat(2) (Linux 6.5), judged by the kernel's version.
 pub const SNAPSEND_KERNEL_CACHESTAT: u64 = 1 << 5;
 
-/// What a context is made of.
+/// The configuration of a context.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct snapsend_info {
-    /// SNAPSEND_VERSION of the library loaded.
+    /// SNAPSEND_VERSION of the loaded library.
     pub version: u32,
-    /// The engine in use, SNAPSEND_ENGINE_URING or SNAPSEND_ENGINE_PORTABLE.
+    /// The engine in use: SNAPSEND_ENGINE_URING or SNAPSEND_ENGINE_PORTABLE.
     pub engine: u32,
-    /// Why io_uring is not in use (-errno); 0 when it is, or was not asked for.
+    /// Why io_uring is not in use (-errno); 0 if it is in use or was not requested.
     pub engine_errno: i32,
-    /// As made.
+    /// As set by snapsend_create().
     pub max_ops: u32,
-    /// As made.
+    /// As set by snapsend_create().
     pub pool_bytes: u64,
-    /// Longest range that SNAPSEND_EXACT takes, in bytes; past it submit gives -EMSGSIZE.
+    /// The longest range that SNAPSEND_EXACT takes, in bytes; a longer one gives -EMSGSIZE.
     pub exact_max: u64,
-    /// Bit set, SNAPSEND_KERNEL_*.
+    /// A set of SNAPSEND_KERNEL_* bits.
     pub kernel_features: u64,
 }
 
-/// Counters since create, but for the gauges at the end; each DONE counts in exactly one of
-/// done_ok, done_error, cancelled.
+/// Counters since creation, except for the gauges at the end.  Each DONE is counted in exactly one
+/// of done_ok, done_error and cancelled.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct snapsend_stats {
@@ -209,7 +219,7 @@ pub struct snapsend_stats {
     pub submitted: u64,
     /// DONE with status 0.
     pub done_ok: u64,
-    /// DONE with another status.
+    /// DONE with any other status except -ECANCELED.
     pub done_error: u64,
     /// DONE with -ECANCELED.
     pub cancelled: u64,
@@ -225,24 +235,25 @@ pub struct snapsend_stats {
     pub bytes_inline: u64,
     /// Notifications of zero-copy sends.
     pub zerocopy_notified: u64,
-    /// Those of them that said that the kernel copied all the same.
+    /// Notifications which report that the kernel copied the data after all.
     pub zerocopy_copied_anyway: u64,
-    /// How often the ring thread entered the kernel with or for requests.
+    /// How often the ring thread entered the kernel to submit requests or to collect
+    /// their results.
     pub kernel_enters: u64,
-    /// How often the ring thread was woken from its sleep.
+    /// How often the ring thread was woken.
     pub wakeups: u64,
-    /// Gauge: operations accepted and not yet done.
+    /// Gauge: operations in flight, that is, accepted and not yet done.
     pub in_flight: u64,
     /// Gauge: bytes of private memory in use.
     pub pool_in_use: u64,
     /// Gauge: bytes of private memory held from the system.
     pub pool_resident: u64,
-    /// Gauge, of the whole process: io_urings of destroyed contexts that are kept until peers have
-    /// acknowledged what was sent without a copy, at most 16.
+    /// Gauge, for the whole process: io_urings of destroyed contexts, kept open until peers have
+    /// acknowledged what was sent without a copy; at most 16.
     pub rings_kept: u64,
 }
 
-// Runs a call's body: errors become -errno, errno itself stays as it was, panics end here.
+// Runs the body of a call: errors become -errno, errno stays unchanged, panics end here.
 fn fenced(body: impl FnOnce() -> Result<c_int>) -> c_int {
     let _errno = KeepErrno::new();
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -252,11 +263,11 @@ fn fenced(body: impl FnOnce() -> Result<c_int>) -> c_int {
     }
 }
 
-// The same for calls on a context, which a panic puts beyond use.
+// The same for calls on a context.  A panic makes the context unusable.
 fn fenced_on(ctx: *mut snapsend_t, body: impl FnOnce(&Context) -> Result<c_int>) -> c_int {
     fenced(|| {
-        // SAFETY: C passes null or what snapsend_create() gave and snapsend_destroy() has not
-        // taken back.
+        // SAFETY: C passes null or a context that snapsend_create() made and snapsend_destroy()
+        // has not freed.
         let context = unsafe { ctx.as_ref() }.map(|ctx| &ctx.context).ok_or(FAULT)?;
         let done = catch_unwind(AssertUnwindSafe(|| body(context)));
         done.unwrap_or_else(|_| {
@@ -266,7 +277,7 @@ fn fenced_on(ctx: *mut snapsend_t, body: impl FnOnce(&Context) -> Result<c_int>)
     })
 }
 
-// A whole call: that, and it is no cancellation point.
+// A whole call: fenced, and not a cancellation point.
 #[inline(always)]
 fn call(body: impl FnOnce() -> Result<c_int>) -> c_int {
     cancellation::without(|| fenced(body))
@@ -279,15 +290,18 @@ fn call_on(ctx: *mut snapsend_t, body: impl FnOnce(&Context) -> Result<c_int>) -
 
 const FAULT: Errno = Errno(libc::EFAULT);
 
-/// Makes a context and starts its ring thread.
+/// Creates a context and starts its ring thread.
 ///
-/// options may be NULL for defaults.  On success *out is the context, to be given back with
-/// snapsend_destroy(); otherwise it is not written.
+/// options may be NULL for the defaults.  On success *out is the context, which
+/// snapsend_destroy() frees.  On failure *out is not written.
 ///
-/// -EFAULT: out is NULL.  -E2BIG, -EINVAL: options_size, see the conventions; or an option is out
-/// of range.  -ENOMEM, -EMFILE, -EAGAIN: no memory, descriptor (one stays open) or thread can be
-/// had.  -EPERM, -ENOSYS and others: io_uring was asked for and is refused, or the kernel gives
-/// the thread no descriptor table of its own (close_range(2), Linux 5.9, or unshare(2)).
+/// -EFAULT: out is NULL.
+/// -E2BIG, -EINVAL: options_size, see the conventions.
+/// -EINVAL: an option is out of range.
+/// -ENOMEM, -EMFILE, -EAGAIN: no memory, no descriptor (the context keeps one open) or no thread
+///   is available.
+/// -EPERM, -ENOSYS and others: io_uring was requested and is refused; or the kernel gives the
+///   thread no descriptor table of its own (close_range(2), Linux 5.9, or unshare(2)).
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_create(
     options: *const snapsend_options,
@@ -330,12 +344,15 @@ fn options_from(options: snapsend_options) -> Result<Options> {
 }
 
 /// Refuses new work, cancels what is in flight, waits until the kernel holds no memory or
-/// descriptor of the context, frees it.  Unread completions are lost.  For a call on a file that
-/// does not come back (a dead disk or file server) it waits 0.2 seconds: then the helper thread
-/// with that call, the memory it reads into, its copy of the file and the library's code stay until
-/// it comes back.
+/// descriptor of the context, and frees it.  Completions that were not taken are lost.
 ///
-/// In a forked child it closes and frees what the child has of the context.  -EFAULT: ctx is NULL.
+/// A call on a file may never return (a dead disk or file server).  snapsend_destroy() waits 0.2
+/// seconds for it.  After that, the helper thread in that call, the memory it reads into, its copy
+/// of the file and the library's code stay until the call returns.
+///
+/// In a forked child it closes and frees the child's copy of the context.
+///
+/// -EFAULT: ctx is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_destroy(ctx: *mut snapsend_t) -> c_int {
     call(|| {
@@ -383,27 +400,34 @@ unsafe fn slices<'a>(iovecs: *const iovec, count: u32) -> Result<&'a [IoSlice<'a
     if iovecs.is_null() {
         return Err(FAULT);
     }
-    // SAFETY: C passes count valid entries; IoSlice has the layout of iovec, and is not read
-    // but by sys::gather(), which allows for empty entries with any address.
+    // SAFETY: C passes count valid entries.  IoSlice has the layout of iovec, and only
+    // sys::gather() reads it, which allows empty entries with any address.
     Ok(unsafe { std::slice::from_raw_parts(iovecs.cast(), count as usize) })
 }
 
-/// Queues an operation and returns at once.  The caller keeps the descriptors open until its
-/// DONE completion.  Within one context, operations on one socket go out whole and in the order
-/// submitted; two descriptors of the same socket count as one.
+/// Queues an operation and returns at once.  The caller keeps the descriptors open until the
+/// operation's DONE.  Within one context, operations on one socket go out whole and in the order
+/// submitted; two descriptors of the same socket count as one socket.
 ///
-/// id may be NULL; otherwise *id is written before anybody can see a completion with it.
+/// id may be NULL.  Otherwise *id is written before any thread can see a completion with it.
 ///
-/// -EFAULT: ctx, request, or an iovec array with entries is NULL.  -E2BIG, -EINVAL: request_size,
-/// see the conventions.  -EINVAL: unknown or contradicting flags, an offset beyond what files
-/// have, a length without a file, a file that is neither regular nor a block device.  -EISDIR: it
-/// is a directory.  -EOVERFLOW: offset and length together.  -EMSGSIZE: header and trailer, or
-/// an EXACT range, are too long.  -EBADF: a descriptor is closed, or the file is not open for
-/// reading, or the host has closed the context's own descriptor.  -ENOTSOCK, -ESOCKTNOSUPPORT,
-/// -ENOTCONN: no socket, no stream socket, a listening one.  -EAGAIN: max_ops operations are in
-/// flight, or headers and trailers fill their part of the pool: take completions and try again.
-/// -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.  -ENOMEM: the system
-/// gives no memory.  -ECHILD: after fork, in the child.
+/// -EFAULT: ctx, request, or an iovec array with entries is NULL.
+/// -E2BIG, -EINVAL: request_size, see the conventions.
+/// -EINVAL: a flag is unknown, flags contradict each other, the offset is beyond the largest
+///   possible file, a length is given without a file, or the file is neither regular nor a block
+///   device.
+/// -EISDIR: the file is a directory.
+/// -EOVERFLOW: offset plus length is beyond the largest possible file.
+/// -EMSGSIZE: header and trailer, or an EXACT range, are too long.
+/// -EBADF: a descriptor is closed, the file is not open for reading, or the process has closed the
+///   context's own descriptor.
+/// -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN: the descriptor is not a socket, not a stream socket, or
+///   a listening socket.
+/// -EAGAIN: max_ops operations are in flight, or headers and trailers fill their part of the pool.
+///   Take completions and try again.
+/// -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.
+/// -ENOMEM: the system is out of memory.
+/// -ECHILD: the context belongs to a parent process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_submit(
     ctx: *mut snapsend_t,
@@ -430,9 +454,9 @@ unsafe fn write_id(ids: *mut u64, index: usize, id: u64) {
     }
 }
 
-/// The same for an array of count requests, each request_size bytes long; returns how many of
-/// them, from the first on, were queued, or -errno when none was (count 0: 0).  ids may be NULL
-/// or has room for count ids.
+/// Queues an array of count requests, each request_size bytes long, as snapsend_submit() does one.
+/// Returns the number of requests queued, counted from the first, or -errno if none was queued.  A
+/// count of 0 gives 0.  ids may be NULL; otherwise it has room for count ids.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_submit_many(
     ctx: *mut snapsend_t,
@@ -518,12 +542,15 @@ impl From<Completion> for snapsend_completion {
     }
 }
 
-/// Takes up to max completions; waits for the first one up to timeout_ms (0: not at all, -1: for
-/// ever).  Returns how many, 0 when the time ran out, or -errno.
+/// Takes up to max completions.  Waits up to timeout_ms for the first one; 0: does not wait, -1:
+/// waits indefinitely.  Returns the number taken, 0 if the time expired, or -errno.
 ///
-/// -EFAULT: ctx or out is NULL.  -EINVAL: max is 0, or timeout_ms is below -1.  -EINTR: a signal
-/// handler ran.  -EBADF, -EIO, ...: the context is beyond use (see submit), and all its completions have
-/// been taken.  -ECHILD: after fork, in the child.
+/// -EFAULT: ctx or out is NULL.
+/// -EINVAL: max is 0, or timeout_ms is below -1.
+/// -EINTR: a signal handler ran.
+/// -EBADF, -EIO, ...: the context has failed (see snapsend_submit()), and all its completions have
+///   been taken.
+/// -ECHILD: the context belongs to a parent process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_poll(
     ctx: *mut snapsend_t,
@@ -546,19 +573,19 @@ pub unsafe extern "C-unwind" fn snapsend_poll(
     }
 }
 
-// A call of snapsend_poll().
+// One call of snapsend_poll().
 struct Poll {
     ctx: *mut snapsend_t,
     out: *mut snapsend_completion,
     max: u32,
     timeout_ms: c_int,
     deadline: Option<Instant>,
-    /// It has been announced as waiting.
+    /// The call is registered as waiting.
     waits: bool,
 }
 
 impl Poll {
-    // Takes what there is; `woken`: the errno that the wait before gave.
+    // Takes the completions there are.  `woken` is the errno of the preceding wait.
     fn step(&mut self, context: &Context, woken: c_int) -> Result<Step> {
         let mut may_wait = self.timeout_ms != 0;
         if std::mem::take(&mut self.waits) {
@@ -574,7 +601,7 @@ impl Poll {
         let (out, mut index) = (self.out, 0);
         let max = self.max.min(c_int::MAX as u32) as usize;
         let step = context.poll_step(max, may_wait, |completion| {
-            // SAFETY: C passes room for max completions, and no more than that come.
+            // SAFETY: C passes room for max completions, and at most that many come.
             unsafe { out.add(index).write(completion.into()) };
             index += 1;
         })?;
@@ -608,7 +635,7 @@ impl Poll {
 }
 
 /// # Safety
-/// `ctx` is a context with a poll that waits.
+/// `ctx` is a context in which a poll waits.
 unsafe extern "C" fn poll_abandoned(ctx: *mut c_void) {
     let abandon = || {
         // SAFETY: as promised by the caller.
@@ -619,30 +646,36 @@ unsafe extern "C" fn poll_abandoned(ctx: *mut c_void) {
     fenced(abandon);
 }
 
-/// A descriptor for poll, epoll, select, tevent, libevent and libuv: readable while completions
-/// wait (and, rarely, once in vain; snapsend_poll() clears it).  It belongs to the context: never
-/// read, write or close it.
+/// Returns a descriptor for poll, epoll, select, tevent, libevent and libuv.  It is readable while
+/// completions wait.  On rare occasions it is readable without a completion; snapsend_poll() clears
+/// that.  The descriptor belongs to the context: the caller never reads, writes or closes it.
 ///
-/// -EFAULT: ctx is NULL.  -EBADF: the host has closed it.  -ECHILD: after fork, in the child.
+/// -EFAULT: ctx is NULL.
+/// -EBADF: the process has closed the descriptor.
+/// -ECHILD: the context belongs to a parent process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_event_fd(ctx: *mut snapsend_t) -> c_int {
     call_on(ctx, Context::event_fd)
 }
 
-/// Asks for an end.  0: the operation will end with -ECANCELED, or with what it reached first.
-/// -ENOENT: it has ended already or never was.  One DONE comes in any case where 0 is returned.
+/// Requests the end of an operation.  0: the operation will end with -ECANCELED, or with the status
+/// that it reached first.  One DONE follows in either case.
 ///
-/// -EFAULT: ctx is NULL.  -ENOMEM: the system gives no memory.  -ECHILD: after fork, in the child.
-/// -EBADF, -EIO, ...: the context is beyond use.
+/// -ENOENT: the operation has ended already or never existed.
+/// -EFAULT: ctx is NULL.
+/// -ENOMEM: the system is out of memory.
+/// -ECHILD: the context belongs to a parent process.
+/// -EBADF, -EIO, ...: the context has failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_cancel(ctx: *mut snapsend_t, id: u64) -> c_int {
     call_on(ctx, |context| context.cancel(id).map(|()| 0))
 }
 
-/// The same for all operations on the socket that this descriptor refers to now; returns how many
-/// there were.
+/// Does the same for all operations on the socket that socket_fd refers to at this moment.  Returns
+/// the number of operations.
 ///
-/// -EBADF, -ENOTSOCK: the descriptor is closed or no socket.  Others as snapsend_cancel().
+/// -EBADF, -ENOTSOCK: the descriptor is closed or not a socket.
+/// Others as for snapsend_cancel().
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_cancel_socket(
     ctx: *mut snapsend_t,
@@ -651,13 +684,16 @@ pub unsafe extern "C-unwind" fn snapsend_cancel_socket(
     call_on(ctx, |context| context.cancel_socket(socket_fd).map(|count| count as c_int))
 }
 
-/// Does the whole operation on the calling thread if it can be done without waiting.  As with
-/// send(2), the descriptors must stay what they are while the call runs; what it queues has copies
-/// of its own.
+/// Does the whole operation on the calling thread if that is possible without waiting.  As with
+/// send(2), the descriptors must not change while the call runs.  An operation that is queued has
+/// copies of its own.
 ///
-/// 1: done, *completion is its DONE and none comes through poll.  0: queued as by submit,
-/// completion->id says under which id (what already went out counts).  -errno: as submit;
-/// *completion is not written.  completion may not be NULL (-EFAULT).
+/// 1: the operation is done.  *completion is its DONE; no completion follows through
+/// snapsend_poll().
+/// 0: the operation is queued as by snapsend_submit(), with the id in completion->id.  Bytes that
+/// were sent already count in its DONE.
+/// -errno: as for snapsend_submit(); *completion is not written.
+/// -EFAULT: also if completion is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_try_send(
     ctx: *mut snapsend_t,
@@ -689,10 +725,12 @@ pub unsafe extern "C-unwind" fn snapsend_try_send(
     })
 }
 
-/// Submits and waits, through any signals; the completion goes to the caller alone.  Returns 0
-/// when *completion is filled (look at its status), -errno as submit when the operation was not
-/// accepted.  Another thread can end it with snapsend_cancel_socket().  Descriptors as for
-/// snapsend_try_send().
+/// Submits an operation and waits for its DONE, through any signals.  The completion is returned to
+/// this caller only.  Another thread can end the operation with snapsend_cancel_socket().  For the
+/// descriptors see snapsend_try_send().
+///
+/// 0: *completion is filled in; its status is the outcome.
+/// -errno: as for snapsend_submit(); the operation was not accepted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_send(
     ctx: *mut snapsend_t,
@@ -714,9 +752,9 @@ pub unsafe extern "C-unwind" fn snapsend_send(
     })
 }
 
-/// sendfile(2), to the letter, with one promise more where out_fd is a stream socket or a pipe:
-/// when it returns n, no later change to the file can change those n bytes.  Other pairs of
-/// descriptors are passed on to sendfile(2).  As that, it is no cancellation point.
+/// Behaves exactly as sendfile(2), with one promise more where out_fd is a stream socket or a pipe:
+/// when it returns n, no later change to the file can change those n bytes.  For other pairs of
+/// descriptors it calls sendfile(2).  Like sendfile(2), it is not a cancellation point.
 ///
 /// Returns the number of bytes sent, or -1 with errno set as by sendfile(2).
 // A thread with asynchronous cancellation may be unwound from within.
@@ -727,7 +765,7 @@ pub unsafe extern "C-unwind" fn snapsend_sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    // Where it succeeds errno stays, although a probe on the way may have failed.
+    // On success errno is restored: a probe may have failed on the way.
     let errno = sys::errno();
     // SAFETY: C passes what it would pass to sendfile(2).
     let offset = unsafe { CallerOffset::new(offset) };
@@ -743,10 +781,12 @@ pub unsafe extern "C-unwind" fn snapsend_sendfile(
     }
 }
 
-/// What the context is made of.  At most out_size bytes are written, a longer tail is zeroed.
+/// Fills in *out with the configuration of the context.  At most out_size bytes are written; a
+/// longer tail is zeroed.
 ///
-/// -EFAULT: ctx or out is NULL.  -EINVAL: out_size is less than in the first version.  -ECHILD:
-/// after fork, in the child.
+/// -EFAULT: ctx or out is NULL.
+/// -EINVAL: out_size is smaller than in the first published version.
+/// -ECHILD: the context belongs to a parent process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_get_info(
     ctx: *mut snapsend_t,
@@ -769,7 +809,7 @@ pub unsafe extern "C-unwind" fn snapsend_get_info(
     })
 }
 
-/// What it has done so far.  Pointers and errors as for snapsend_get_info().
+/// Fills in *out with the counters of the context.  Pointers and errors as for snapsend_get_info().
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_get_stats(
     ctx: *mut snapsend_t,
@@ -813,7 +853,7 @@ const fn number(text: &str) -> u32 {
     value
 }
 
-/// The version of the library loaded: major << 16 | minor << 8 | patch.
+/// Returns the version of the loaded library: major << 16 | minor << 8 | patch.
 #[unsafe(no_mangle)]
 pub extern "C" fn snapsend_version() -> u32 {
     number(env!("CARGO_PKG_VERSION_MAJOR")) << 16
@@ -821,7 +861,7 @@ pub extern "C" fn snapsend_version() -> u32 {
         | number(env!("CARGO_PKG_VERSION_PATCH"))
 }
 
-/// The same as text, for ever valid.
+/// Returns the same as text, which stays valid indefinitely.
 #[unsafe(no_mangle)]
 pub extern "C" fn snapsend_version_string() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
