@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! libsnapsend_preload.so: with LD_PRELOAD it stands before sendfile(2) and splice(2) of a program
-//! that nobody rebuilds.  What they report as sent has been copied.
+//! libsnapsend_preload.so: loaded with LD_PRELOAD, it replaces sendfile(2) and splice(2) of an
+//! unmodified binary.  What they report as sent has been copied.
 //!
-//! Nothing is done at load time but reading the configuration, and, when statistics into a file
-//! are asked for, mapping that file.
+//! At load time it only reads the configuration and, if statistics in a file are requested, maps
+//! that file.
 
 mod stats;
 

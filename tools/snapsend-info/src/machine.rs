@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is looked up on this machine.
+//! What the report finds out about this machine.
 
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use snapsend::{Context, Errno, Options, kernel_feature};
 use std::path::{Path, PathBuf};
 
-/// A feature of the kernel that the library can do without.
+/// An optional feature of the kernel.
 pub struct Feature {
     bit: u64,
     name: &'static str,
@@ -31,7 +31,7 @@ const FEATURES: &[Feature] = &[
         bit: kernel_feature::ZC_REPORT_USAGE,
         name: "zero-copy usage report",
         since: "6.2",
-        without: "zero-copy is not used: the kernel does not say whether it copied",
+        without: "zero-copy is not used: the kernel does not report whether it copied",
     },
     Feature {
         bit: kernel_feature::REGISTERED_BUFFERS,
@@ -43,16 +43,16 @@ const FEATURES: &[Feature] = &[
         bit: kernel_feature::CACHESTAT,
         name: "cachestat",
         since: "6.5",
-        without: "a byte here and there is read to find out what is in the page cache",
+        without: "single bytes are read to find out what is in the page cache",
     },
 ];
 
-/// A feature as it was found.
+/// The state of a feature.
 #[derive(Serialize)]
 pub struct Found {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// The Linux version that brought it.
+    /// The Linux version that introduced it.
     pub since: &'static str,
     /// Whether it is in use.
     pub in_use: bool,
@@ -60,7 +60,7 @@ pub struct Found {
     pub without: &'static str,
 }
 
-/// The library, tried.
+/// The result of creating a context.
 #[derive(Serialize)]
 pub struct Library {
     /// "io_uring" or "portable".
@@ -74,7 +74,7 @@ pub struct Library {
 }
 
 impl Library {
-    /// Makes a context as a program would, with SNAPSEND_ENGINE as it is in the environment.
+    /// Creates a context as a program would, with SNAPSEND_ENGINE from the environment.
     pub fn look() -> Library {
         let info = match Context::new(&Options::default()).and_then(|context| context.info()) {
             Ok(info) => info,
@@ -101,17 +101,17 @@ impl Library {
 
 fn engine_reason(errno: i32) -> String {
     if errno == 0 {
-        return "SNAPSEND_ENGINE asks for it".into();
+        return "selected by SNAPSEND_ENGINE".into();
     }
     let meaning = match rustix::io::Errno::from_raw_os_error(-errno) {
         rustix::io::Errno::PERM | rustix::io::Errno::ACCESS => {
             "refused by sysctl kernel.io_uring_disabled, a seccomp filter or a security module"
         }
         rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL => {
-            "not in this kernel, or without what the library needs (Linux 5.11)"
+            "not in this kernel, or lacks a required feature (Linux 5.11)"
         }
         rustix::io::Errno::NOMEM => "RLIMIT_MEMLOCK or the memory is too small for a ring",
-        rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => "no descriptor is left",
+        rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => "no descriptor is available",
         _ => "set-up failed",
     };
     format!("{meaning}: {}", with_name(Errno(-errno)))
@@ -122,7 +122,7 @@ pub fn with_name(error: Errno) -> String {
     std::io::Error::from_raw_os_error(error.0).to_string()
 }
 
-/// RLIMIT_MEMLOCK, which zero-copy sends are charged against.
+/// RLIMIT_MEMLOCK, against which zero-copy sends are charged.
 #[derive(Serialize)]
 pub struct LockedMemory {
     /// The limit in bytes; none: unlimited.
@@ -166,7 +166,7 @@ impl OpenFiles {
     }
 }
 
-/// The library for unmodified programs.
+/// The library for unmodified binaries.
 #[derive(Serialize)]
 pub struct Preload {
     /// Where it was found.
@@ -180,7 +180,7 @@ pub struct Preload {
 const PRELOAD: &str = "libsnapsend_preload.so";
 
 impl Preload {
-    /// Where snapsend-run looks, and in the same order.
+    /// Searches where snapsend-run does, in the same order.
     pub fn look() -> Preload {
         let named = std::env::var_os("LD_PRELOAD").unwrap_or_default();
         let in_environment = named.to_string_lossy().contains(PRELOAD);
@@ -207,9 +207,9 @@ fn places() -> Vec<PathBuf> {
     places
 }
 
-/// The loader is asked itself: it names what it cannot load and goes on without.
+/// Asks the loader itself: it reports a library that it cannot load, and continues without it.
 fn refusal(path: &Path) -> Option<String> {
-    // It splits its list at these, and knows no quoting.
+    // The loader splits its list at these characters, and has no quoting.
     if path.to_string_lossy().contains([' ', ':']) {
         return Some("its path has a space or colon, at which the loader splits LD_PRELOAD".into());
     }

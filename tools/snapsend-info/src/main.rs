@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! snapsend-info: reports what this machine gives the library, as text or JSON.
+//! snapsend-info: reports what snapsend can use on this machine, as text or JSON.
 
 mod machine;
 mod probe;
@@ -13,17 +13,17 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: snapsend-info [--json] [--socket HOST:PORT]
 
-Reports what this machine gives snapsend: the engine, the kernel's features, limits, and whether the
-library for unmodified programs is there.
+Reports what snapsend can use on this machine: the engine, kernel features, limits, and whether the
+library for unmodified binaries can be loaded.
 
   --socket HOST:PORT  connects, sends 8 MiB of zeros, and reports whether they were sent without a
-                      copy.  The peer must read, and should be on another machine
-  --json              as one JSON object
-  --version           the version
-  --help              this text
+                      copy; the peer must read them, and should be on another machine
+  --json              prints one JSON object
+  --version           prints the version
+  --help              prints this text
 ";
 
-/// Everything that is reported.
+/// The whole report.
 #[derive(Serialize)]
 struct Report {
     version: &'static str,
@@ -43,7 +43,7 @@ struct Arguments {
     socket: Option<String>,
 }
 
-/// None: the answer has been printed already.
+/// Parses the command line.  None: --version or --help has been printed.
 fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
     let mut arguments = Arguments { json: false, socket: None };
     let mut parser = lexopt::Parser::from_env();
@@ -65,7 +65,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
     Ok(Some(arguments))
 }
 
-/// A reader that has gone, as `head` does, is no error worth a word.
+/// Prints to standard output.  A reader that has exited, such as `head`, is not an error.
 fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

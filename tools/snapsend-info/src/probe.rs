@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! --socket: a little is sent, and what the library says of it is kept.
+//! --socket: sends some data and keeps what the library reports about it.
 
 use crate::machine::with_name;
 use serde::Serialize;
@@ -11,34 +11,34 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 const BYTES: u64 = 1 << 20;
-/// The first ones may meet a connection that has only begun to open its window.
+/// Several, because the first may find a connection whose window is still small.
 const TIMES: usize = 8;
 const WAIT: Duration = Duration::from_secs(10);
 
-/// What became of the bytes that were sent.
+/// The outcome of the sends.
 #[derive(Serialize)]
 pub struct Sent {
-    /// HOST:PORT as it was given.
+    /// HOST:PORT as given.
     pub peer: String,
-    /// Why not all could be sent.
+    /// Why not all bytes were sent.
     pub error: Option<String>,
-    /// Bytes that went out.
+    /// Bytes sent.
     pub wire_bytes: u64,
     /// Bytes that were copied into the socket (snapsend_stats).
     pub bytes_copied: u64,
     /// Bytes that were sent from memory without a copy (snapsend_stats).
     pub bytes_zerocopy: u64,
-    /// Whether a completion's flags say that data was copied.
+    /// Whether a completion reported data as copied.
     pub completion_was_copied: bool,
-    /// Whether a completion's flags say that data was sent without a copy.
+    /// Whether a completion reported data as sent without a copy.
     pub completion_was_zerocopy: bool,
-    /// Notifications that said that the kernel copied after all.
+    /// Notifications which report that the kernel copied after all.
     pub zerocopy_copied_anyway: u64,
     /// Whether zero-copy is real to this peer.
     pub zerocopy_is_real: bool,
 }
 
-/// Connects and sends.
+/// Connects to the peer and sends.
 pub fn send_to(peer: &str) -> Sent {
     let mut sent = Sent {
         peer: peer.to_owned(),
@@ -65,7 +65,7 @@ impl Sent {
         for _ in 0..TIMES {
             let mut request = Request::new(socket.as_fd(), Some(file.as_fd()));
             request.timeout_ms = WAIT.as_millis() as u32;
-            // EAGER data is in private memory, which is what is sent without a copy if anything is.
+            // Zero-copy sends from private memory, where EAGER puts the data.
             request.flags = snapsend::EAGER;
             let done = context.send(&request).map_err(as_error)?;
             self.add(&done);
@@ -93,7 +93,7 @@ fn as_error(error: snapsend::Errno) -> io::Error {
 }
 
 fn connect(peer: &str) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in peer.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, WAIT) {
             Ok(socket) => return Ok(socket),

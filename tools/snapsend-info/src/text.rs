@@ -6,7 +6,7 @@ use crate::machine::{Library, LockedMemory, Preload};
 use crate::probe::Sent;
 use std::fmt::Write;
 
-/// All of it, one subject a line.
+/// The whole report, one subject a line.
 pub fn of(report: &Report) -> String {
     let mut text = format!(
         "snapsend {} on Linux {} ({})\n\n",
@@ -39,7 +39,7 @@ fn number(limit: Option<u64>) -> String {
 
 fn library(text: &mut String, library: &Library) {
     if let Some(error) = &library.error {
-        line(text, "library", &format!("does not work here: {error}"));
+        line(text, "library", &format!("cannot create a context: {error}"));
     }
     if let Some(engine) = library.engine {
         let reason = library.engine_reason.as_ref();
@@ -61,8 +61,8 @@ fn locked(memory: &LockedMemory) -> String {
         (true, _) => "no limit for this process, which has CAP_IPC_LOCK".into(),
         (false, None) => "unlimited (RLIMIT_MEMLOCK)".into(),
         (false, Some(limit)) => format!(
-            "{} KiB (RLIMIT_MEMLOCK): so much of this user's data can be in flight without a copy; \
-             the rest is copied",
+            "{} KiB (RLIMIT_MEMLOCK): bounds this user's data in flight without a copy; the rest \
+             is copied",
             limit / 1024
         ),
     }
