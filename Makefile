@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 #   make            the library: target/release/libsnapsend.so and .a, include/snapsend.h
-#   make demo       the main job on real files, in a few seconds
-#   make shim       target/release/libsnapsend_preload.so, for programs that nobody rebuilds
+#   make demo       serves and checks real files, in a few seconds
+#   make shim       target/release/libsnapsend_preload.so, for unmodified binaries
 #   make test       every test
 #   make load       1,000 connections for 30 seconds (LOAD_SECONDS=n), every byte checked
 #   make torture    snapshots under torture (HOURS=n; make test has a short form)
-#   make chaos      every call at random (OPERATIONS=n; make test has a short form)
-#   make differential  the shim beside the kernel, with calls at random, until there is a difference (DIFFERENTIAL="--seed N")
+#   make chaos      random calls (OPERATIONS=n; make test has a short form)
+#   make differential  compares the shim with the kernel, with random calls, until they differ (DIFFERENTIAL="--seed N")
 #   make test-sanitizers  all tests under AddressSanitizer and LeakSanitizer, many under valgrind
 #   make test-fuzz  the C calls with arbitrary arguments (FUZZ_SECONDS=n; make test has a short form)
-#   make test-kernel  the C tests on a kernel of Debian's, in qemu (KERNEL=6.1 or 6.12, ARCH=amd64 or arm64, TESTS="name...",
-#                   without which all of them run: half an hour and more)
+#   make test-kernel  the C tests on a Debian kernel, in qemu (KERNEL=6.1 or 6.12, ARCH=amd64 or arm64, TESTS="name...";
+#                   without TESTS all of them, which takes half an hour and more)
 #   make test-msrv  builds and tests with the oldest Rust that Cargo.toml promises (root; minutes)
 #   make test-rpm   the source tarball and the RPM: both are built, the RPM without a network (minutes)
-#   make test-mutants  mistakes put into the sources: the tests must notice each
-#   make bench      the library beside sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a minute,
-#                   for its sanity; BENCH="--rounds 3 ..." for its options; best as root, with nothing else running)
+#   make test-mutants  puts errors into the sources; the tests must find each
+#   make bench      compares the library with sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a
+#                   minute, checks the benchmark; BENCH="--rounds 3 ...": options; best as root, with nothing else running)
 #   make samba-module  target/samba/snapsend.so, a module for Debian's smbd (integrations/samba/README.md)
 #   make test-samba    its tests, with that smbd
 #   make install-samba-module  the module and its manual page (DESTDIR, MANDIR)
@@ -24,17 +24,17 @@
 #   make test-nginx    its tests, with that nginx
 #   make install-nginx-module  the module and its manual page (DESTDIR, MANDIR)
 #   make install    libraries, header, snapsend.pc, shim, tools and manual pages (PREFIX, LIBDIR, DESTDIR)
-#   make uninstall  removes what install, with the same settings, has put there
+#   make uninstall  removes what install has installed with the same settings
 #   make debian     Debian packages, in target/debian
 #   make dist       a source tarball with the crates, target/snapsend-VERSION.tar.gz: it builds without git or a network
 #   make rpm        RPM packages from that tarball, in target/rpm (rpm/snapsend.spec)
 #   make arm64      Debian packages for arm64, in target/arm64, cross-built in a Debian 13 (root, debootstrap)
 #   make vendor     the crates, into vendor/, for building without a network
-#   make abi        writes the description of the ABI that later changes are compared with
-#   make style-check   the style of C sources (STYLED="folders") and what shellcheck finds; make style puts the first right
+#   make abi        writes the description of the ABI with which later changes are compared
+#   make style-check   checks the style of C sources (STYLED="folders") and shell scripts; make style formats the first
 #
-# Where target/ is named here, it is the folder that cargo builds in: CARGO_TARGET_DIR and build.target-dir of cargo's
-# configuration are honoured.
+# target/ stands for cargo's target directory: CARGO_TARGET_DIR and build.target-dir of cargo's configuration are
+# honoured.
 
 CARGO ?= cargo
 CC ?= cc

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * before_after: sends the same file by sendfile, by splice through a pipe, and by snapsend, to a
- * peer that does not read yet; overwrites the file the moment each says that it is done with it;
- * then lets the peer read, and counts how many bytes arrived changed.
+ * before_after: shows what arrives when a file is overwritten after it was reported as sent.
  *
- * Exit status 0 only if snapsend's count is 0 and the others' are not: were they 0 as well, this
- * would have shown nothing.
+ * It sends the same file with sendfile, with splice through a pipe, and with snapsend, to a peer
+ * that does not read yet.  It overwrites the file at the moment at which each method reports it as
+ * sent.  Then the peer reads, and the program counts the bytes that arrive changed.
+ *
+ * The exit status is 0 only if snapsend's count is 0 and the other counts are not 0: otherwise the
+ * comparison would show nothing.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -21,8 +23,8 @@
 #define LEAST_BYTES (64u << 10)
 #define WAIT_MS     5000
 
-/* Sends the file's first length bytes and returns when it may be changed, says the method: true,
- * or false if the socket's buffers would not take them all. */
+/* Sends the first length bytes of the file.  Returns true when the method reports them as sent, or
+ * false if the socket's buffers do not take all of them. */
 typedef bool send_function(int socket_fd, int file_fd, size_t length);
 
 static unsigned char before[MOST_BYTES], after[MOST_BYTES], arrived[MOST_BYTES];
@@ -43,7 +45,7 @@ static bool by_sendfile(int socket_fd, int file_fd, size_t length)
 	return true;
 }
 
-/* Moves what is in the pipe on into the socket. */
+/* Moves the contents of the pipe into the socket. */
 static bool drain_pipe(int pipe_fd, int socket_fd, size_t held)
 {
 	while (held > 0) {
@@ -113,8 +115,8 @@ static const struct method {
 };
 #define METHODS (sizeof(methods) / sizeof(methods[0]))
 
-/* The number of bytes that arrived otherwise than they were in the file when the method was asked
- * to send them; -1 if they did not fit into the socket's buffers. */
+/* Returns the number of bytes that arrived changed, or -1 if the range did not fit into the
+ * socket's buffers. */
 static long changed_bytes(const struct method *method, int file_fd, size_t length)
 {
 	int sender, peer;
@@ -139,7 +141,7 @@ static long changed_bytes(const struct method *method, int file_fd, size_t lengt
 	return fits ? changed : -1;
 }
 
-/* All methods with one length, the longest that fits.  Returns it. */
+/* Runs all methods with one length, the longest that fits.  Returns that length. */
 static size_t run_all(int file_fd, long changed[METHODS])
 {
 	for (size_t length = MOST_BYTES; length >= LEAST_BYTES; length /= 2) {
@@ -150,7 +152,8 @@ static size_t run_all(int file_fd, long changed[METHODS])
 		if (m == METHODS)
 			return length;
 	}
-	fprintf(stderr, "not even %u bytes fit into the socket buffers of a loopback connection\n", LEAST_BYTES);
+	fprintf(stderr, "before_after: fewer than %u bytes fit into the socket buffers of a loopback connection\n",
+		LEAST_BYTES);
 	exit(2);
 }
 
@@ -174,7 +177,7 @@ static void fill_patterns(void)
 }
 
 /* Some file systems (ZFS, DAX, some settings of 9p, NFS and FUSE) have no page cache to refer to, and
- * copy even for sendfile.  The demonstration is then made with a file in memory. */
+ * copy even for sendfile.  The program then uses a file in memory. */
 static int file_in_memory(int scratch)
 {
 	struct statfs fs;
@@ -215,7 +218,7 @@ int main(void)
 	if (changed[2] != 0)
 		printf("WRONG: snapsend let %ld bytes change.\n", changed[2]);
 	else if (changed[0] == 0 || changed[1] == 0)
-		printf("Shown nothing: this kernel copies for sendfile or splice as well.\n");
+		printf("Not shown: this kernel also copies for sendfile or splice.\n");
 	else
 		return 0;
 	return 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * cancel: a peer that stops reading, and the two ways out of it.  One operation has a timeout,
- * another is cancelled while a third waits behind it on the same socket.  wire_bytes says exactly
- * how much of each is in the stream; the peer then reads everything and counts.
+ * cancel: ends operations whose peer has stopped reading, in two ways.  One operation has a
+ * timeout.  Another is cancelled while a third waits behind it on the same socket.  wire_bytes is
+ * the exact number of bytes of each in the stream; the peer then reads everything and counts.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -39,7 +39,7 @@ static uint64_t submit(snapsend_t *ctx, int socket_fd, int file_fd, uint32_t tim
 	return id;
 }
 
-/* The next completion, which must come within ten seconds. */
+/* Takes the next completion, which must arrive within ten seconds. */
 static struct snapsend_completion next(snapsend_t *ctx)
 {
 	struct snapsend_completion done;
@@ -59,7 +59,7 @@ static void report(const char *what, const struct snapsend_completion *done)
 	       done->wire_bytes);
 }
 
-/* Ends the stream and lets the peer count what is in it. */
+/* Ends the stream; the peer then counts its bytes. */
 static void count_at_peer(int sender, int peer, uint64_t wire_bytes)
 {
 	static char buffer[1 << 16];
@@ -99,7 +99,7 @@ static void by_cancel(snapsend_t *ctx, int file_fd)
 	loopback_pair(&sender, &peer, 0);
 	id = submit(ctx, sender, file_fd, 0);
 	submit(ctx, sender, file_fd, 0);
-	nanosleep(&pause, NULL); /* until the buffers are full and it waits for the peer */
+	nanosleep(&pause, NULL); /* until the buffers are full and the operation waits for the peer */
 	r = snapsend_cancel(ctx, id);
 	if (r < 0)
 		die("snapsend_cancel", r);
@@ -107,11 +107,11 @@ static void by_cancel(snapsend_t *ctx, int file_fd)
 	second = next(ctx);
 	check(first.id == id, "the completions came in another order");
 	report("the operation", &first);
-	report("the one behind it", &second);
+	report("the next operation", &second);
 	check(first.status == -ECANCELED, "not ECANCELED");
-	/* The stream was cut inside the first: nothing may follow the stump. */
+	/* The first operation failed part-way: nothing may follow it. */
 	check(second.status == -ECANCELED && second.wire_bytes == 0,
-	      "the one behind it was not ended with nothing sent");
+	      "the next operation did not end without a byte sent");
 	count_at_peer(sender, peer, first.wire_bytes);
 	r = snapsend_cancel(ctx, id);
 	printf("  cancelling it again gives %s\n", r == -ENOENT ? "-ENOENT" : "SOMETHING ELSE");

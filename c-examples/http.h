@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * As much of HTTP/1.0 and 1.1 as a server of static files needs: GET and HEAD, one range, keep-alive.  Only text goes in
- * and out; nothing here reads, sends or allocates.  Fields that it does not know, Host among them, are ignored.
+ * The part of HTTP/1.0 and 1.1 that a server of static files needs: GET and HEAD, one range, keep-alive.  It works on
+ * text only, and does not read, send or allocate.  Unknown fields, such as Host, are ignored.
  *
- *	length = http_head_length(input, input_length);              0: more has to come
- *	status = http_parse(input, length, &request);                0, or the status to answer with
+ *	length = http_head_length(input, input_length);              0: incomplete
+ *	status = http_parse(input, length, &request);                0, or the status of the answer
  *	status = http_select(&request, file_size, &offset, &length); 200, 206 or 416
  *	http_write_head(...);
  */

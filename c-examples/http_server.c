@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * http_server: static files over HTTP/1.0 and 1.1 on 127.0.0.1.  One thread, one epoll loop, with snapsend's event
- * descriptor in the same loop.  GET, HEAD, one Range, keep-alive, pipelining.
+ * http_server: serves static files over HTTP/1.0 and 1.1 on 127.0.0.1.  It has one thread and one epoll loop, which
+ * also watches snapsend's event descriptor.  GET, HEAD, one Range, keep-alive, pipelining.
  *
  *	http_server --root DIR [--port N] [--idle SECONDS]
  *
- * The calls of snapsend are in start_answer(), abandon(), take_completions(), start() and main().  The rule that shapes the
- * rest: from submit to DONE the socket and the file belong to the operation.  So a client is never closed in between; its
- * operation is cancelled, and it is closed when DONE arrives.  http.h knows HTTP.
+ * The calls of snapsend are in start_answer(), abandon(), take_completions(), start() and main().  One rule determines
+ * the rest: from submit to DONE the socket and the file belong to the operation.  To close a client during that time,
+ * the server cancels the operation, and closes the client when DONE arrives.  http.h implements HTTP.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -24,12 +24,12 @@
 #include "loopback.h"
 #include "snapsend.h"
 
-#define INLINE_MAX    (64u << 10) /* answers up to here are tried on this thread first */
-#define SLOWEST_RATE  4096u       /* bytes a second below which a client is given up ... */
+#define INLINE_MAX    (64u << 10) /* answers up to this size are tried on this thread first */
+#define SLOWEST_RATE  4096u       /* bytes a second below which a client is disconnected ... */
 #define SLOWEST_START 60u         /* ... after this many seconds */
 #define CLIENTS_MAX   16384u
-#define GRACE_MS      2000 /* for answers on their way when asked to stop */
-#define TICK_MS       1000 /* how often deadlines are looked at */
+#define GRACE_MS      2000 /* for answers in flight at the end of the server */
+#define TICK_MS       1000 /* how often deadlines are checked */
 #define BATCH         256
 
 /* ---- clients ------------------------------------------------------------------------------- */
@@ -38,7 +38,7 @@ enum state {
 	READING,   /* waits for the rest of a request */
 	SENDING,   /* an operation is in flight */
 	ENDING,    /* an operation is in flight and has been cancelled; closed at its DONE */
-	LINGERING, /* has got its last answer; waits until the peer closes, so that none of it is lost */
+	LINGERING, /* the last answer is sent; waits until the peer closes, so that none of it is lost */
 };
 
 struct client {
@@ -57,11 +57,11 @@ static struct {
 	int epoll, listener, signals, root;
 	snapsend_t *snapsend;
 	struct client *clients;
-	unsigned count, most; /* clients, and how many there may be */
+	unsigned count, most; /* number of clients, and its maximum */
 	bool accepting;
 	int64_t now, idle_ms;
-	int64_t looked_at; /* the last time that deadlines were */
-	int64_t stop_at;   /* when to cancel what is still on its way; 0: not stopping */
+	int64_t looked_at; /* when deadlines were last checked */
+	int64_t stop_at;   /* when to cancel what is in flight; 0: not stopping */
 	uint64_t answers;
 } server = { .idle_ms = 30000 };
 
@@ -92,8 +92,8 @@ static void accept_more(bool on)
 		server.accepting = on;
 }
 
-/* Switches the report of input off and on.  Called only when something is at stake, so that a well-behaved client costs
- * no epoll_ctl at all. */
+/* Enables or disables the report of input.  Called only when necessary, so that a well-behaved client needs no
+ * epoll_ctl. */
 static bool watch(struct client *c, bool on)
 {
 	if (c->watched != on && !epoll_set(EPOLL_CTL_MOD, c->fd, on ? EPOLLIN : 0, c))
@@ -102,7 +102,7 @@ static bool watch(struct client *c, bool on)
 	return true;
 }
 
-/* Only when no operation is in flight. */
+/* Called only when no operation is in flight. */
 static void close_client(struct client *c)
 {
 	*(c->previous != NULL ? &c->previous->next : &server.clients) = c->next;
@@ -114,20 +114,20 @@ static void close_client(struct client *c)
 	accept_more(server.stop_at == 0);
 }
 
-/* The client is gone, or has to go, in the middle of its answer. */
+/* Called when the client has disconnected, or must be disconnected, while its answer is in flight. */
 static void abandon(struct client *c)
 {
 	int r = snapsend_cancel_socket(server.snapsend, c->fd);
 
 	if (r < 0)
 		fprintf(stderr, "snapsend_cancel_socket: %s\n", strerror(-r));
-	/* Hang-ups cannot be masked: without this epoll would report it again and again. */
+	/* Hang-ups cannot be masked: without this, epoll would report it repeatedly. */
 	epoll_set(EPOLL_CTL_DEL, c->fd, 0, NULL);
 	move_to(c, ENDING);
 }
 
-/* Closing while the peer still sends would reset the connection and could destroy the end of the answer at the peer:
- * say that nothing more comes, and wait until it has closed, too. */
+/* Closing while the peer still sends would reset the connection, and the peer could lose the end of the answer.
+ * Therefore this ends the stream and waits until the peer has closed. */
 static void linger(struct client *c)
 {
 	if (server.stop_at != 0 || shutdown(c->fd, SHUT_WR) < 0 || !watch(c, true)) {
@@ -147,8 +147,8 @@ struct answer {
 	bool keep_alive, head_only;
 };
 
-/* Symbolic links are followed: whoever may make one below the root may publish with it.  O_NONBLOCK: a FIFO must not hold
- * up the loop. */
+/* Symbolic links are followed: a user who may create one below the root may publish with it.  O_NONBLOCK: a FIFO must
+ * not block the loop. */
 static void open_file(const struct http_request *request, struct answer *answer)
 {
 	struct stat st;
@@ -165,7 +165,7 @@ static void open_file(const struct http_request *request, struct answer *answer)
 		close(fd);
 }
 
-/* Works out the answer to the request at the start of the buffer.  Length 0: there is none, and no room for more of it. */
+/* Determines the answer to the request at the start of the buffer.  Length 0: the request is too long for it. */
 static void make_answer(const struct client *c, size_t length, struct answer *answer)
 {
 	struct http_request request;
@@ -180,9 +180,9 @@ static void make_answer(const struct client *c, size_t length, struct answer *an
 		open_file(&request, answer);
 }
 
-/* Hands the answer to snapsend: the head as the request's header, then a range of the file.  Answers without a file go
- * this way, too, so that pipelined ones keep their order.  Returns as snapsend_try_send() does; there is always room,
- * since max_ops allows an operation for each client. */
+/* Sends the answer with snapsend: the head as the request's header, then a range of the file.  Answers without a file
+ * are also operations, so that pipelined answers keep their order.  Returns as snapsend_try_send() does.  There is
+ * always room, because max_ops allows an operation for each client. */
 static int start_answer(struct client *c, const struct answer *answer, struct snapsend_completion *done)
 {
 	char head[HTTP_ANSWER_MAX];
@@ -204,13 +204,13 @@ static int start_answer(struct client *c, const struct answer *answer, struct sn
 	c->file_fd = answer->file_fd;
 	header.iov_len =
 		http_write_head(head, answer->status, c->keep_alive, answer->offset, answer->length, answer->size);
-	/* The kernel takes a small answer faster than another thread would wake up. */
+	/* Sending a small answer takes less time than waking another thread. */
 	if (request.length <= INLINE_MAX)
 		return snapsend_try_send(server.snapsend, &request, sizeof(request), done);
 	return snapsend_submit(server.snapsend, &request, sizeof(request), NULL);
 }
 
-/* No operation is in flight any more: the descriptors are ours again. */
+/* No operation is in flight: the descriptors may be closed. */
 static void close_file(struct client *c)
 {
 	if (c->file_fd >= 0)
@@ -218,12 +218,12 @@ static void close_file(struct client *c)
 	c->file_fd = -1;
 }
 
-/* The operation has ended.  Returns false if that was the end of the client, too. */
+/* Handles the end of the operation.  Returns false if the client was closed. */
 static bool finish(struct client *c, const struct snapsend_completion *done)
 {
 	server.answers++;
 	close_file(c);
-	if (c->state == ENDING || done->status < 0) /* after a promised length, closing is the only way to say so */
+	if (c->state == ENDING || done->status < 0) /* after the length was announced, only closing reports an error */
 		close_client(c);
 	else if (!c->keep_alive || server.stop_at != 0)
 		linger(c);
@@ -232,7 +232,7 @@ static bool finish(struct client *c, const struct snapsend_completion *done)
 	return false;
 }
 
-/* Answers what is in the buffer, request by request, until one has to be waited for. */
+/* Answers the requests in the buffer until one is in flight. */
 static void serve(struct client *c)
 {
 	for (;;) {
@@ -249,7 +249,7 @@ static void serve(struct client *c)
 		}
 		make_answer(c, length, &answer);
 		r = start_answer(c, &answer, &done);
-		if (r < 0) { /* the connection is gone already, or memory is short */
+		if (r < 0) { /* the connection is broken, or no memory is available */
 			close_file(c);
 			close_client(c);
 			return;
@@ -263,7 +263,7 @@ static void serve(struct client *c)
 	}
 }
 
-/* What was given to snapsend with submit, or by try_send because it had to wait. */
+/* Takes completions of operations that were queued by submit or try_send. */
 static void take_completions(void)
 {
 	struct snapsend_completion done[BATCH];
@@ -301,7 +301,7 @@ static void add_client(int fd)
 	move_to(c, READING);
 }
 
-/* Where descriptors have run out, no more clients are taken until one has gone or time has passed. */
+/* Without a free descriptor, no client is accepted until one has closed or some time has passed. */
 static void accept_clients(void)
 {
 	int fd = 0;
@@ -339,10 +339,11 @@ static void client_event(struct client *c, uint32_t events)
 		read_input(c);
 	else if (c->state == SENDING && ((events & (EPOLLHUP | EPOLLERR)) != 0 || !watch(c, false)))
 		abandon(c);
-	/* Otherwise it is pipelined: its turn comes after the answer in flight. */
+	/* Otherwise the request is pipelined, and answered after the one in flight. */
 }
 
-/* Ends those whose time is over.  When stopping, clients without an answer have none left, the others until stop_at. */
+/* Closes clients whose deadline has passed.  When stopping, it closes clients without an answer at once, and the others
+ * at stop_at. */
 static void look_at_deadlines(void)
 {
 	struct client *next;
@@ -359,7 +360,7 @@ static void look_at_deadlines(void)
 	accept_more(server.stop_at == 0);
 }
 
-/* Completions are taken after the events of clients: they may free a client that has an event. */
+/* Completions are taken after the events of clients, because they may free a client that has an event. */
 static void turn(void)
 {
 	struct epoll_event events[BATCH];
@@ -387,7 +388,7 @@ static void turn(void)
 
 /* ---- start and end ------------------------------------------------------------------------- */
 
-/* As many clients as there are descriptors for: two each. */
+/* The number of clients is limited by descriptors: two each. */
 static unsigned count_clients(void)
 {
 	struct rlimit limit;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What several of the examples need and none is about: a way to end with a message, a
- * connection to oneself, a scratch file.
+ * Helpers of several examples: ending with a message, a loopback connection, a temporary file.
  */
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
@@ -24,8 +23,8 @@ _Noreturn static inline void die(const char *what, int error)
 	exit(2);
 }
 
-/* A TCP connection over 127.0.0.1.  buffer_bytes, if not 0, is asked of the kernel for both ends'
- * socket buffers; it must be set before the connection is made to count for TCP's window. */
+/* Makes a TCP connection over 127.0.0.1.  buffer_bytes, if not 0, is the requested size of the socket buffers of
+ * both ends.  It is set before the connection is made, because TCP's window depends on it. */
 static inline void loopback_pair(int *sender, int *peer, int buffer_bytes)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET };
@@ -54,7 +53,7 @@ static inline void loopback_pair(int *sender, int *peer, int buffer_bytes)
 	close(listener);
 }
 
-/* Listens on 127.0.0.1, without blocking in accept, and prints where.  Port 0: any that is free. */
+/* Listens on 127.0.0.1 with a non-blocking accept, and prints the address.  Port 0: any free port. */
 static inline int loopback_listener(int port)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
@@ -62,8 +61,8 @@ static inline int loopback_listener(int port)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
 
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	/* Accepted sockets inherit TCP_NODELAY.  Each answer is one operation, so nothing small is ever left over for Nagle's
-	 * algorithm to gather. */
+	/* Accepted sockets inherit TCP_NODELAY.  Each answer is one operation, so that Nagle's algorithm never has small
+	 * writes to combine. */
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0 ||
 	    bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, SOMAXCONN) < 0 ||
@@ -74,7 +73,7 @@ static inline int loopback_listener(int port)
 	return fd;
 }
 
-/* A file in $TMPDIR or /tmp that is gone when its descriptor is closed. */
+/* Creates a file in $TMPDIR or /tmp that disappears when its descriptor is closed. */
 static inline int scratch_file(void)
 {
 	const char *directory = getenv("TMPDIR");
@@ -110,7 +109,7 @@ static inline void write_at(int fd, const void *data, size_t length, off_t offse
 	}
 }
 
-/* Reads up to length bytes, less only at the end of the stream. */
+/* Reads length bytes; fewer only at the end of the stream. */
 static inline size_t read_all(int fd, void *data, size_t length)
 {
 	size_t got = 0;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * prefork_server: static files over HTTP/1.0 and 1.1 from a handful of processes.  The parent listens and forks;
- * each worker takes one client at a time and answers with snapsend_send(), which waits.  A worker that
- * dies is replaced; SIGTERM and SIGINT end all.  GET, HEAD, one Range, keep-alive.
+ * prefork_server: serves static files over HTTP/1.0 and 1.1 with several processes.  The parent listens and forks.
+ * Each worker takes one client at a time and responds with snapsend_send(), which waits.  The parent replaces a
+ * worker that dies; SIGTERM and SIGINT end all.  GET, HEAD, one Range, keep-alive.
  *
  *	prefork_server --root DIR [--port N] [--workers N]
  *
- * What belongs to snapsend is in worker() and send_answer().  A context's thread does not survive fork(), so the
- * parent makes none, and each worker makes its own; it costs an idle worker well under 1 MiB.
+ * The calls of snapsend are in worker() and send_answer().  The ring thread of a context does not survive fork().
+ * Therefore the parent creates no context, and each worker creates its own; it costs an idle worker well under 1 MiB.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -26,12 +26,12 @@
 
 #define WORKERS_MAX   1024
 #define IDLE_MS       5000  /* an idle client keeps its worker from others */
-#define SLOWEST_START 60u   /* a client is given up after so many seconds ... */
-#define SLOWEST_RATE  4096u /* ... and one for each so many bytes of its answer */
-#define GRACE_SECONDS 5     /* for answers on their way when asked to stop */
+#define SLOWEST_START 60u   /* a client is disconnected after so many seconds ... */
+#define SLOWEST_RATE  4096u /* ... plus one for each so many bytes of its answer */
+#define GRACE_SECONDS 5     /* for answers in flight at the end of the server */
 
 static int root_fd = -1, listener = -1;
-static sigset_t waiting_mask; /* what is blocked while a worker waits: nothing that ends it */
+static sigset_t waiting_mask; /* the signals that are blocked while a worker waits: none that ends it */
 static volatile sig_atomic_t stopping;
 
 /* ---- a worker ------------------------------------------------------------------------------ */
@@ -49,8 +49,7 @@ struct answer {
 	bool keep_alive, head_only;
 };
 
-/* Waits for input; the only place, besides snapsend_send(), where a worker waits, and the only one where a
- * signal can reach it. */
+/* Waits for input.  A worker waits only here and in snapsend_send(), and receives signals only here. */
 static bool input_comes(int fd, int timeout_ms)
 {
 	struct pollfd entry = { .fd = fd, .events = POLLIN };
@@ -59,7 +58,7 @@ static bool input_comes(int fd, int timeout_ms)
 	return !stopping && ppoll(&entry, 1, timeout_ms < 0 ? NULL : &time, &waiting_mask) > 0;
 }
 
-/* Length of the next request's head, 0 when none comes any more. */
+/* Returns the length of the next request's head, or 0 if no request follows. */
 static size_t next_head(struct client *c)
 {
 	for (;;) {
@@ -93,8 +92,8 @@ static void make_answer(const struct client *c, size_t length, struct answer *an
 	answer->status = http_select(&request, answer->size, &answer->offset, &answer->length);
 }
 
-/* Head and file as one operation, which this waits for.  When it returns, the file may change: what
- * the client has not read yet cannot.  False: the connection has come to its end. */
+/* Sends head and file as one operation and waits for it.  When it returns, the file may change, and the
+ * data that the client has not read yet cannot.  False: the connection must be closed. */
 static bool send_answer(snapsend_t *snapsend, const struct client *c, const struct answer *answer)
 {
 	bool body = !answer->head_only && answer->length > 0;
@@ -116,10 +115,10 @@ static bool send_answer(snapsend_t *snapsend, const struct client *c, const stru
 	header.iov_len =
 		http_write_head(head, answer->status, answer->keep_alive, answer->offset, answer->length, answer->size);
 	r = snapsend_send(snapsend, &request, sizeof(request), &done);
-	if (r < 0) /* nothing that a client could have caused: the parent starts another worker */
+	if (r < 0) /* no client can cause this: the parent starts another worker */
 		die("snapsend_send", r);
 	if (done.status < 0 && done.wire_bytes == 0 && answer->file_fd >= 0) {
-		/* The file is shorter by now, or unreadable, and the stream untouched: still time to say so. */
+		/* The file has become shorter or is unreadable.  The stream is untouched, so an error can be sent. */
 		struct answer sorry = { .status = 500, .file_fd = -1 };
 
 		return send_answer(snapsend, c, &sorry);
@@ -127,7 +126,7 @@ static bool send_answer(snapsend_t *snapsend, const struct client *c, const stru
 	return done.status == 0 && answer->keep_alive;
 }
 
-/* Closing while the client still sends would reset the connection, and the end of the answer with it. */
+/* Closing while the client still sends would reset the connection, and lose the end of the answer. */
 static void close_gently(struct client *c)
 {
 	if (shutdown(c->fd, SHUT_WR) == 0)
@@ -150,7 +149,7 @@ static void serve(snapsend_t *snapsend, int fd)
 		make_answer(&c, length, &answer);
 		goes_on = send_answer(snapsend, &c, &answer);
 		if (answer.file_fd >= 0)
-			close(answer.file_fd); /* snapsend has let go of it */
+			close(answer.file_fd); /* snapsend has released it */
 		c.length -= length;
 		memmove(c.in, c.in + length, c.length);
 	}
@@ -178,7 +177,7 @@ _Noreturn static void worker(void)
 	while (!stopping) {
 		int fd = -1;
 
-		/* The listener does not block: another worker may have been faster. */
+		/* The listener is non-blocking: another worker may have accepted the client. */
 		if (input_comes(listener, -1))
 			fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0)
@@ -211,13 +210,13 @@ static void start_worker(struct process *process)
 	process->started = seconds_now();
 	process->pid = fork();
 	if (process->pid == 0) {
-		/* Not to outlive the parent, however that ends. */
+		/* The worker ends with the parent, however that ends. */
 		if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != parent)
 			exit(1);
 		worker();
 	}
 	if (process->pid < 0)
-		perror("fork"); /* tried again after a second */
+		perror("fork"); /* the parent retries after a second */
 }
 
 static struct process *find_worker(struct process *workers, int count, pid_t pid)
@@ -228,7 +227,7 @@ static struct process *find_worker(struct process *workers, int count, pid_t pid
 	return NULL;
 }
 
-/* Takes note of those that have ended. */
+/* Reaps workers that have ended. */
 static void bury(struct process *workers, int count)
 {
 	pid_t pid;
@@ -247,8 +246,8 @@ static void bury(struct process *workers, int count)
 	}
 }
 
-/* Starts who is missing, but no worker again that has lived for less than a second: that would only
- * burn the processor. */
+/* Starts missing workers.  A worker that has lived for less than a second is not replaced at once, because
+ * that would only use processor time. */
 static void replace(struct process *workers, int count)
 {
 	for (int i = 0; i < count; i++)
@@ -326,7 +325,7 @@ int main(int argc, char **argv)
 	root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (root_fd < 0)
 		die(root, errno);
-	/* Blocked here and in the workers, but for where each waits: none is missed. */
+	/* Blocked here and in the workers, except where each waits, so that none is missed. */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * send_file FILE HOST PORT: the least program that sends one file over a connection and waits
- * until the file may be changed again.
+ * send_file FILE HOST PORT: a minimal program that sends one file over a connection and waits
+ * until the file may be changed.
  *
  *	nc -l 127.0.0.1 9000 >copy &
  *	send_file FILE 127.0.0.1 9000
@@ -63,12 +63,12 @@ static int send_file(int socket_fd, int file_fd)
 		if (r == -EINTR)
 			r = 0;
 	}
-	/* Both descriptors may be closed only now: the operation has ended, or never began. */
+	/* The descriptors may be closed only now, when the operation has ended or was not accepted. */
 	snapsend_destroy(ctx);
 	if (r > 0)
 		r = done.status;
 	if (r < 0) {
-		fprintf(stderr, "not sent: %s\n", strerror(-r));
+		fprintf(stderr, "cannot send the file: %s\n", strerror(-r));
 		return 1;
 	}
 	printf("%" PRIu64 " bytes sent; the file may change now\n", done.file_bytes);

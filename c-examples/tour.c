@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * tour: several operations submitted in one call, completions by way of poll(2) on the event fd,
- * the flags of a request, and what the context tells of itself.
+ * tour: submits several operations with one call, waits for completions with poll(2) on the event
+ * descriptor, uses the flags of a request, and prints the configuration and counters of the context.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -37,7 +37,7 @@ static void print_info(snapsend_t *ctx)
 	       info.pool_bytes >> 10);
 	if (info.engine_errno < 0)
 		printf("  no io_uring: %s\n", strerror(-info.engine_errno));
-	/* A program may have been compiled against one version and loaded another. */
+	/* The program may have been compiled with one version and have loaded another. */
 	check(info.version == snapsend_version(), "two versions of the library at once");
 	if (info.version >> 16 != SNAPSEND_VERSION_MAJOR)
 		printf("  compiled against version %d\n", SNAPSEND_VERSION_MAJOR);
@@ -48,7 +48,7 @@ static void submit(snapsend_t *ctx, int socket_fd, int file_fd)
 	static struct iovec header = { .iov_base = "<", .iov_len = 1 };
 	static struct iovec trailer = { .iov_base = ">", .iov_len = 1 };
 	struct snapsend_request requests[COUNT] = {
-		/* A range between a header and a trailer; more follows, so do not push it out. */
+		/* A range between a header and a trailer.  More data follows (MSG_MORE). */
 		{ .offset = 100,
 		  .length = 50,
 		  .header = &header,
@@ -56,13 +56,13 @@ static void submit(snapsend_t *ctx, int socket_fd, int file_fd)
 		  .trailer = &trailer,
 		  .trailer_count = 1,
 		  .flags = SNAPSEND_MORE },
-		/* Everything from an offset on; tell when the file may change, too. */
+		/* Everything from an offset on; SNAPSHOT also reports when the file may change. */
 		{ .offset = 9000, .length = SNAPSEND_TO_EOF, .flags = SNAPSEND_NOTIFY_SNAPSHOT },
-		/* The file is too short: the promised length is filled up with zeros. */
+		/* The file is too short: zeros fill up the requested length. */
 		{ .offset = 9990, .length = 20, .flags = SNAPSEND_ZERO_PAD },
-		/* The file is too short: not a byte of it goes out. */
+		/* The file is too short: nothing is sent. */
 		{ .offset = 9990, .length = 20, .flags = SNAPSEND_EXACT },
-		/* Memory alone. */
+		/* A header without a file. */
 		{ .file_fd = -1, .header = &header, .header_count = 1 },
 	};
 	uint64_t ids[COUNT];
@@ -80,7 +80,7 @@ static void submit(snapsend_t *ctx, int socket_fd, int file_fd)
 	check(r == (int)COUNT, "not all were queued");
 }
 
-/* Waits at the event fd as any event loop would, and takes what has come. */
+/* Waits for the event descriptor as an event loop would, and takes the completions. */
 static int wait_and_take(snapsend_t *ctx, struct snapsend_completion *done, uint32_t max)
 {
 	struct pollfd event = { .fd = snapsend_event_fd(ctx), .events = POLLIN };
@@ -93,7 +93,7 @@ static int wait_and_take(snapsend_t *ctx, struct snapsend_completion *done, uint
 	} while (r < 0 && errno == EINTR);
 	if (r <= 0)
 		die("poll", r < 0 ? errno : ETIMEDOUT);
-	r = snapsend_poll(ctx, done, max, 0); /* may be 0: the event fd can be ready in vain */
+	r = snapsend_poll(ctx, done, max, 0); /* may be 0: the event descriptor may be readable without a completion */
 	if (r < 0)
 		die("snapsend_poll", r);
 	return r;
@@ -154,7 +154,7 @@ static void print_stats(snapsend_t *ctx)
 
 	if (r < 0)
 		die("snapsend_get_stats", r);
-	printf("%" PRIu64 " submitted, %" PRIu64 " well, %" PRIu64 " with an error, %" PRIu64 " cancelled, %" PRIu64
+	printf("%" PRIu64 " submitted, %" PRIu64 " succeeded, %" PRIu64 " failed, %" PRIu64 " cancelled, %" PRIu64
 	       " in flight\n",
 	       stats.submitted, stats.done_ok, stats.done_error, stats.cancelled, stats.in_flight);
 	check(stats.submitted == COUNT && stats.done_ok == COUNT - 1 && stats.done_error == 1 && stats.cancelled == 0 &&

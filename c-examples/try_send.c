@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * try_send: the calls that need neither a second thread nor an event loop.
+ * try_send: shows the calls that need neither a second thread nor an event loop.
  *
- *   snapsend_try_send()  does it here and now if nothing has to be waited for, else queues the rest
- *   snapsend_send()      waits; what a server with a process for each connection wants
- *   snapsend_sendfile()  sendfile(2) with the promise: for programs that cannot change more
+ *   snapsend_try_send()  sends on the calling thread if that needs no waiting, else queues the rest
+ *   snapsend_send()      waits: for servers with a process or thread for each connection
+ *   snapsend_sendfile()  sendfile(2) with the promise: for programs that change nothing else
  *
  * A child process reads everything and counts.
  */
@@ -34,8 +34,8 @@ static void report(const char *call, const struct snapsend_completion *done)
 	check(done->status == 0, strerror(-done->status));
 }
 
-/* Forks a child that reads the stream to its end and then writes how long it was to *count_fd.
- * It is made before the context: a child must not use its parent's. */
+/* Forks a child that reads the stream to its end and writes its length to *count_fd.  The fork comes
+ * before the context is created, because a child must not use its parent's context. */
 static pid_t start_peer(int *socket_fd, int *count_fd)
 {
 	static char buffer[1 << 16];
@@ -63,7 +63,7 @@ static pid_t start_peer(int *socket_fd, int *count_fd)
 	_exit(write(ends[1], &count, sizeof(count)) == (ssize_t)sizeof(count) ? 0 : 1);
 }
 
-/* 1: it has been done; 0: the completion comes through snapsend_poll. */
+/* 1: the operation is done; 0: its completion follows through snapsend_poll(). */
 static uint64_t try_send(snapsend_t *ctx, const struct snapsend_request *request)
 {
 	struct snapsend_completion done;
@@ -96,7 +96,7 @@ static uint64_t send_and_wait(snapsend_t *ctx, const struct snapsend_request *re
 	return done.wire_bytes;
 }
 
-/* The loop is the one that every caller of sendfile(2) has. */
+/* The same loop as around sendfile(2). */
 static uint64_t send_as_sendfile(int socket_fd, int file_fd, off_t end)
 {
 	off_t offset = 0;

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# load.sh [SECONDS]: 1,000 connections at once, each fetching random ranges of a 1 GiB file, every byte
-# compared.  Fails if one was wrong or if the server ever held more than 64 MiB besides the file's
-# pages.
+# load.sh [SECONDS]: 1,000 connections at once fetch random ranges of a 1 GiB file and compare every
+# byte.  It fails if a byte was wrong, or if the server held more than 64 MiB at any time (without
+# the file's pages).
 #
-#   SNAPSEND_ENGINE    auto, uring or portable: handed on to what is run
-#   SNAPSEND_EXAMPLES  where the built examples are (target/c-examples)
+#   SNAPSEND_ENGINE    auto, uring or portable: passed to the programs
+#   SNAPSEND_EXAMPLES  the directory of the built examples (target/c-examples)
 
 set -eu
 
@@ -16,7 +16,7 @@ most_kib=65536
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
 [ -x "$bin/fetch" ] || {
-    echo "there is no $bin/fetch: build the examples first (make demo)" >&2
+    echo "load.sh: cannot run $bin/fetch: no such file (run make demo)" >&2
     exit 2
 }
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-load.XXXXXX")
@@ -35,13 +35,13 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Two descriptors a client in the server, one in fetch.
+# For each client, the server needs two descriptors and fetch one.
 # shellcheck disable=SC3045 # every shell in use has it
 hard=$(ulimit -H -n)
 if [ "$hard" != unlimited ] && [ "$hard" -lt $((2 * connections + 100)) ]; then
     # shellcheck disable=SC3045
     ulimit -n $((2 * connections + 100)) || {
-        echo "FAILED: at most $hard descriptors here, $connections connections need $((2 * connections + 100))"
+        echo "FAILED: $connections clients need $((2 * connections + 100)) descriptors (ulimit -n)"
         exit 1
     }
 else
@@ -49,7 +49,7 @@ else
     ulimit -S -n "$hard"
 fi
 
-# What the process holds besides mapped pages of files, in KiB.
+# Prints the memory of a process without mapped pages of files, in KiB.
 held_kib() {
     sum=0
     while read -r name value _; do
@@ -62,7 +62,7 @@ held_kib() {
 
 "$bin/fetch" --make "$work/big.bin" 1073741824
 
-# The server's own process id, with a limit of time all the same.
+# Runs the server with a time limit, and records its own process id.
 # shellcheck disable=SC2016
 timeout -k 10 $((seconds + 120)) sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$work/pid" \
     "$bin/http_server" --root "$work" >"$work/server.out" 2>"$work/server.err" &
@@ -90,13 +90,13 @@ client=
 [ "$status" -eq 0 ] || echo "FAILED: fetch ended with status $status"
 
 kill "$server"
-wait "$server" || { status=1; echo "FAILED: http_server did not end well"; }
+wait "$server" || { status=1; echo "FAILED: http_server ended with an error"; }
 server=
 cat "$work/server.err"
-echo "the server held $idle KiB before, at most $peak KiB under load (files' pages not counted)"
+echo "the server held $idle KiB before and at most $peak KiB under load (without pages of files)"
 if [ "$peak" -gt "$most_kib" ]; then
     echo "FAILED: more than $most_kib KiB"
     status=1
 fi
-[ "$status" -eq 0 ] && echo "$connections connections for $seconds s: every byte right"
+[ "$status" -eq 0 ] && echo "$connections connections for $seconds s: every byte correct"
 exit "$status"

@@ -1,18 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Serves real files with http_server, fetches them back whole and by range with concurrent clients,
-# compares every byte, then shows what the library is for.  Exit status 0 only when all was right.
+# Serves real files with http_server, fetches them whole and by range with concurrent clients and
+# compares every byte.  Then shows the purpose of the library.  The exit status is 0 only if
+# everything was correct.
 #
-#   SNAPSEND_ENGINE    auto, uring or portable: handed on to what is run
-#   SNAPSEND_EXAMPLES  where the built examples are (target/c-examples)
+#   SNAPSEND_ENGINE    auto, uring or portable: passed to the programs
+#   SNAPSEND_EXAMPLES  the directory of the built examples (target/c-examples)
 
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
 [ -x "$bin/fetch" ] || {
-    echo "there is no $bin/fetch: build the examples first (make demo)" >&2
+    echo "run.sh: cannot run $bin/fetch: no such file (run make demo)" >&2
     exit 2
 }
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-demo.XXXXXX")
@@ -31,7 +32,7 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# Runs one step with a limit of time; its output goes to the reader, its failure is remembered.
+# Runs one step with a time limit, and records its failure.
 step() {
     what=$1
     shift
@@ -41,7 +42,7 @@ step() {
     }
 }
 
-# Waits until a program has said where it listens; its port goes to $port.
+# Waits until a program has printed its address; sets $port.
 await_port() {
     port=
     for _ in $(seq 100); do
@@ -51,7 +52,7 @@ await_port() {
         esac
         sleep 0.1
     done
-    echo "FAILED: nothing listens"
+    echo "FAILED: the program did not print its address within 10 s"
     exit 1
 }
 
@@ -64,7 +65,7 @@ done
 cp "$here/run.sh" run.txt
 cd "$work"
 
-echo "== the calls, one after the other (tour, try_send, cancel)"
+echo "== the calls, one after another (tour, try_send, cancel)"
 step tour 60 "$bin/tour"
 step try_send 60 "$bin/try_send"
 step cancel 60 "$bin/cancel"
@@ -96,7 +97,7 @@ server=
 tail -n 1 server.err
 
 echo
-echo "== why: what arrives when a file is changed as soon as it may be (before_after)"
+echo "== what arrives if a file is overwritten after it was reported as sent (before_after)"
 step before_after 60 "$bin/before_after"
 
 echo
@@ -104,5 +105,5 @@ if [ -n "$failed" ]; then
     echo "The demonstration FAILED:$failed"
     exit 1
 fi
-echo "Every byte was right: each file came back as it is, whole and by range, and nothing that"
-echo "snapsend had reported as done was changed by a later write."
+echo "Every byte was correct: each file arrived unchanged, whole and by range, and no later write"
+echo "changed data that snapsend had reported as sent."

@@ -13,7 +13,7 @@
 
 static int epoll_fd;
 
-/* One shot: a client that is being answered is not looked at, even if it hangs up. */
+/* One shot: a client whose answer is in flight is not watched, even if it hangs up. */
 static void watch_client(struct client *client, int operation)
 {
 	struct epoll_event event = { .events = EPOLLIN | EPOLLONESHOT, .data.ptr = client };
@@ -30,7 +30,7 @@ static void watch(int fd, void *mark)
 		die("epoll_ctl", errno);
 }
 
-/* Closing a descriptor takes it out of the epoll set. */
+/* Closing a descriptor removes it from the epoll set. */
 static void on_client(struct client *client)
 {
 	int r = client_read(client);
@@ -64,7 +64,7 @@ static void on_completions(struct server *server)
 
 int main(int argc, char **argv)
 {
-	static char listener, completions, signals; /* their addresses tell events apart */
+	static char listener, completions, signals; /* their addresses identify the events */
 	struct epoll_event events[64];
 	struct server server;
 	struct client *client;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * What the four servers here have in common and none is about: a listening socket, reading a request,
- * naming the file (../http.h knows HTTP).  Nothing in it waits, and nothing in it knows which event loop calls it.
+ * The common part of the four servers: the listening socket, reading a request, choosing the file (../http.h
+ * implements HTTP).  It does not wait, and does not depend on the event loop.
  *
- * A client is read from until a request is there, then not watched any more until the DONE of the answer
- * has come: the library watches the connection meanwhile, and DONE tells if it broke.  So a client is
- * closed, and its file too, only when no operation refers to them.
+ * A client is watched until its request is complete, and not again until the DONE of the answer.  During that
+ * time the library watches the connection, and DONE reports if it broke.  Therefore a client and its file are
+ * closed only when no operation refers to them.
  */
 #ifndef FILE_SERVER_H
 #define FILE_SERVER_H
@@ -43,7 +43,7 @@ struct server {
 	snapsend_t *ctx;
 	int root_fd;
 	int listen_fd;
-	int spare_fd; /* given up for a moment when there are no others */
+	int spare_fd; /* closed for a moment if no other descriptor is available */
 	struct client *clients;
 };
 
@@ -53,7 +53,7 @@ static void die(const char *what, int error)
 	exit(1);
 }
 
-/* Arguments: DIRECTORY [PORT].  Prints where it listens. */
+/* Arguments: DIRECTORY [PORT].  Prints the address of the server. */
 static void server_open(struct server *server, int argc, char **argv)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET };
@@ -84,7 +84,7 @@ static void server_open(struct server *server, int argc, char **argv)
 	fflush(stdout);
 }
 
-/* The next client, or NULL when no more are waiting. */
+/* Returns the next client, or NULL if none is waiting. */
 static struct client *server_accept(struct server *server)
 {
 	struct client *client;
@@ -92,7 +92,7 @@ static struct client *server_accept(struct server *server)
 
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE) {
-			/* Turned away, or the loop would be told of it again and again. */
+			/* The client is refused; otherwise the loop would report it repeatedly. */
 			close(server->spare_fd);
 			close(accept(server->listen_fd, NULL, NULL));
 			server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -114,7 +114,7 @@ static struct client *server_accept(struct server *server)
 	return client;
 }
 
-/* The event loop has forgotten it, and no operation is in flight. */
+/* The event loop no longer watches it, and no operation is in flight. */
 static void client_free(struct client *client)
 {
 	if (client->previous != NULL)
@@ -134,7 +134,7 @@ static bool client_has_request(const struct client *client)
 	return http_head_length(client->request, client->received) > 0;
 }
 
-/* 1: a request is there.  0: more of it must come.  -1: the client has gone, or says too much. */
+/* 1: the request is complete.  0: incomplete.  -1: the client has disconnected, or the request is too long. */
 static int client_read(struct client *client)
 {
 	ssize_t n = recv(client->socket_fd, client->request + client->received,
@@ -150,8 +150,8 @@ static int client_read(struct client *client)
 	return client->received < sizeof(client->request) ? 0 : -1;
 }
 
-/* Opens what the request names and chooses the part of it; returns the status of the answer.  Symbolic links are
- * followed: whoever may make one in the directory may publish with it. */
+/* Opens the file of the request and selects the range; returns the status of the answer.  Symbolic links are
+ * followed: a user who may create one in the directory may publish with it. */
 static int client_open_file(struct client *client, const struct http_request *asked, uint64_t *offset, uint64_t *length,
 			    uint64_t *size)
 {
@@ -164,8 +164,8 @@ static int client_open_file(struct client *client, const struct http_request *as
 	return http_select(asked, *size, offset, length);
 }
 
-/* Answers the request that is there.  0: the operation's DONE will come, with the client as user_data.
- * -errno: it was not accepted, and the client is to be closed. */
+/* Answers the request.  0: the operation's DONE follows, with the client as user_data.
+ * -errno: the operation was not accepted, and the client must be closed. */
 static int client_answer(struct client *client)
 {
 	size_t head = http_head_length(client->request, client->received);
@@ -184,13 +184,13 @@ static int client_answer(struct client *client)
 	client->keep_alive = asked.keep_alive;
 	if (status == 0)
 		status = client_open_file(client, &asked, &offset, &length, &size);
-	/* What came behind the request is the beginning of the next. */
+	/* The data behind the request is the beginning of the next. */
 	client->received -= head;
 	memmove(client->request, client->request + head, client->received);
 
 	header.iov_len = http_write_head(client->header, status, client->keep_alive, offset, length, size);
 	if (length > 0 && !asked.head_only) {
-		/* As long as was promised: a file that becomes shorter ends the operation with -ENODATA. */
+		/* The announced length: if the file becomes shorter, the operation ends with -ENODATA. */
 		request.file_fd = client->file_fd;
 		request.offset = offset;
 		request.length = length;
@@ -201,7 +201,7 @@ static int client_answer(struct client *client)
 	return r;
 }
 
-/* The answer is over.  True: the next request may come; false: the client is to be closed. */
+/* Handles DONE of an answer.  True: the next request may be read; false: the client must be closed. */
 static bool client_is_done(struct client *client, const struct snapsend_completion *done)
 {
 	if (client->file_fd >= 0)
@@ -212,7 +212,7 @@ static bool client_is_done(struct client *client, const struct snapsend_completi
 
 static void server_close(struct server *server)
 {
-	/* First: it ends what is in flight, and waits until nothing of ours is in use. */
+	/* First, because it ends what is in flight and waits until no descriptor is in use. */
 	snapsend_destroy(server->ctx);
 	while (server->clients != NULL)
 		client_free(server->clients);

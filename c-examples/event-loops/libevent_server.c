@@ -27,7 +27,7 @@ static void on_client(evutil_socket_t fd, short what, void *argument)
 	(void)what;
 	if (r == 0)
 		return;
-	/* Not watched while it is answered. */
+	/* The client is not watched while its answer is in flight. */
 	event_del(client->watch);
 	if (r < 0 || client_answer(client) < 0)
 		drop(client);

@@ -36,7 +36,7 @@ static void on_client(uv_poll_t *handle, int status, int events)
 	(void)events;
 	if (r == 0)
 		return;
-	/* Not watched while it is answered. */
+	/* The client is not watched while its answer is in flight. */
 	uv_poll_stop(handle);
 	if (r < 0 || client_answer(client) < 0)
 		drop(client);

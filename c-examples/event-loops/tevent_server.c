@@ -20,7 +20,7 @@ static bool running = true;
 
 static void drop(struct client *client)
 {
-	/* The descriptor is closed after tevent has let go of it. */
+	/* The descriptor is closed after tevent has released it. */
 	talloc_free(client->watch);
 	client_free(client);
 }
@@ -34,7 +34,7 @@ static void on_client(struct tevent_context *context, struct tevent_fd *fde, uin
 	(void)flags;
 	if (r == 0)
 		return;
-	/* Not watched while it is answered. */
+	/* The client is not watched while its answer is in flight. */
 	tevent_fd_set_flags(fde, 0);
 	if (r < 0 || client_answer(client) < 0)
 		drop(client);
@@ -103,7 +103,7 @@ int main(int argc, char **argv)
 		die("tevent", ENOMEM);
 	while (running && tevent_loop_once(ev) == 0)
 		;
-	/* With it all watches go, before their descriptors are closed. */
+	/* This frees all watches before their descriptors are closed. */
 	talloc_free(ev);
 	server_close(&server);
 	return 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One connection to the server: requests go out, answers are compared.
+//! One connection to the server: sends requests and compares answers.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ const FIELDS_MAX: usize = 32;
 pub struct Connection<'a> {
     run: &'a Run,
     stream: Option<TcpStream>,
-    /// What has been received and not been looked at: `input[start..end]`.
+    /// Received and not yet processed: `input[start..end]`.
     input: Vec<u8>,
     start: usize,
     end: usize,
@@ -31,7 +31,7 @@ impl<'a> Connection<'a> {
         Connection { run, stream: None, input, start: 0, end: 0, scratch, answers: 0 }
     }
 
-    /// Connects unless the connection is still open. False: the server is not there.
+    /// Connects unless the connection is still open. False: the server cannot be reached.
     pub fn connect(&mut self) -> bool {
         if self.stream.is_some() {
             return true;
@@ -58,7 +58,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Sends the requests in one go and takes their answers in order.
+    /// Sends the requests at once and takes their answers in order.
     pub fn run_batch(&mut self, batch: &[Job]) {
         let requests: String = batch.iter().map(Job::request).collect();
         let mut stream = self.stream.as_ref().expect("connected");
@@ -87,7 +87,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Reads more input behind what is there. Returns how much; 0: the server has closed.
+    /// Reads more input. Returns the number of bytes; 0: the server has closed.
     fn receive(&mut self) -> io::Result<usize> {
         self.input.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
@@ -97,7 +97,7 @@ impl<'a> Connection<'a> {
         Ok(n)
     }
 
-    /// The same, where the server must not close.
+    /// The same; it is an error if the server closes.
     fn receive_more(&mut self) -> Result<(), String> {
         match self.receive() {
             Ok(0) if self.end == BUFFER_BYTES => Err("the head is too long".into()),
@@ -119,13 +119,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Checks the head of an answer. Returns how long its body is said to be.
+    /// Checks the head of an answer. Returns the announced length of its body.
     fn take_head(&mut self, job: &Job) -> Result<u64, String> {
         loop {
             let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
             let mut answer = httparse::Response::new(&mut fields);
             let parsed = answer.parse(&self.input[self.start..self.end]);
-            match parsed.map_err(|error| format!("not an answer: {error}"))? {
+            match parsed.map_err(|error| format!("cannot parse the answer: {error}"))? {
                 httparse::Status::Complete(length) => {
                     let announced = check_head(&answer, job)?;
                     self.start += length;
@@ -136,8 +136,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Takes `length` bytes of a body. `check` is called for each piece, which is at `start` in the
-    /// input, with where in the body it is and how long it is.
+    /// Takes `length` bytes of a body. Calls `check` for each piece, which is at `start` in the
+    /// input, with its place in the body and its length.
     fn take_body(
         &mut self,
         length: u64,
@@ -160,7 +160,7 @@ impl<'a> Connection<'a> {
     fn compare(&mut self, job: &Job, at: u64, length: usize) -> Result<(), String> {
         let data = &self.input[self.start..self.start + length];
         if let Some(place) = job.file.compare(job.offset + at, data, &mut self.scratch) {
-            return Err(format!("the byte at {place} of the file is another"));
+            return Err(format!("the byte at {place} differs from the file"));
         }
         self.run.counts.bytes.fetch_add(length as u64, Relaxed);
         Ok(())
@@ -209,12 +209,12 @@ pub fn receive(path: &str) -> Result<bool, String> {
             break;
         }
         if let Some(place) = file.compare(at, &buffer[..n], &mut scratch) {
-            println!("WRONG: the bytes from {place} on");
+            println!("WRONG: the bytes from {place} on differ from the file");
             return Ok(false);
         }
         at += n as u64;
     }
     let complete = at == file.size;
-    println!("{at} bytes received, {}", if complete { "all right" } else { "TOO FEW" });
+    println!("{at} bytes received, {}", if complete { "all correct" } else { "TOO FEW" });
     Ok(complete)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// A file under the server's root.
 pub struct SharedFile {
-    /// As it stands in requests.
+    /// The path in requests.
     pub path: String,
     pub size: u64,
     file: File,
@@ -23,8 +23,8 @@ impl SharedFile {
         Ok(SharedFile { path: path.into(), size, file })
     }
 
-    /// Compares `data` with the file at `offset`. Returns where they differ first, if they do;
-    /// `scratch` is at least as long as `data`.
+    /// Compares `data` with the file at `offset`. Returns the first place at which they differ, if
+    /// any; `scratch` is at least as long as `data`.
     pub fn compare(&self, offset: u64, data: &[u8], scratch: &mut [u8]) -> Option<u64> {
         let content = &mut scratch[..data.len()];
         if self.file.read_exact_at(content, offset).is_err() {
@@ -38,7 +38,7 @@ impl SharedFile {
     }
 }
 
-/// splitmix64: a bijection, so that no two inputs give the same.
+/// splitmix64: a bijection, so that no two inputs give the same output.
 pub fn mix(input: u64) -> u64 {
     let x = input.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -46,10 +46,10 @@ pub fn mix(input: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Writes a file of `size` bytes. Each eight bytes are a function of where they are and of the size,
-/// so that bytes from a wrong place or from another file are noticed.
+/// Writes a file of `size` bytes. Each eight bytes are a function of their place and of the size,
+/// so that bytes from a wrong place or from another file are detected.
 pub fn make(path: &str, size: &str) -> Result<bool, String> {
-    let size: u64 = size.parse().map_err(|_| format!("not a size: {size}"))?;
+    let size: u64 = size.parse().map_err(|_| format!("invalid size: {size}"))?;
     let failed = |error| format!("{path}: {error}");
     let mut out = BufWriter::with_capacity(1 << 18, File::create(path).map_err(failed)?);
     for word in 0..size.div_ceil(8) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is asked for: each path whole and by ranges of all kinds, in a random order.
+//! The requests: each path as a whole and by ranges of all kinds, in a random order.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::files::{SharedFile, mix};
 
-/// The longest range, except for some.
+/// The longest range, with some exceptions.
 const RANGE_MAX: u64 = 256 << 10;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,18 +34,18 @@ pub const KIND_NAMES: [&str; 8] = [
     "abandoned half-way",
 ];
 
-/// One request and what must come back.
+/// One request and its expected answer.
 pub struct Job<'a> {
     pub file: &'a SharedFile,
     pub kind: Kind,
-    /// The part of the file that must come.
+    /// The expected part of the file.
     pub offset: u64,
     pub length: u64,
     /// Asks the server to close the connection afterwards.
     pub last: bool,
-    /// HTTP/1.0, which closes by itself.
+    /// HTTP/1.0, which closes without being asked.
     old: bool,
-    /// Behind the end: where a range past it begins.
+    /// The distance behind the end at which a range beyond it begins.
     beyond: u64,
 }
 
@@ -98,7 +98,7 @@ impl Job<'_> {
 pub struct Jobs {
     files: Vec<SharedFile>,
     whole: u64,
-    /// Random ranges until then, instead of those in `order`.
+    /// If set: random ranges until that time, instead of those in `order`.
     until: Option<Instant>,
     order: Vec<u64>,
     next: AtomicUsize,
@@ -132,7 +132,7 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// `None`: as many as time allows.
+    /// `None`: as many as the time allows.
     pub fn count(&self) -> Option<u64> {
         self.until.is_none().then_some(self.order.len() as u64)
     }
@@ -141,7 +141,7 @@ impl Jobs {
         mix(self.random.fetch_add(1, Relaxed)) % bound
     }
 
-    /// The next requests to send together: one to `most`. Empty: none is left.
+    /// Returns the next requests to send together: one to `most`. Empty: none is left.
     pub fn next_batch(&self, most: u64) -> Vec<Job<'_>> {
         let most = 1 + self.random_below(most);
         let mut batch = Vec::new();

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! fetch: an HTTP client over 127.0.0.1 that compares every byte it receives with the local files.
-//! It knows nothing of snapsend.
+//! It does not use snapsend.
 //!
 //! ```text
 //! fetch --port N --root DIR [options] PATH...
-//!     --connections N   at once                                         (8)
-//!     --whole N         each path so many times whole                   (2)
-//!     --ranges N        each path so many times by ranges of all kinds  (200)
-//!     --seconds N       instead of --whole and --ranges: random ranges for so long
-//!     --pipeline N      up to so many requests before the first answer  (1)
-//!     --limit N         give up after so many seconds                   (120)
-//!     --seed N          of the random choices                           (1)
+//!     --connections N   number of concurrent connections               (8)
+//!     --whole N         fetches each path N times as a whole           (2)
+//!     --ranges N        fetches each path N times by ranges            (200)
+//!     --seconds N       fetches random ranges for N seconds instead
+//!     --pipeline N      sends up to N requests before the first answer (1)
+//!     --limit N         time limit in seconds                          (120)
+//!     --seed N          seed of the random choices                     (1)
 //! fetch --make FILE SIZE      writes a file in which no two places are alike
-//! fetch --receive FILE        listens, prints where, and compares what one connection sends
+//! fetch --receive FILE        listens, prints its address, and compares what one connection sends
 //! ```
 //!
-//! The exit status is 0 only if every answer and every byte of it was right.
+//! The exit status is 0 only if every answer and every byte of it was correct.
 
 mod connection;
 mod files;
@@ -34,13 +34,13 @@ use connection::Connection;
 use files::SharedFile;
 use jobs::{Job, Jobs, KIND_NAMES};
 
-/// How long answers may take after `--seconds` are over.
+/// How long answers may take after `--seconds` have passed.
 const DRAIN: Duration = Duration::from_secs(30);
 /// More errors than this end the run.
 const ERRORS_MAX: u64 = 1000;
 const ERRORS_SHOWN: u64 = 10;
 const PIPELINE_MAX: u64 = 8;
-/// A thread needs little: the buffers are on the heap.
+/// A thread needs a small stack: the buffers are on the heap.
 const STACK_BYTES: usize = 128 << 10;
 
 const USAGE: &str = "usage: fetch --port N --root DIR [--connections N] [--whole N] [--ranges N]
@@ -81,10 +81,10 @@ impl Options {
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Run {
     address: SocketAddr,
-    /// Requests before the first answer, at most.
+    /// Maximum number of requests before the first answer.
     pipeline: u64,
     jobs: Jobs,
     counts: Counts,
@@ -102,7 +102,7 @@ struct Counts {
 }
 
 impl Run {
-    /// Reports that something was not as it must be.
+    /// Reports an error.
     fn wrong(&self, job: Option<&Job>, what: &str) {
         if self.counts.errors.fetch_add(1, Relaxed) >= ERRORS_SHOWN {
             return;
@@ -113,7 +113,7 @@ impl Run {
         }
     }
 
-    /// One connection's work: batches of requests until no job is left. Returns the answers.
+    /// Runs one connection: batches of requests until no job is left. Returns the answers.
     fn work(&self) -> u64 {
         let mut connection = Connection::new(self);
         loop {
@@ -151,13 +151,13 @@ impl Run {
         );
     }
 
-    /// Whether all that was to be done has been.
+    /// Reports an error if jobs are left or connections were not served.
     fn check_complete(&self, answers: &[u64], connections: u64) {
         let total: u64 = answers.iter().sum();
         let all_open = self.counts.most_open.load(Relaxed) == connections;
         match self.jobs.count() {
             Some(count) if total != count => {
-                self.wrong(None, &format!("{count} answers were expected"));
+                self.wrong(None, &format!("got {total} answers instead of {count}"));
             }
             None if !all_open || answers.contains(&0) => {
                 self.wrong(None, "not all connections were served");
@@ -194,7 +194,7 @@ fn fetch(options: Options) -> Result<bool, String> {
         match ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(count) => answers.push(count),
             Err(_) => {
-                run.wrong(None, &format!("time is up and {waiting} connections have not ended"));
+                run.wrong(None, &format!("{waiting} connections exceed the time limit"));
                 break;
             }
         }
