@@ -19,26 +19,26 @@
 #include <string.h>
 #include <strings.h>
 
-#define HTTP_HEAD_MAX   8192u /* the longest head of a request that a server has to take */
+#define HTTP_HEAD_MAX   8192u /* the longest head of a request that a server must accept */
 #define HTTP_PATH_MAX   4096u
-#define HTTP_ANSWER_MAX 512u /* room for the head of an answer */
+#define HTTP_ANSWER_MAX 512u /* the longest head of an answer */
 
 enum http_range { HTTP_ALL, HTTP_FROM, HTTP_LAST };
 
 struct http_request {
 	bool head_only;
-	bool keep_alive; /* false after anything but status 0: the next request cannot be found */
+	bool keep_alive; /* false unless status is 0: the next request cannot be found */
 	enum http_range range;
-	uint64_t first, last;     /* HTTP_FROM: the range, both included.  HTTP_LAST: the last so many bytes */
+	uint64_t first, last;     /* HTTP_FROM: the range, both included.  HTTP_LAST: the number of bytes at the end */
 	char path[HTTP_PATH_MAX]; /* decoded, without slashes in front; no part of it is ".." */
 };
 
-/* A piece of the request; not terminated. */
+/* A part of the request; not terminated. */
 struct http_text {
 	const char *at, *end;
 };
 
-/* Length of the first request's head with the empty line that ends it; 0 if that has not come yet. */
+/* Returns the length of the first request's head with the empty line that ends it; 0: incomplete. */
 static inline size_t http_head_length(const char *input, size_t length)
 {
 	for (size_t i = 0; length - i >= 4; i++)
@@ -66,7 +66,7 @@ static inline bool http_is(struct http_text text, const char *word)
 	return strlen(word) == length && strncasecmp(text.at, word, length) == 0;
 }
 
-/* Cuts off what comes before c; false if there is no c. */
+/* Removes the part before c; false if there is no c. */
 static inline bool http_cut(struct http_text *rest, char c, struct http_text *piece)
 {
 	const char *found = memchr(rest->at, c, (size_t)(rest->end - rest->at));
@@ -87,7 +87,7 @@ static inline struct http_text http_trim(struct http_text text)
 	return text;
 }
 
-/* Takes digits off.  A number that does not fit counts as the largest.  False: there is none. */
+/* Removes a number.  A number that does not fit counts as the largest.  False: no number. */
 static inline bool http_number(struct http_text *text, uint64_t *number)
 {
 	const char *start = text->at;
@@ -104,7 +104,7 @@ static inline int http_hex_digit(char c)
 	return found == NULL ? -1 : found - digits < 16 ? (int)(found - digits) : (int)(found - digits) - 6;
 }
 
-/* Is a part of the path ".."? */
+/* Whether a part of the path is "..". */
 static inline bool http_climbs(const char *path)
 {
 	for (const char *part = path; part != NULL; part = strchr(part, '/')) {
@@ -151,7 +151,7 @@ static inline int http_take_path(struct http_text target, char path[HTTP_PATH_MA
 	return http_climbs(path) ? 403 : 0;
 }
 
-/* bytes=FIRST-LAST, bytes=FIRST- or bytes=-COUNT.  Anything else, several ranges included, is answered with the whole
+/* bytes=FIRST-LAST, bytes=FIRST- or bytes=-COUNT.  The answer to anything else, several ranges included, is the whole
  * file, as the standard allows. */
 static inline void http_take_range(struct http_text text, struct http_request *request)
 {
@@ -174,7 +174,7 @@ static inline void http_take_range(struct http_text text, struct http_request *r
 	request->last = last;
 }
 
-/* False: there is a body, which nothing here is made for. */
+/* False: the request has a body, which is not supported. */
 static inline bool http_take_field(struct http_text name, struct http_text value, struct http_request *request)
 {
 	uint64_t length;
@@ -204,7 +204,7 @@ static inline int http_take_first_line(struct http_text line, struct http_reques
 	return http_take_path(target, request->path);
 }
 
-/* Cuts the next line off.  False: there is none, or it has characters that must not be there. */
+/* Removes the next line.  False: no line, or it has invalid characters. */
 static inline bool http_cut_line(struct http_text *rest, struct http_text *line)
 {
 	if (!http_cut(rest, '\r', line) || rest->at == rest->end || *rest->at++ != '\n')
@@ -236,13 +236,13 @@ static inline int http_take_lines(struct http_text head, struct http_request *re
 			return 400;
 		if_range = if_range || http_is(name, "If-Range");
 	}
-	/* Answers carry no validator that it could be equal to. */
+	/* Answers have no validator, so that no condition can match. */
 	if (if_range)
 		request->range = HTTP_ALL;
 	return status;
 }
 
-/* input is a request's head, as long as http_head_length() says.  Returns 0 or the status to answer with. */
+/* input is a request's head, with the length of http_head_length().  Returns 0 or the status of the answer. */
 static inline int http_parse(const char *input, size_t length, struct http_request *request)
 {
 	int status;
@@ -255,7 +255,7 @@ static inline int http_parse(const char *input, size_t length, struct http_reque
 	return status;
 }
 
-/* Which part of a file of that size to answer with.  Returns the status. */
+/* Selects the part of a file of that size for the answer.  Returns the status. */
 static inline int http_select(const struct http_request *request, uint64_t size, uint64_t *offset, uint64_t *length)
 {
 	uint64_t first = request->first, last = request->last;
@@ -263,11 +263,11 @@ static inline int http_select(const struct http_request *request, uint64_t size,
 
 	*offset = 0;
 	*length = size;
-	/* The last bytes of nothing are nothing, which cannot be written as a range. */
+	/* The last bytes of an empty file are none, which cannot be written as a range. */
 	if (request->range == HTTP_ALL || (suffix && last > 0 && size == 0))
 		return 200;
 	if (suffix) {
-		first = last < size ? size - last : 0; /* size if last is 0: nothing is there */
+		first = last < size ? size - last : 0; /* size if last is 0: an empty range */
 		last = UINT64_MAX;
 	}
 	if (first >= size) {
@@ -295,7 +295,7 @@ static inline const char *http_reason(int status)
 	}
 }
 
-/* The head of an answer with a range of a file, or with no body.  Returns its length. */
+/* Writes the head of an answer with a range of a file, or without a body.  Returns its length. */
 static inline size_t http_write_head(char out[HTTP_ANSWER_MAX], int status, bool keep_alive, uint64_t offset,
 				     uint64_t length, uint64_t size)
 {
