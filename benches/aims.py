@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Sets the benchmark's figures beside the aims of the library: aims.py results.csv
+"""Compares the benchmark's figures with the aims of the library: aims.py results.csv
 
 One line for each aim: the ratio of medians in this run for submit and for try_send, and whether the better of the two
 reaches it.  "splice" is the better of its two pipes.  Ends with how many are reached.

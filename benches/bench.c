@@ -1,51 +1,50 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * bench: the library beside every other way that a server has today, in one run.
+ * bench: compares the library with the other ways that a server has, in one run.
  *
  *	bench [--quick] [--workload bulk,answers,cold,stalled,wire] [--way NAME,...] [--size N,...]
  *	      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
  *	      [--congestion-control NAME]
  *
- * Ways: submit, submit_many (only when named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
- * mmap, zerocopy, uring_splice, uring_zc, and on the wire uring_zc_plain.  The library's engine is chosen by SNAPSEND_ENGINE.
+ * Ways: submit, submit_many (only if named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
+ * mmap, zerocopy, uring_splice, uring_zc, and on the wire uring_zc_plain.  SNAPSEND_ENGINE selects the engine.
  *
- * For each case (a workload with a size and a number of connections) all ways run one after the other,
- * and that for several rounds, each beginning with another way: what else the machine does meets all of
- * them alike.  Figures are medians over the rounds.  Server and client are processes of their own, made
- * anew for each run, so that the CPU time of each can be told: for all threads, the library's and
- * io_uring's included, and only for the time that counts.  Samples of what arrives are checked word by word;
- * wrong data ends everything.
+ * A case is a workload with a size and a number of connections.  In each case all ways run one after another, for
+ * several rounds.  Each round begins with another way, so that other load on the machine affects all of them.  Figures
+ * are medians of the rounds.  Server and client are separate processes, started anew for each run.  Their CPU time is
+ * measured separately: for all threads, the library's and io_uring's included, and only for the measured time.  Samples
+ * of the data that arrives are compared word by word; wrong data ends the benchmark.
  *
- * --calm PERCENT makes runs wait, at most --patience seconds for a case, until others use no more than so much of
- * the machine; the column "others" says how much they had.
+ * --calm PERCENT: a run waits, at most --patience seconds for a case, until other programs use no more than this share
+ * of the machine.  The column "others" gives their share.
  *
- * --congestion-control NAME, on loopback, instead of what the machine has.  One that paces, as bbr does, sets a timer for
- * each burst, which meets most who send most at once.
+ * --congestion-control NAME: used on loopback instead of the machine's.  One that paces, such as bbr, sets a timer for
+ * each burst, which costs most for the ways that send most at once.
  *
  * Workloads:
  *	bulk     one connection, operations back to back; the reader copies
- *	answers  each connection asks, reads a header of 64 bytes and the range, and asks again
+ *	answers  each connection sends a request, reads a header of 64 bytes and the range, and repeats
  *	cold     16 connections read ranges that are not in the page cache, 16 others warm answers of 16 KiB;
  *	         and the warm ones alone
- *	stalled  64 connections beside thousands that ask and do not read; and the 64 alone
- *	wire     bulk on 1 and on 64 connections over a link that takes data without touching it, as a network card
- *	         does: see wire.c.  As root only
+ *	stalled  64 connections beside thousands that send requests and do not read; and the 64 alone
+ *	wire     bulk on 1 and on 64 connections over a link that takes data without touching it, like a network card:
+ *	         see wire.c.  As root only
  *
  * The sources, each of which uses only those above it:
- *	common    types, what the two ends say to each other, time, giving up
+ *	common    types, messages between the two ends, time, fatal errors
  *	measure   the client's clock and counts
  *	files     the files that are sent
  *	wire      a link where zero-copy is real, and its far end
- *	client    the readers: bulk, and one question at a time on many connections
- *	connections  what all servers do with a connection
+ *	client    the readers: bulk, and one request at a time on many connections
+ *	connections  the common part of all servers: their connections
  *	classic   the ways that need neither the library nor a ring
  *	server    the epoll server, and the library
  *	ring      the io_uring ways, by raw system calls
  *	ways      the table of ways
  *	options   the command line
  *	run       one run
- *	cases     which runs there are to be
+ *	cases     the list of cases
  *	report    medians, tables, CSV
  *	bench     the order of the runs
  */
@@ -64,10 +63,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static bool unusable[WAYS_MAX]; /* in the case in hand */
+static bool unusable[WAYS_MAX]; /* in the current case */
 static int failures, skips;
 
-/* What cannot run here is said and counted, never left out in silence. */
+/* A way that cannot run is reported and counted, never omitted silently. */
 static void count_skip(const char *what, const char *way, const char *why)
 {
 	fprintf(stderr, "bench: SKIP %s%s%s: %s\n", what, way != NULL ? ", " : "", way != NULL ? way : "", why);

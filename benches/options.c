@@ -58,7 +58,7 @@ static void take_way(const char *word)
 			options.ways[i] = found = true;
 	}
 	if (!found)
-		die("no such way: %s", word);
+		die("unknown way %s", word);
 }
 
 static void take_size(const char *word)
@@ -66,7 +66,7 @@ static void take_size(const char *word)
 	uint64_t n = parse_number(word);
 
 	if (n == 0 || options.size_count == LIST_MAX)
-		die("--size %s", word);
+		die("invalid --size %s", word);
 	options.sizes[options.size_count++] = n;
 }
 
@@ -75,7 +75,7 @@ static void take_connections(const char *word)
 	uint64_t n = parse_number(word);
 
 	if (n == 0 || n > 16384 || options.connection_count == LIST_MAX)
-		die("--connections %s", word);
+		die("invalid --connections %s (use 1 to 16384)", word);
 	options.connections[options.connection_count++] = (unsigned)n;
 }
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# nginx with the module beside nginx's own ways, in alternation, on loopback, with one worker.
+# Compares nginx with the module to nginx's own ways, in alternation, on loopback, with one worker.
 #
-#   integrations/nginx/bench.sh [ROUNDS [SECONDS [PART...]]]     3 rounds, 2 seconds; as root; wants wrk
-#   SNAPSEND_CONGESTION=reno integrations/nginx/bench.sh         TCP's congestion control, instead of what the machine has
+#   integrations/nginx/bench.sh [ROUNDS [SECONDS [PART...]]]     3 rounds, 2 seconds; as root; needs wrk
+#   SNAPSEND_CONGESTION=reno integrations/nginx/bench.sh         selects TCP's congestion control
 #
 #   warm      16 connections, files of 4 KiB to 16 MiB, page cache warm: MB/s, and the worker's CPU seconds for a GB
-#   cold      64 connections want 16 KiB, warm, while 16 clients read 16 files of COLD_MB (64) MiB that are not in the page
-#             cache: the p99 of the 64, and MB/s of the 16
+#   cold      64 connections request 16 KiB, warm, while 16 clients read 16 files of COLD_MB (64) MiB that are not in
+#             the page cache: the p99 of the 64, and MB/s of the 16
 #
-# Medians. The processor, the kernel and the congestion control are printed with them.
+# Prints medians, and the processor, the kernel and the congestion control.
 set -euo pipefail
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/../.." && pwd)

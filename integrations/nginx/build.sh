@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Builds target/nginx/ngx_http_snapsend_module.so for the nginx that Debian ships, as installed on this machine.
+# Builds target/nginx/ngx_http_snapsend_module.so for the nginx from Debian that is installed on this machine.
 #
-#   integrations/nginx/build.sh LIBRARY      make nginx-module builds the library, to link with, and runs this
+#   integrations/nginx/build.sh LIBRARY      LIBRARY is linked with; make nginx-module builds it and runs this script
 #
-# Debian's nginx-dev has nginx's headers, its configure, and the options that Debian's nginx was configured with. It is
-# unpacked in target/nginx/, not installed: its dependencies are for modules of another kind. Nothing of nginx is compiled.
+# Debian's nginx-dev has nginx's headers, its configure, and the options of Debian's nginx. It is unpacked in
+# target/nginx/, not installed, because its dependencies are for other kinds of modules. Nothing of nginx is compiled.
 #
 # As root it installs what it needs from Debian: nginx, dpkg-dev, gcc, make, libpcre2-dev, libssl-dev and zlib1g-dev.
-# Otherwise it says what is missing and ends with status 77.
+# Otherwise it prints what is missing and ends with status 77.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -46,7 +46,7 @@ done
 if [ ${#wanted[@]} -gt 0 ]; then
     is_root || missing "not installed: ${wanted[*]}"
     quietly update apt-get -q update
-    # Not started: whoever wants it started does so.
+    # Installing must not start the server.
     policy=/usr/sbin/policy-rc.d
     [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && trap 'rm -f $policy' EXIT; }
     quietly install apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends install "${wanted[@]}"

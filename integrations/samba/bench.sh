@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# smbd with the module beside smbd without, in alternation: MB/s and CPU seconds per GB, smbd's and those of smbd and its
-# clients together, on loopback, page cache warm, SMB 2.1 without signing, 4 reads in flight by smb2_reader, which
-# copies what it gets to memory.
+# Compares smbd with and without the module, in alternation: MB/s, and CPU seconds per GB of smbd and of smbd and its
+# clients together. On loopback, page cache warm, SMB 2.1 without signing, 4 reads in flight by smb2_reader, which
+# copies the data to memory.
 #
 #   integrations/samba/bench.sh [ROUNDS [PART...]]      5 rounds; as root
-#   SNAPSEND_CONGESTION=bbr integrations/samba/bench.sh  TCP's congestion control, instead of what the machine has
+#   SNAPSEND_CONGESTION=bbr integrations/samba/bench.sh  selects TCP's congestion control
 #
 #   large1, large16    1 and 16 clients read a file of 1 GiB, all the same, 1 MiB at a time
 #   apart16            16 clients read 16 files of 64 MiB, no two the same at a time
 #   long1              1 client, 8 MiB at a time, as smbclient does
 #   small              1 client reads 10,000 files of 64 KiB
 #
-# Prints minimum, median and maximum, and the medians of ours beside the best of the others. A run that fails, or takes
-# longer than five minutes, ends it, with status 1.
+# Prints minimum, median and maximum, and compares the medians of the module with the best of the others. A run that
+# fails, or takes longer than five minutes, ends the script with status 1.
 set -euo pipefail
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/../.." && pwd)

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# Builds target/samba/snapsend.so for the samba that Debian ships, as installed on this machine.
+# Builds target/samba/snapsend.so for the samba from Debian that is installed on this machine.
 #
-#   integrations/samba/build.sh LIBRARY      make samba-module builds the library, to link with, and runs this
+#   integrations/samba/build.sh LIBRARY      LIBRARY is linked with; make samba-module builds it and runs this script
 #
-# A module needs Samba's own headers, configured and generated as Debian does it: its source package is unpacked and
-# configured in target/samba/. Nothing of Samba is compiled; the module is linked with the libraries that are installed,
-# whose versioned symbols make smbd refuse a module that was built for another Samba.
+# A module needs Samba's own headers, configured and generated as Debian does it. The source package is unpacked and
+# configured in target/samba/, and nothing of Samba is compiled. The module is linked with the installed libraries:
+# their versioned symbols make smbd refuse a module that was built for another Samba.
 #
-# As root it installs what it needs from Debian: samba, dpkg-dev, gcc, and what samba's source package is built with.
-# Otherwise it says what is missing and ends with status 77. The lists of source packages are kept in target/samba/, so that the
-# system's own package sources stay as they are.
+# As root it installs what it needs from Debian: samba, dpkg-dev, gcc, and the build dependencies of samba's source
+# package. Otherwise it prints what is missing and ends with status 77. The lists of source packages are kept in
+# target/samba/, so that the package sources of the system are not changed.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
-# Debian's own tools: another Python in front does not have the modules that configure looks for.
+# Debian's own tools come first in PATH: another Python may lack the modules that configure looks for.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -50,7 +50,7 @@ done
 if [ ${#wanted[@]} -gt 0 ]; then
     is_root || missing "not installed: ${wanted[*]}"
     quietly update apt-get -q update
-    # Not started: whoever wants it started does so.
+    # Installing must not start the server.
     policy=/usr/sbin/policy-rc.d
     [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && trap 'rm -f $policy' EXIT; }
     quietly install apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends install "${wanted[@]}"
@@ -89,7 +89,7 @@ if [ ! -f "$source/bin/configured.stamp" ]; then
     quietly configure env -C "$source" DEB_BUILD_OPTIONS=terse debian/rules configure
 fi
 
-# What the headers include of what is generated.
+# The generated files that the headers include.
 if [ ! -f "$source/bin/generated.stamp" ]; then
     say "generating headers (half a minute)"
     generated=PIDL_AUTH,PIDL_FILE_ID,PIDL_KRB5PAC,PIDL_LSA,PIDL_MISC,PIDL_NETLOGON,PIDL_SAMR,PIDL_SECURITY
