@@ -11,13 +11,13 @@ use libc::{c_int, c_uint, off_t, size_t, ssize_t};
 use snapsend::CallerOffset;
 use snapsend::sendfile::{self, Moved};
 
-// A cancelled thread is unwound from within `body`: there is nothing to clean up here.
+// If the thread is cancelled it is unwound from `body`: there is nothing to clean up here.
 fn answer(body: impl FnOnce() -> Moved) -> ssize_t {
     let errno = errno();
     let moved = body();
     match moved.result {
         Ok(count) => {
-            set_errno(errno); // a probe on the way may have failed
+            set_errno(errno); // a probe may have changed it
             count as ssize_t
         }
         Err(error) => {
@@ -48,12 +48,12 @@ pub unsafe extern "C-unwind" fn sendfile(
     offset: *mut off_t,
     count: size_t,
 ) -> ssize_t {
-    // SAFETY: what the caller lends to sendfile(2).
+    // SAFETY: the caller passes what it would pass to sendfile(2).
     let offset = unsafe { CallerOffset::new(offset) };
     answer(|| sendfile::sendfile_then(out, file, offset, count, stats::count))
 }
 
-/// sendfile(2) under the name that programs built with 64-bit offsets use.
+/// sendfile(2) under the name for programs that are built with 64-bit offsets.
 ///
 /// # Safety
 /// As sendfile(2): any address may be passed.

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Counts calls when SNAPSEND_STATS asks for it: "-" prints a line to standard error when a
-//! process exits; anything else is the path of a file in which each program keeps a line.
+//! Counts calls if SNAPSEND_STATS is set: "-" prints a line to standard error when a process exits;
+//! any other value is the path of a file in which each program keeps a line.
 //!
-//! A program is what was executed, with all the processes that it forks.  Its counters are in
-//! memory that they share, so that a child that lives for one call needs no line of its own, and
-//! nothing is lost when it is killed.  The line in the file shows these counters after each call.
-//! It is claimed when the library is loaded: afterwards the host may have changed its root or its
+//! A program is an executed file with all the processes that it forks.  They share the memory of
+//! the counters, so that a child that lives for one call needs no line of its own, and no count is
+//! lost when it is killed.  The line in the file has the values of the counters after each call.
+//! It is claimed when the library is loaded: later the process may have changed its root or its
 //! user, or closed every descriptor.
 //!
-//! Nothing here may harm the host.  A store to the mapped file would raise SIGBUS if somebody has
-//! truncated it or the disk is full.  So the kernel writes the line (process_vm_writev), which then
-//! fails with EFAULT.
+//! Statistics must not harm the process.  A store to the mapped file would raise SIGBUS if the file
+//! was truncated or the disk is full.  Therefore the kernel writes the line (process_vm_writev),
+//! and fails with EFAULT in that case.
 //!
-//! A line is in use as long as a process has it mapped.  The mapping keeps the open file, and the
-//! open file keeps its lock on the line (F_OFD_SETLK), however the processes end.
+//! A line is in use while a process has it mapped.  The mapping keeps the open file, and the open
+//! file keeps its lock on the line (F_OFD_SETLK), however the processes end.
 
 mod line;
 mod place;
@@ -34,32 +34,32 @@ static MODE: AtomicU8 = AtomicU8::new(OFF);
 
 type Counters = [AtomicU64; line::COUNTERS.len()];
 
-/// Those of this process, for AT_EXIT.
+/// The counters of this process, for AT_EXIT.
 static OWN: Counters = [const { AtomicU64::new(0) }; line::COUNTERS.len()];
-/// Whose those are: a forked child begins at zero.
+/// The process that owns these counters: a forked child begins at zero.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
-/// The program's, for AT_EXIT.
+/// The name of the program, for AT_EXIT.
 static NAME: OnceLock<Name> = OnceLock::new();
 /// Device and inode of standard error at load time.
 static ERROR_FILE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// What the processes of a program share, for IN_FILE.
+/// The state that the processes of a program share, for IN_FILE.
 static PROGRAM: AtomicPtr<Program> = AtomicPtr::new(ptr::null_mut());
 
 struct Program {
     counters: Counters,
-    /// When the one that is writing the line began (milliseconds and process); 0: nobody is.
+    /// The process that writes the line, and its start time in milliseconds; 0: no process.
     writer: AtomicU64,
-    /// The line does not show all that was counted.
+    /// The line is older than the counters.
     is_stale: AtomicBool,
     line: Line,
     /// How often the program has been started, this time included.
     runs: u64,
-    /// Where the line is mapped, LENGTH bytes.
+    /// The mapping of the line, LENGTH bytes.
     target: *mut c_void,
 }
 
-/// Past it, a writer has been killed, or a handler of the host has jumped out of it.
+/// After this time, the writer has been killed, or a signal handler has jumped out of it.
 const WRITER_MS_MAX: u64 = 100;
 
 #[used]
@@ -70,7 +70,7 @@ static CONFIGURE: extern "C" fn(c_int, *const *const c_char, *const *const c_cha
 #[unsafe(link_section = ".fini_array")]
 static PRINT: extern "C" fn() = print;
 
-// glibc gives initialisers what main() gets.
+// glibc passes main()'s arguments to initialisers.
 extern "C" fn configure(_: c_int, _: *const *const c_char, _: *const *const c_char) {
     match variable(c"SNAPSEND_STATS") {
         None => {}
@@ -96,9 +96,9 @@ extern "C" fn configure(_: c_int, _: *const *const c_char, _: *const *const c_ch
 }
 
 fn variable(name: &CStr) -> Option<&'static CStr> {
-    // Not for programs with more privileges than who started them: they would write to any file.
+    // Not for programs with more privileges than their user: they would write to any file.
     // SAFETY: no other thread exists yet that could change the environment, and the value is used
-    // before anybody can.
+    // before one can.
     unsafe {
         let value = secure_getenv(name.as_ptr());
         (!value.is_null()).then(|| CStr::from_ptr(value))
@@ -115,7 +115,7 @@ fn process() -> c_int {
     unsafe { libc::getpid() }
 }
 
-// A page of memory for this process and all that it forks, never unmapped.
+// Maps a page of memory for this process and all that it forks; never unmapped.
 fn program(path: &CStr) -> Option<*mut Program> {
     let place = place::claim(path)?;
     // SAFETY: a new mapping at the kernel's choice.
@@ -135,7 +135,7 @@ fn program(path: &CStr) -> Option<*mut Program> {
         runs: place.runs,
         target: place.mapped,
     };
-    // SAFETY: new memory, long enough, aligned to a page, and nobody else's yet.
+    // SAFETY: new memory, long enough, aligned to a page, and not yet shared.
     unsafe { page.cast::<Program>().write(program) };
     Some(page.cast())
 }
@@ -151,7 +151,7 @@ pub fn count(moved: &Moved) {
             add(&OWN, moved);
         }
         IN_FILE => {
-            // SAFETY: written before MODE was, never freed, and its fields that change are atomic.
+            // SAFETY: written before MODE, never freed, and the fields that change are atomic.
             let program = unsafe { &*PROGRAM.load(Acquire) };
             add(&program.counters, moved);
             program.show();
@@ -171,8 +171,8 @@ fn add(counters: &Counters, moved: &Moved) {
 }
 
 impl Program {
-    // One process writes at a time, so that an older line never replaces a newer one.  Whoever
-    // comes meanwhile leaves it to that one.
+    // One process writes at a time, so that an older line never replaces a newer one.  Other
+    // processes leave the writing to it.
     fn show(&self) {
         self.is_stale.store(true, SeqCst);
         while self.is_stale.load(SeqCst) {
@@ -181,7 +181,7 @@ impl Program {
             self.is_stale.store(false, SeqCst);
             self.write(process);
             if self.writer.compare_exchange(mine, 0, SeqCst, SeqCst).is_err() {
-                // Taken for dead; another may have written in the middle of this.
+                // This writer exceeded the time limit: another may have written at the same time.
                 self.is_stale.store(true, SeqCst);
             }
         }
@@ -201,9 +201,9 @@ impl Program {
         let text = self.line.with(&self.counters, Some(self.runs));
         let from = iovec { iov_base: text.as_ptr() as *mut c_void, iov_len: LENGTH };
         let to = iovec { iov_base: self.target, iov_len: LENGTH };
-        // What cannot be written now is written with the next call, if the file is there again.
-        // SAFETY: the text is live, and nothing else of this process is at the target: it is a
-        // mapping of its own, which is never unmapped.
+        // If this fails, the next call writes the counters, once the file is long enough again.
+        // SAFETY: the text is live, and the target is a mapping of its own, which is never
+        // unmapped.
         unsafe { libc::process_vm_writev(process, &from, 1, &to, 1, 0) };
     }
 }
@@ -213,7 +213,7 @@ fn milliseconds() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a live struct to be written.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut now) };
-    // 32 bits of it are looked at, from 1 on: 0 says that nobody writes.
+    // Only 32 bits are used, from 1 on: 0 means that no process writes.
     (now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000) % u32::MAX as u64 + 1
 }
 
@@ -233,7 +233,7 @@ extern "C" fn print() {
     if MODE.load(Relaxed) != AT_EXIT || PROCESS.load(Relaxed) != process {
         return;
     }
-    // The host may have given the number to a client's connection.
+    // The process may have reused the number for a client's connection.
     let before = (ERROR_FILE[0].load(Relaxed), ERROR_FILE[1].load(Relaxed));
     if error_file() != Some(before) {
         return;
@@ -245,10 +245,10 @@ extern "C" fn print() {
     write_error(&text[..=length]);
 }
 
-// Neither waits for whoever reads, nor ends the process by SIGPIPE or SIGXFSZ.
+// Does not wait for a reader, and does not end the process by SIGPIPE or SIGXFSZ.
 fn write_error(text: &[u8]) {
     let mut error = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: all that is lent is live; a set is filled before it is used.
+    // SAFETY: all pointers are live; a set is filled before it is used.
     unsafe {
         if libc::poll(&mut error, 1, 0) != 1 || error.revents != libc::POLLOUT {
             return;
@@ -261,7 +261,7 @@ fn write_error(text: &[u8]) {
         if libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), before.as_mut_ptr()) != 0 {
             return;
         }
-        // After a failure they stay blocked: one may be pending, and the process is ending.
+        // After a failure the signals stay blocked: one may be pending, and the process is ending.
         if libc::write(2, text.as_ptr().cast(), text.len()) >= 0 {
             libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
         }

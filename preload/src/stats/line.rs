@@ -5,10 +5,10 @@
 use std::io::{Cursor, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// In bytes; a whole number of lines fills a page.
+/// The length of a line in bytes; a whole number of lines fills a page.
 pub const LENGTH: usize = 512;
 
-/// In the order in which they are printed.
+/// The names of the counters, in the order in which they are printed.
 pub const COUNTERS: [&str; 6] =
     ["socket_calls", "socket_bytes", "pipe_calls", "pipe_bytes", "passed_on", "passed_bytes"];
 
@@ -21,7 +21,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Of an executable file.  What is too long is cut off.
+    /// The name of an executable file, truncated if it is too long.
     pub fn of(path: &[u8]) -> Name {
         let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
@@ -37,38 +37,38 @@ impl Name {
     }
 }
 
-/// A line, of which what changes may be missing.
+/// A line, possibly without the counters.
 pub struct Line {
     text: [u8; LENGTH],
 }
 
 impl Line {
-    /// Whose it is, and nothing else yet.
+    /// Makes a line with the process and the program only.
     pub fn new(program: &Name, process: i32) -> Line {
         let mut text = [b' '; LENGTH];
         let mut out = Cursor::new(&mut text[..]);
-        // There is room for all of it.
+        // There is room for the whole text.
         let _ = write!(out, "snapsend pid={process} program=");
         let _ = out.write_all(program.text());
         Line { text }
     }
 
-    /// As it stands in the file.
+    /// Makes a line from its text in the file.
     pub fn from_file(text: [u8; LENGTH]) -> Line {
         Line { text }
     }
 
-    /// Whether nobody has had it yet.
+    /// Whether no program has used the line yet.
     pub fn is_empty(&self) -> bool {
         self.text[0] == 0
     }
 
-    /// Whether it is a line of statistics at all.
+    /// Whether the text is a line of statistics.
     pub fn is_ours(&self) -> bool {
         self.text.starts_with(START)
     }
 
-    /// Whether it is that program's.
+    /// Whether the line is of that program.
     pub fn is_of(&self, program: &Name) -> bool {
         self.is_ours() && self.value("program") == Some(program.text())
     }
@@ -78,12 +78,12 @@ impl Line {
         self.number("runs")
     }
 
-    /// What it counts.
+    /// The values of the counters.
     pub fn counters(&self) -> [u64; COUNTERS.len()] {
         COUNTERS.map(|name| self.number(name))
     }
 
-    /// The whole text with these counters, and how often the program was started, if that is told.
+    /// The whole text with these counters and, if given, how often the program was started.
     pub fn with(&self, counters: &[AtomicU64; COUNTERS.len()], runs: Option<u64>) -> [u8; LENGTH] {
         let mut text = self.text;
         let head = text.iter().rposition(|&byte| byte > b' ').map_or(0, |last| last + 1);

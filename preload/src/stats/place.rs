@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A program's place in the file of statistics: found, claimed and mapped while the library is
-//! loaded.  Whatever is not as it should be: no statistics.
+//! loaded.  On any error, no statistics are kept.
 //!
-//! Nothing is allocated, because without memory that would end the host.
+//! Nothing is allocated, because a failed allocation would end the process.
 
 use super::line::{COUNTERS, LENGTH, Line, Name};
 use libc::{c_int, c_void, off_t};
@@ -13,19 +13,19 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicU64;
 
-/// The most programs that a file counts: 32 MiB.
+/// The maximum number of lines in a file: 32 MiB.
 const LINES_MAX: u64 = 65536;
 const PAGE: usize = 4096;
 /// Lines read at a time.
 const GROUP: usize = 16;
 
-/// A line that this program has, and what it said.
+/// The line of this program, and its previous values.
 pub struct Place {
-    /// Without what follows.
+    /// The line without counters and runs.
     pub line: Line,
-    /// Of this run and those before.
+    /// The counters of this and earlier runs.
     pub counters: [AtomicU64; COUNTERS.len()],
-    /// How many runs that are.
+    /// The number of these runs.
     pub runs: u64,
     /// LENGTH bytes of the file.
     pub mapped: *mut c_void,
@@ -46,21 +46,21 @@ pub fn claim(path: &CStr) -> Option<Place> {
     let counters = counters.map(AtomicU64::new);
     let text = line.with(&counters, Some(runs));
     let at = index * LENGTH as u64;
-    // Past the limit the kernel would send SIGXFSZ.
+    // Beyond the limit the kernel would send SIGXFSZ.
     if at + LENGTH as u64 > file_size_limit() || file.write_at(&text, at).ok()? != LENGTH {
         return None;
     }
     Some(Place { line, counters, runs, mapped: map(&file, at)? })
 }
 
-/// Whether a line of which the program has ended can be told from one in use.
+/// Whether lines of programs that have ended can be detected and reused.
 enum Lines {
     Reused,
     Appended,
 }
 
-// Reads and writes of a network file system or of FUSE can wait for ever, those of devices and
-// pipes do something else.  Nothing of that kind is opened, not even for a moment.
+// Reads and writes of a network file system or of FUSE can wait indefinitely, and those of devices
+// and pipes have other effects.  Therefore such files are never opened.
 fn open(path: &CStr) -> Option<(File, Lines)> {
     match open_with(path, libc::O_PATH | libc::O_NOFOLLOW) {
         Ok(file) => {
@@ -72,7 +72,7 @@ fn open(path: &CStr) -> Option<(File, Lines)> {
         }
         Err(_) => return None,
     }
-    // Somebody's lease would be waited for without O_NONBLOCK.
+    // Without O_NONBLOCK, open(2) would wait for a lease on the file.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = open_with(path, libc::O_RDWR | libc::O_CREAT | flags).ok()?;
     file.metadata().ok()?.is_file().then_some(())?;
@@ -81,7 +81,7 @@ fn open(path: &CStr) -> Option<(File, Lines)> {
 }
 
 fn open_with(path: &CStr, flags: c_int) -> std::io::Result<File> {
-    // SAFETY: a string, and a new descriptor that is nobody else's.
+    // SAFETY: a string, and a new descriptor that nothing else owns.
     unsafe {
         match libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o666 as libc::c_uint) {
             -1 => Err(std::io::Error::last_os_error()),
@@ -103,7 +103,7 @@ fn open_folder(path: &[u8]) -> std::io::Result<File> {
     open_with(folder, libc::O_PATH | libc::O_DIRECTORY)
 }
 
-// On overlayfs a mapping keeps the file below, not the one that was opened and has the lock.
+// On overlayfs a mapping keeps the underlying file, not the open file that has the lock.
 fn filesystem(file: &File) -> Option<Lines> {
     let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: a live struct, read only when the kernel has filled it.
@@ -121,12 +121,12 @@ fn filesystem(file: &File) -> Option<Lines> {
     }
 }
 
-// A line that this program may have, locked.
+// Finds and locks a line for this program.
 fn find(file: &File, lines: &Lines, program: &Name) -> Option<(u64, Line)> {
     let count = file.metadata().ok()?.len().div_ceil(LENGTH as u64);
     let [first, ..] = read(file, 0)?;
     if !first.is_empty() && !first.is_ours() {
-        return None; // somebody's file
+        return None; // a file with other contents
     }
     let old = match lines {
         Lines::Reused => find_old(file, count, program),
@@ -135,8 +135,8 @@ fn find(file: &File, lines: &Lines, program: &Name) -> Option<(u64, Line)> {
     old.or_else(|| (count..LINES_MAX).find_map(|index| take(file, index, Line::is_empty)))
 }
 
-// The kernel looks through all locks for each one that is asked for, so not every line is tried:
-// if a quarter of them is free, nine in ten programs find one.
+// For each request the kernel searches all locks, so that only some lines are tried: if a quarter
+// of the lines is free, nine in ten programs find one.
 fn find_old(file: &File, count: u64, program: &Name) -> Option<(u64, Line)> {
     const TRIES: usize = 8;
     let start = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9) % count.max(1);
@@ -170,19 +170,19 @@ fn take(file: &File, index: u64, is_wanted: impl Fn(&Line) -> bool) -> Option<(u
     if is_wanted(&line) {
         return Some((index, line));
     }
-    // Another program has taken and left it meanwhile.
+    // Another program has used the line in between.
     lock(file, libc::F_UNLCK, index);
     None
 }
 
-// What is behind the end of the file is empty.
+// Lines beyond the end of the file are empty.
 fn read(file: &File, index: u64) -> Option<[Line; GROUP]> {
     let mut text = [[0; LENGTH]; GROUP];
     file.read_at(text.as_flattened_mut(), index * LENGTH as u64).ok()?;
     Some(text.map(Line::from_file))
 }
 
-// Waits for nobody.
+// Does not wait.
 fn lock(file: &File, kind: c_int, index: u64) -> bool {
     let range = libc::flock {
         l_type: kind as libc::c_short,
@@ -214,8 +214,8 @@ fn map(file: &File, at: u64) -> Option<*mut c_void> {
     (page != libc::MAP_FAILED).then(|| page.wrapping_byte_add(inside))
 }
 
-/// The name of the executable file.  The host can overwrite neither that nor what the kernel was
-/// told to execute; its arguments and the name of its first thread it can, and nginx does.
+/// The name of the executable file.  The process can overwrite neither that nor the path that was
+/// executed.  It can overwrite its arguments and the name of its first thread, as nginx does.
 pub fn program_name() -> Name {
     let mut path = [0_u8; libc::PATH_MAX as usize];
     // SAFETY: a live buffer of that length; the kernel gives each program the address of the path
