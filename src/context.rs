@@ -7,6 +7,7 @@ use crate::collections::memory;
 use crate::decide::operation::{Operation, Task};
 use crate::engine::kept;
 use crate::engine::known_files::KnownFiles;
+use crate::handoff::claims::{Claimed, Turn};
 use crate::handoff::completions::{Completions, Look, Taken};
 use crate::handoff::port::{self, GROUP_MAX, Notice, Question, Submission};
 use crate::handoff::reply::Reply;
@@ -75,6 +76,14 @@ pub enum TrySend {
     Done(Completion),
     /// It was queued, under the id that was told.
     Queued,
+}
+
+/// What sending on the calling thread came to.
+enum Inline {
+    /// The operation has ended.
+    Done(Completion),
+    /// The rest, or all, is to be queued; the socket is released after that, if it is claimed.
+    Rest(Option<Claimed>),
 }
 
 /// What [`Context::poll_step`] did.
@@ -263,8 +272,7 @@ impl Context {
             file,
             deadline: (request.timeout_ms > 0).then(|| Instant::now() + timeout),
             reply: None,
-            front: false,
-            held_back: None,
+            turn: Turn::InOrder,
         })
     }
 
@@ -398,8 +406,8 @@ impl Context {
         let shared = &self.shared;
         let cookie = submission.cookie;
         submission.id = id;
-        match shared.claims.enter(cookie, submission.front) {
-            Ok(held_back) => submission.held_back = held_back,
+        match shared.claims.enter(cookie, submission.turn) {
+            Ok(turn) => submission.turn = turn,
             Err(error) => {
                 self.discard(&mut submission);
                 return Err(error);
@@ -568,13 +576,14 @@ impl Context {
         self.check_process()?;
         let mut submission = self.prepare(request)?;
         let fds = descriptors_of(request);
-        match self.send_inline(request, &mut submission) {
-            Some(completion) => Ok(TrySend::Done(completion)),
-            None => Ok(match self.enqueue_rest(submission, fds_of(&fds), id)? {
-                Some(completion) => TrySend::Done(completion),
-                None => TrySend::Queued,
-            }),
-        }
+        let claimed = match self.send_inline(request, &mut submission) {
+            Inline::Done(completion) => return Ok(TrySend::Done(completion)),
+            Inline::Rest(claimed) => claimed,
+        };
+        Ok(match self.enqueue_rest(submission, claimed, fds_of(&fds), id)? {
+            Some(completion) => TrySend::Done(completion),
+            None => TrySend::Queued,
+        })
     }
 
     /// Submits and waits; the completion goes to the caller alone.  Errors as for
@@ -584,13 +593,15 @@ impl Context {
         memory::check()?;
         let mut submission = self.prepare(request)?;
         let fds = descriptors_of(request);
-        if let Some(completion) = self.send_inline(request, &mut submission) {
-            return Ok(completion);
-        }
+        let claimed = match self.send_inline(request, &mut submission) {
+            Inline::Done(completion) => return Ok(completion),
+            Inline::Rest(claimed) => claimed,
+        };
         let reply = Arc::new(Reply::default());
         submission.reply = Some(reply.clone());
         let cookie = submission.cookie;
-        if let Some(completion) = self.enqueue_rest(submission, fds_of(&fds), &mut |_| {})? {
+        let queued = self.enqueue_rest(submission, claimed, fds_of(&fds), &mut |_| {})?;
+        if let Some(completion) = queued {
             return Ok(completion);
         }
         let completion = reply.wait()?;
@@ -601,24 +612,18 @@ impl Context {
         Ok(completion)
     }
 
-    // Some: done, and everything that the submission took has been given back.  None: to be
-    // queued, with `front` set when the socket is still claimed.
-    fn send_inline(
-        &self,
-        request: &Request<'_>,
-        submission: &mut Submission,
-    ) -> Option<Completion> {
+    // Where the operation is done, everything that the submission took has been given back.
+    fn send_inline(&self, request: &Request<'_>, submission: &mut Submission) -> Inline {
         let shared = &self.shared;
         let chunk = shared.settings.chunk_bytes;
-        if !inline::is_suitable(request, submission, &shared.known_files, chunk)
-            || !shared.claims.claim(submission.cookie)
-        {
-            return None;
+        if !inline::is_suitable(request, submission, &shared.known_files, chunk) {
+            return Inline::Rest(None);
         }
         let cookie = submission.cookie;
+        let Some(claimed) = shared.claims.claim(cookie) else { return Inline::Rest(None) };
         if shared.is_behind_cut(cookie, shared.next_id()) {
-            self.let_go(cookie);
-            return None;
+            self.release(claimed);
+            return Inline::Rest(None);
         }
         // Without a buffer nothing is done, and the ring thread does it all.
         let _ = self
@@ -631,16 +636,16 @@ impl Context {
         Counters::add(&counters.file_bytes, operation.range_sent());
         Counters::add(&counters.wire_bytes, operation.wire());
         let Some(status) = operation.ended() else {
-            submission.front = true;
-            return None;
+            submission.turn = Turn::Ahead;
+            return Inline::Rest(Some(claimed));
         };
         if operation.is_held_back() {
             sys::push_tcp(request.socket);
         }
         let completion = self.done_here(cookie, submission.user_data, operation, status);
         self.discard(submission);
-        self.let_go(cookie);
-        Some(completion)
+        self.release(claimed);
+        Inline::Done(completion)
     }
 
     // The last word on an operation, said by the calling thread to its caller alone.
@@ -669,13 +674,13 @@ impl Context {
         }
     }
 
-    fn let_go(&self, cookie: u64) {
-        let Some(claim) = self.shared.claims.release(cookie) else {
+    fn release(&self, claimed: Claimed) {
+        let Some(claim) = self.shared.claims.release(claimed) else {
             return;
         };
         // Others wait for it: where memory for the message is short, it is tried again.
         for _ in 0..1000 {
-            let sent = self.notify(Notice::LetGo, claim.number, claim.cookie, &[]);
+            let sent = self.notify(Notice::Released, claim.number, claim.cookie, &[]);
             if sent.is_ok() || self.shared.alive().is_err() {
                 return;
             }
@@ -687,10 +692,11 @@ impl Context {
     fn enqueue_rest(
         &self,
         submission: Submission,
+        claimed: Option<Claimed>,
         fds: &[RawFd],
         id: &mut dyn FnMut(u64),
     ) -> Result<Option<Completion>> {
-        let (cookie, claimed) = (submission.cookie, submission.front);
+        let cookie = submission.cookie;
         let (user_data, mut operation) = (submission.user_data, submission.operation.clone());
         let queued = match self.enqueue(std::iter::once(submission), fds, id) {
             Err(error) if operation.wire() > 0 => {
@@ -702,9 +708,8 @@ impl Context {
             }
             queued => queued.map(|_| None),
         };
-        if claimed {
-            // After the rest is on its way, so that it goes ahead of those that wait.
-            self.let_go(cookie);
+        if let Some(claimed) = claimed {
+            self.release(claimed);
         }
         queued
     }

@@ -121,7 +121,7 @@ fn ways(_: u64) {
 
 fn turns(round: u64) {
     thread_local! {
-        static SCHEDULE: std::cell::RefCell<Schedule<u32>> = std::cell::RefCell::default();
+        static SCHEDULE: std::cell::RefCell<Schedule> = std::cell::RefCell::default();
     }
     SCHEDULE.with_borrow_mut(|schedule| {
         for slot in 0..SOCKETS {

@@ -3,7 +3,7 @@
 //! only, so that every order of events can be tried.
 #![forbid(unsafe_code)]
 
-use crate::collections::{Numbered, Parts, Register, memory};
+use crate::collections::{Numbered, Parts, Register};
 use crate::types::errno::Result;
 
 const NONE: u32 = u32::MAX;
@@ -20,7 +20,7 @@ enum Standing {
     InLine,
     /// The same, in the line of those with little to send.
     InLightLine,
-    /// Held back until the calling thread that sends on it lets go.
+    /// Held back until the calling thread that sends on it has released it.
     Parked,
 }
 
@@ -102,10 +102,8 @@ impl Line {
 }
 
 /// All sockets that have operations, each with its operations in order.
-///
-/// `Reason`: why a socket is held back.
 #[derive(Debug)]
-pub struct Schedule<Reason> {
+pub struct Schedule {
     sockets: Register<Queue>, // by cookie
     links: Parts<Link>,       // by operation
     /// Who waits for a turn: those that have little to send, and the others.
@@ -113,33 +111,30 @@ pub struct Schedule<Reason> {
     line: Line,
     /// Turns in a row that went to the former while the latter waited.
     light_turns: u32,
-    parked: Vec<(u32, Reason)>,
 }
 
-impl<Reason> Default for Schedule<Reason> {
-    fn default() -> Schedule<Reason> {
+impl Default for Schedule {
+    fn default() -> Schedule {
         Schedule {
             sockets: Register::default(),
             links: Parts::default(),
             light: Line::EMPTY,
             line: Line::EMPTY,
             light_turns: 0,
-            parked: Vec::new(),
         }
     }
 }
 
-impl<Reason: Copy + PartialEq> Schedule<Reason> {
+impl Schedule {
     /// The socket with this cookie, if it has operations.
     pub fn find(&self, cookie: u64) -> Option<usize> {
         self.sockets.find(cookie)
     }
 
-    /// Makes room for one more socket, and for this operation, so that [`Schedule::open`],
-    /// [`Schedule::enqueue`] and [`Schedule::park`] do not fail.
+    /// Makes room for one more socket, and for this operation, so that [`Schedule::open`]
+    /// and [`Schedule::enqueue`] do not fail.
     pub fn reserve(&mut self, operation: usize) -> Result<()> {
         self.reserve_link(operation)?;
-        memory::reserve(&mut self.parked, 1)?;
         self.sockets.reserve()
     }
 
@@ -174,9 +169,6 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
     pub fn close(&mut self, socket: usize) {
         debug_assert_eq!(self.sockets[socket].first, NONE);
         self.leave_line(socket);
-        if self.sockets[socket].standing == Standing::Parked {
-            self.parked.retain(|&(parked, _)| parked != socket as u32);
-        }
         self.sockets.remove(socket);
     }
 
@@ -262,25 +254,18 @@ impl<Reason: Copy + PartialEq> Schedule<Reason> {
         }
     }
 
-    /// Holds the socket back until [`Schedule::unpark`] for the same reason.
-    pub fn park(&mut self, socket: usize, reason: Reason) {
+    /// Holds the socket back until [`Schedule::unpark`].
+    pub fn park(&mut self, socket: usize) {
         self.leave_line(socket);
-        let standing = std::mem::replace(&mut self.sockets[socket].standing, Standing::Parked);
-        if standing != Standing::Parked {
-            self.parked.push((socket as u32, reason));
-        }
+        self.sockets[socket].standing = Standing::Parked;
     }
 
-    /// Puts all sockets that were held back for this reason in the line.
-    pub fn unpark(&mut self, reason: Reason) {
-        let (sockets, line) = (&mut self.sockets, &mut self.line);
-        self.parked.retain(|&(socket, parked_for)| {
-            if parked_for == reason {
-                sockets[socket as usize].standing = Standing::InLine;
-                line.push(sockets, socket as usize);
-            }
-            parked_for != reason
-        });
+    /// Puts a socket that was held back in the line.
+    pub fn unpark(&mut self, socket: usize) {
+        if self.sockets[socket].standing == Standing::Parked {
+            self.sockets[socket].standing = Standing::InLine;
+            self.line.push(&mut self.sockets, socket);
+        }
     }
 
     /// The socket whose turn it is.

@@ -5,7 +5,7 @@
 
 use crate::collections::{Line, memory};
 use crate::decide::operation::Operation;
-use crate::handoff::claims::Claim;
+use crate::handoff::claims::Turn;
 use crate::handoff::reply::Reply;
 use crate::handoff::staging::Staged;
 use crate::sys;
@@ -31,10 +31,8 @@ pub(crate) struct Submission {
     pub file: Option<FileFacts>,
     pub deadline: Option<Instant>,
     pub reply: Option<Arc<Answer>>,
-    /// It goes ahead of those that were held back for it.
-    pub front: bool,
-    /// A calling thread was sending on the socket: wait until it lets go.
-    pub held_back: Option<Claim>,
+    /// Its place among those for the same socket.
+    pub turn: Turn,
 }
 
 impl Submission {
@@ -197,8 +195,8 @@ pub(crate) enum Notice {
     Submitted = 1,
     /// The question with the number `first` waits.
     Asked = 2,
-    /// A calling thread has let go of a socket: `first` is the cookie, `count` the number of the claim.
-    LetGo = 3,
+    /// A calling thread has released a socket: `first` is the cookie, `count` the number of the claim.
+    Released = 3,
     /// Something else wants to be looked at.
     Look = 4,
 }
@@ -219,7 +217,7 @@ impl Notice {
         let notice = match word(0).ok()? {
             1 => Notice::Submitted,
             2 => Notice::Asked,
-            3 => Notice::LetGo,
+            3 => Notice::Released,
             4 => Notice::Look,
             _ => return None,
         };

@@ -53,7 +53,8 @@ pub(crate) struct Shared {
     /// Descriptors that the ring thread has or will get.
     pub descriptors: AtomicU32,
     pub doorbell: Doorbell,
-    pub claims: Claims,
+    /// The ring thread's side has them, too.
+    pub claims: Arc<Claims>,
     pub shutting_down: AtomicBool,
     /// The errno that calls give because the context is beyond use; 0: it is well.
     pub dead: AtomicI32,
@@ -92,7 +93,7 @@ impl Shared {
             in_transit: AtomicU32::new(0),
             descriptors: AtomicU32::new(0),
             doorbell: Doorbell::default(),
-            claims: Claims::default(),
+            claims: Arc::default(),
             shutting_down: AtomicBool::new(false),
             dead: AtomicI32::new(0),
             next_id: AtomicU64::new(1),

@@ -128,7 +128,7 @@ impl<E: Engine> Driver<E> {
             state.waiting &= !was_first && state.look_at.is_none();
             self.ready(socket);
         }
-        self.leave(job.cookie);
+        self.sockets.held_back.left(job.cookie);
         match closing {
             Some(token) => self.report_when_closed(token, job),
             None => self.report_done(job),

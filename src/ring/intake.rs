@@ -7,6 +7,7 @@ use super::job::{File, Job};
 use crate::decide::timers::Alarm;
 use crate::decide::token::Token;
 use crate::engine::Engine;
+use crate::handoff::claims::Turn;
 use crate::handoff::port::Submission;
 use crate::sys;
 use crate::types::errno::Result;
@@ -92,25 +93,19 @@ impl<E: Engine> Driver<E> {
         if job.operation.is_cut() {
             self.shared.record_cut(job.cookie);
         }
-        self.leave(job.cookie);
+        self.sockets.held_back.left(job.cookie);
         self.report_done(job);
     }
 
-    // An operation's claim on its socket ends, before its DONE is reported.
-    pub(super) fn leave(&mut self, cookie: u64) {
-        if self.shared.claims.leave(cookie) {
-            self.sockets.let_go.forget(cookie);
-        }
-    }
-
     pub(super) fn enqueue(&mut self, submission: Submission, fd: OwnedFd, file: Option<OwnedFd>) {
-        if let Err(error) = self.make_room() {
-            return self.refuse(submission, Some(fd), file, error.negative());
-        }
+        let room = self.make_room();
+        let is_held_back = match room.and_then(|()| self.sockets.held_back.arrived(submission.turn))
+        {
+            Ok(is_held_back) => is_held_back,
+            Err(error) => return self.refuse(submission, Some(fd), file, error.negative()),
+        };
         let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
-        let front = submission.front;
-        // The notice that the calling thread has let go may have come first.
-        let held_back = submission.held_back.filter(|claim| !self.sockets.let_go.is_over(*claim));
+        let front = submission.turn == Turn::Ahead;
         let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
         let file = file.transpose().expect("there is room");
         let socket = self.open_socket(cookie, fd).expect("there is room");
@@ -121,11 +116,11 @@ impl<E: Engine> Driver<E> {
             let entry = (id, slot as u32, Alarm::Deadline);
             self.timers.set(at, entry).expect("there is room");
         }
-        if let Some(claim) = held_back {
-            self.schedule.park(socket, claim);
+        if is_held_back {
+            self.schedule.park(socket);
         }
         self.ready(socket);
-        if self.jobs[slot].is_held() && held_back.is_none() {
+        if self.jobs[slot].is_held() && !is_held_back {
             self.begin(slot);
             self.read_ahead(slot);
             self.settle(slot);
@@ -153,7 +148,7 @@ impl<E: Engine> Driver<E> {
     pub fn withdraw(&mut self, mut submission: Submission) {
         self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
         self.shared.give_descriptors(submission.descriptor_count());
-        self.leave(submission.cookie);
+        self.sockets.held_back.left(submission.cookie);
         self.shared.staging.release(std::mem::take(&mut submission.staged));
         if submission.owes_snapshot() {
             self.shared.give_snapshot();

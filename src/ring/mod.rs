@@ -50,7 +50,7 @@ pub(crate) struct Driver<E: Engine> {
     pub engine: E,
     shared: Arc<Shared>,
     jobs: Register<Job>, // by id
-    schedule: Schedule<Claim>,
+    schedule: Schedule,
     timers: Timers,
     sockets: Sockets,
     files: Files,
@@ -69,13 +69,14 @@ const ROUND_BYTES: u64 = 1 << 20;
 const LIGHT_MAX: u64 = 64 << 10;
 impl<E: Engine> Driver<E> {
     pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Result<Driver<E>> {
+        let sockets = Sockets::new(shared.claims.clone())?;
         Ok(Driver {
             engine,
             shared,
             jobs: Register::default(),
             schedule: Schedule::default(),
             timers: Timers::default(),
-            sockets: Sockets::new()?,
+            sockets,
             files: Files::default(),
             room: Room::new(pool)?,
             zero_copies: ZeroCopies::default(),
@@ -114,15 +115,17 @@ impl<E: Engine> Driver<E> {
         self.reports.push(Entry { completion, cut }, &self.shared.completions);
     }
 
-    /// A calling thread has let go of its socket; what it could not send has arrived before.
-    pub fn let_go(&mut self, claim: Claim) {
-        if self.shared.claims.has_operations(claim.cookie) {
-            if let Err(error) = self.sockets.let_go.note(claim) {
-                // What the claim has held back would never be let go.
-                self.shared.die(error.0);
+    /// A calling thread has released its socket; what it could not send has arrived before.
+    pub fn claim_released(&mut self, claim: Claim) {
+        match self.sockets.held_back.released(claim) {
+            Ok(true) => {
+                if let Some(socket) = self.schedule.find(claim.cookie) {
+                    self.schedule.unpark(socket);
+                }
             }
+            Ok(false) => {}
+            Err(error) => self.shared.die(error.0),
         }
-        self.schedule.unpark(claim);
     }
 
     /// Forgets cut streams that matter to nobody any more.

@@ -5,11 +5,12 @@
 use crate::collections::{Parts, memory};
 use crate::decide::pace::Pace;
 use crate::decide::plan::ZeroCopy;
-use crate::handoff::claims::LetGo;
+use crate::handoff::claims::{Claims, HeldBack};
 use crate::handoff::shared::KNOWN_SOCKETS;
 use crate::sys;
 use crate::types::errno::Result;
 use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A wait for room in a socket.
@@ -69,14 +70,15 @@ pub(super) struct Sockets {
     table: Parts<Option<Socket>>,
     /// Cookies of sockets that have been found to be connected stream sockets.
     checked: Box<[u64]>,
-    pub(super) let_go: LetGo,
+    pub(super) held_back: HeldBack,
     generation: u64,
 }
 
 impl Sockets {
-    pub(super) fn new() -> Result<Sockets> {
+    pub(super) fn new(claims: Arc<Claims>) -> Result<Sockets> {
         let checked = memory::filled(0, KNOWN_SOCKETS)?;
-        Ok(Sockets { table: Parts::default(), checked, let_go: LetGo::default(), generation: 0 })
+        let held_back = HeldBack::new(claims);
+        Ok(Sockets { table: Parts::default(), checked, held_back, generation: 0 })
     }
 
     /// Makes room for all sockets up to and including this one.
@@ -125,5 +127,6 @@ impl Sockets {
     /// Gives memory back after a peak; no socket is open.
     pub(super) fn shrink(&mut self) {
         self.table = Parts::default();
+        self.held_back.shrink();
     }
 }

@@ -346,8 +346,8 @@ impl<E: Engine> RingThread<E> {
                     asked.reply.give(Ok(count));
                 }
             }
-            Notice::LetGo => {
-                self.driver.let_go(Claim { cookie: first, number: count });
+            Notice::Released => {
+                self.driver.claim_released(Claim { cookie: first, number: count });
             }
             Notice::Look => {
                 let stuck = !self.arrivals.make_way();

@@ -16,16 +16,13 @@ struct Socket {
     in_line_since: Option<u64>,
     /// It has little to send.
     is_light: bool,
-    /// Why it is held back.
-    parked: Option<u64>,
+    /// It is held back.
+    is_parked: bool,
 }
-
-/// How many reasons there are for a socket to be held back.
-const REASONS: u64 = 3;
 
 #[derive(Default)]
 struct World {
-    schedule: Schedule<u64>,
+    schedule: Schedule,
     /// By cookie.
     sockets: BTreeMap<u64, Socket>,
     operations: BTreeSet<usize>,
@@ -47,7 +44,11 @@ impl World {
                 }
             }
             12 => self.park(script),
-            13 => self.unpark(script.pick(REASONS)),
+            13 => {
+                if let Some(cookie) = self.some_socket(script) {
+                    self.unpark(cookie);
+                }
+            }
             14 => {
                 if let Some(cookie) = self.some_socket(script) {
                     self.close(cookie);
@@ -113,7 +114,7 @@ impl World {
     fn ready(&mut self, cookie: u64, is_light: bool) {
         let socket = self.sockets.get_mut(&cookie).expect("it is there");
         self.schedule.ready(socket.number, is_light);
-        if socket.parked.is_none() && socket.in_line_since.is_none() {
+        if !socket.is_parked && socket.in_line_since.is_none() {
             socket.in_line_since = Some(self.clock);
             socket.is_light = is_light;
         }
@@ -122,18 +123,16 @@ impl World {
     fn park(&mut self, script: &mut Script) {
         if let Some(cookie) = self.some_socket(script) {
             let socket = self.sockets.get_mut(&cookie).expect("it is there");
-            let reason = script.pick(REASONS);
-            self.schedule.park(socket.number, reason);
-            socket.parked.get_or_insert(reason);
+            self.schedule.park(socket.number);
+            socket.is_parked = true;
             socket.in_line_since = None;
         }
     }
 
-    // Those let go together stand in the line together, in any order.
-    fn unpark(&mut self, reason: u64) {
-        self.schedule.unpark(reason);
-        for socket in self.sockets.values_mut().filter(|socket| socket.parked == Some(reason)) {
-            socket.parked = None;
+    fn unpark(&mut self, cookie: u64) {
+        let socket = self.sockets.get_mut(&cookie).expect("it is there");
+        self.schedule.unpark(socket.number);
+        if std::mem::take(&mut socket.is_parked) {
             socket.in_line_since = Some(self.clock);
             socket.is_light = false;
         }
@@ -151,7 +150,7 @@ impl World {
         let Some(number) = given else { return };
         let mut all = self.sockets.values_mut();
         let socket = all.find(|socket| socket.number == number).expect("an open socket");
-        assert_eq!(socket.parked, None);
+        assert!(!socket.is_parked);
         let due = if socket.is_light { light } else { others };
         assert_eq!(socket.in_line_since, due, "not the one that waited longest");
         socket.in_line_since = None;
@@ -196,7 +195,8 @@ proptest! {
             world.step(&mut script);
         }
         // Everyone gets the turns due.
-        (0..REASONS).for_each(|reason| world.unpark(reason));
+        let cookies: Vec<u64> = world.sockets.keys().copied().collect();
+        cookies.into_iter().for_each(|cookie| world.unpark(cookie));
         for _ in 0..world.schedule.line_length() {
             world.turn();
         }
