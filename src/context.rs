@@ -363,9 +363,7 @@ impl Context {
     ) -> Result<usize> {
         let count = submissions.len() as u32;
         let shared = &self.shared;
-        // Counted before the id is taken: see Shared::forget_cuts().
-        shared.in_transit.fetch_add(count, Ordering::SeqCst);
-        let first = shared.take_ids(count.into());
+        let first = shared.cuts.take_ids(count);
         let (mut queued, mut fds_queued, mut refused) = (0, 0, None);
         for (id, submission) in (first..).zip(submissions.by_ref()) {
             let descriptors = submission.descriptor_count();
@@ -377,7 +375,7 @@ impl Context {
             fds_queued += descriptors as usize;
         }
         submissions.for_each(|mut rest| self.discard(&mut rest));
-        shared.in_transit.fetch_sub(count - queued, Ordering::SeqCst);
+        shared.cuts.not_handed_over(count - queued);
         match refused {
             Some(error) if queued == 0 => return Err(error),
             _ => {}
@@ -554,7 +552,7 @@ impl Context {
     /// Asks for the end of an operation.  ENOENT: it has ended already or never was.
     pub fn cancel(&self, id: u64) -> Result<()> {
         self.check_process()?;
-        if id == 0 || id >= self.shared.next_id() {
+        if !self.shared.cuts.has_given(id) {
             return Err(Errno(libc::ENOENT));
         }
         match self.ask(Question::Cancel(id))? {
@@ -607,7 +605,7 @@ impl Context {
         let completion = reply.wait()?;
         self.shared.give_permit();
         if completion.status < 0 && completion.wire_bytes > 0 {
-            self.shared.cut_taken(cookie);
+            self.shared.cuts.done_taken(cookie);
         }
         Ok(completion)
     }
@@ -621,7 +619,7 @@ impl Context {
         }
         let cookie = submission.cookie;
         let Some(claimed) = shared.claims.claim(cookie) else { return Inline::Rest(None) };
-        if shared.is_behind_cut(cookie, shared.next_id()) {
+        if shared.cuts.is_untold(cookie) {
             self.release(claimed);
             return Inline::Rest(None);
         }
@@ -660,11 +658,10 @@ impl Context {
         Counters::add(&shared.counters.submitted, 1);
         shared.counters.count_done(status);
         if operation.is_cut() {
-            shared.record_cut(cookie);
-            shared.cut_taken(cookie);
+            shared.or_die(shared.cuts.record_taken(cookie));
         }
         Completion {
-            id: shared.take_ids(1),
+            id: shared.cuts.take_id_here(),
             user_data,
             file_bytes: operation.range_sent(),
             wire_bytes: operation.wire(),

@@ -3,6 +3,7 @@
 
 pub mod claims;
 pub mod completions;
+pub mod cuts;
 pub mod doorbell;
 pub mod port;
 pub mod reply;

@@ -2,10 +2,11 @@
 //! What callers and the ring thread share: counts, claims and flags.
 #![forbid(unsafe_code)]
 
-use crate::collections::{NumberMap, memory};
+use crate::collections::memory;
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::claims::Claims;
 use crate::handoff::completions::{Completions, Entry};
+use crate::handoff::cuts::Cuts;
 use crate::handoff::doorbell::Doorbell;
 use crate::handoff::port::Questions;
 use crate::handoff::staging::Staging;
@@ -17,13 +18,6 @@ use crate::types::stats::Counters;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-
-/// When the DONE that tells of a cut stream was taken.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
-    /// Operations with a smaller id were submitted before that; u64::MAX: not taken yet.
-    pub taken_at: u64,
-}
 
 /// How many sockets are remembered as being of the right kind, by callers and by the ring thread
 /// each for itself.  Cookies are numbers in a row, so that as many connections have a place each.
@@ -48,8 +42,7 @@ pub(crate) struct Shared {
     pub permits_taken: AtomicU32,
     /// Of them and of those taken, SNAPSHOTs to come or in the queue.
     snapshots: AtomicU32,
-    /// Submissions between taking their id and reaching the ring thread.
-    pub in_transit: AtomicU32,
+    pub cuts: Cuts,
     /// Descriptors that the ring thread has or will get.
     pub descriptors: AtomicU32,
     pub doorbell: Doorbell,
@@ -58,12 +51,9 @@ pub(crate) struct Shared {
     pub shutting_down: AtomicBool,
     /// The errno that calls give because the context is beyond use; 0: it is well.
     pub dead: AtomicI32,
-    next_id: AtomicU64,
     descriptor_limit: AtomicU32,
     /// Cookies of sockets known to be connected-type stream sockets, so that it is asked once.
     known_sockets: Box<[AtomicU64]>,
-    cuts: Mutex<NumberMap<Cut>>,
-    cut_count: AtomicU32,
     /// Ids, the first and how many, of submissions whose message could not be sent.
     withdrawn: Mutex<Vec<(u64, u32)>>,
     has_withdrawn: AtomicBool,
@@ -90,74 +80,29 @@ impl Shared {
             pool_resident: AtomicU64::new(0),
             permits_taken: AtomicU32::new(0),
             snapshots: AtomicU32::new(0),
-            in_transit: AtomicU32::new(0),
+            cuts: Cuts::default(),
             descriptors: AtomicU32::new(0),
             doorbell: Doorbell::default(),
             claims: Arc::default(),
             shutting_down: AtomicBool::new(false),
             dead: AtomicI32::new(0),
-            next_id: AtomicU64::new(1),
             descriptor_limit: AtomicU32::new(sys::descriptor_limit()),
             known_sockets: known.into_boxed_slice(),
-            cuts: Mutex::default(),
-            cut_count: AtomicU32::new(0),
             withdrawn: Mutex::default(),
             has_withdrawn: AtomicBool::new(false),
         })
     }
 
-    fn cuts(&self) -> MutexGuard<'_, NumberMap<Cut>> {
-        self.cuts.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The stream of this socket has been cut off part-way.
-    pub fn record_cut(&self, cookie: u64) {
-        let cut = Cut { taken_at: u64::MAX };
-        match self.cuts().entry(cookie, cut) {
-            Ok(entry) => *entry = cut,
-            // What is behind the cut must not go out.
-            Err(error) => self.die(error.0),
-        }
-        self.cut_count.store(1, Ordering::SeqCst);
-    }
-
-    /// The DONE that tells of it has been taken.
-    pub fn cut_taken(&self, cookie: u64) {
-        if let Some(cut) = self.cuts().get_mut(cookie) {
-            cut.taken_at = self.next_id.load(Ordering::SeqCst);
-        }
-    }
-
     /// An entry has been taken from the completion queue; what poll gives of it.
     pub fn taken(&self, entry: Entry) -> Completion {
         if let Some(cookie) = entry.cut {
-            self.cut_taken(cookie.get());
+            self.cuts.done_taken(cookie.get());
         }
         match entry.completion.event {
             Event::Done => self.give_permit(),
             Event::Snapshot => self.give_snapshot(),
         }
         entry.completion
-    }
-
-    /// Whether an operation was submitted before its caller could know of a cut.
-    pub fn is_behind_cut(&self, cookie: u64, id: u64) -> bool {
-        self.cut_count.load(Ordering::SeqCst) != 0
-            && self.cuts().get(cookie).is_some_and(|cut| id < cut.taken_at)
-    }
-
-    /// Forgets cuts that no operation can be behind: none is on its way, and none waits on the
-    /// socket, which `has_operations` tells.
-    pub fn forget_cuts(&self, has_operations: impl Fn(u64) -> bool) {
-        if self.cut_count.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        let mut cuts = self.cuts();
-        // Read after the lock: whoever took a smaller id than taken_at is counted in it.
-        if self.in_transit.load(Ordering::SeqCst) == 0 {
-            cuts.retain(|cookie, cut| cut.taken_at == u64::MAX || has_operations(cookie));
-            self.cut_count.store(u32::from(!cuts.is_empty()), Ordering::SeqCst);
-        }
     }
 
     /// Submissions that have been handed over, but are not to be carried out.  Not a message: it
@@ -199,16 +144,6 @@ impl Shared {
         self.known_sockets[cookie as usize % KNOWN_SOCKETS].store(cookie, Ordering::Relaxed);
     }
 
-    /// The first of `count` new ids.
-    pub fn take_ids(&self, count: u64) -> u64 {
-        self.next_id.fetch_add(count, Ordering::SeqCst)
-    }
-
-    /// All ids given so far are smaller.
-    pub fn next_id(&self) -> u64 {
-        self.next_id.load(Ordering::SeqCst)
-    }
-
     /// The error that calls give because the context is beyond use, if it is.
     pub fn alive(&self) -> Result<()> {
         match self.dead.load(Ordering::SeqCst) {
@@ -220,6 +155,13 @@ impl Shared {
     /// Marks the context as beyond use, with the first reason given.
     pub fn die(&self, errno: i32) {
         let _ = self.dead.compare_exchange(0, errno, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// Marks it as beyond use if something that it cannot do without has failed.
+    pub fn or_die(&self, result: Result<()>) {
+        if let Err(error) = result {
+            self.die(error.0);
+        }
     }
 
     /// Takes one of max_ops, and room for all that is to be said of the operation.  EAGAIN: all are
@@ -275,7 +217,7 @@ impl Shared {
             if self.descriptors.load(Ordering::Relaxed) + OWN <= limit {
                 return Ok(());
             }
-            if self.in_transit.load(Ordering::SeqCst) == 0 {
+            if !self.cuts.is_any_in_transit() {
                 break;
             }
             std::thread::sleep(Duration::from_micros(100));

@@ -118,7 +118,7 @@ impl<E: Engine> Driver<E> {
         }
         let closing = self.release(&mut job);
         if is_cut {
-            self.shared.record_cut(job.cookie);
+            self.shared.or_die(self.shared.cuts.record(job.cookie));
         }
         if self.schedule.first(socket).is_none() {
             self.close_socket(socket);

@@ -27,7 +27,7 @@ impl<E: Engine> Driver<E> {
         socket: Option<OwnedFd>,
         file: Option<OwnedFd>,
     ) {
-        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        self.shared.cuts.arrived();
         let missing = socket.is_none() || file.is_some() != submission.file.is_some();
         match socket {
             Some(fd) if self.is_other_socket(submission.cookie, &fd) => {
@@ -66,7 +66,7 @@ impl<E: Engine> Driver<E> {
         file: Option<OwnedFd>,
         status: i32,
     ) {
-        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        self.shared.cuts.arrived();
         let socket = socket.filter(|fd| !self.is_other_socket(submission.cookie, fd));
         self.refuse(submission, socket, file, status);
     }
@@ -91,7 +91,7 @@ impl<E: Engine> Driver<E> {
         }
         self.release(&mut job);
         if job.operation.is_cut() {
-            self.shared.record_cut(job.cookie);
+            self.shared.or_die(self.shared.cuts.record(job.cookie));
         }
         self.sockets.held_back.left(job.cookie);
         self.report_done(job);
@@ -146,7 +146,7 @@ impl<E: Engine> Driver<E> {
 
     /// Undoes a submission whose descriptors could not be sent.
     pub fn withdraw(&mut self, mut submission: Submission) {
-        self.shared.in_transit.fetch_sub(1, Ordering::SeqCst);
+        self.shared.cuts.arrived();
         self.shared.give_descriptors(submission.descriptor_count());
         self.sockets.held_back.left(submission.cookie);
         self.shared.staging.release(std::mem::take(&mut submission.staged));

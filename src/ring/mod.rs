@@ -130,7 +130,7 @@ impl<E: Engine> Driver<E> {
 
     /// Forgets cut streams that matter to nobody any more.
     pub fn forget_cuts(&self) {
-        self.shared.forget_cuts(|cookie| self.schedule.find(cookie).is_some());
+        self.shared.cuts.forget(|cookie| self.schedule.find(cookie).is_some());
     }
 
     /// Gives no memory back.
@@ -203,7 +203,7 @@ impl<E: Engine> Driver<E> {
         {
             return;
         }
-        if self.shared.is_behind_cut(job.cookie, job.id) {
+        if self.shared.cuts.is_behind(job.cookie, job.id) {
             job.operation.fail(-libc::ECANCELED);
             return;
         }

@@ -165,13 +165,13 @@ impl World {
         while !self.notices.is_empty() {
             self.deliver(0);
         }
-        assert!(self.parked.is_empty(), "held back for ever: {:?}", self.parked);
+        assert!(self.parked.is_empty(), "held back indefinitely: {:?}", self.parked);
         while !self.operations.is_empty() {
             self.leave(0);
         }
         self.held_back.shrink();
         let is_forgotten = self.claims.is_empty() && self.held_back.is_empty();
-        assert!(is_forgotten, "something is remembered for ever");
+        assert!(is_forgotten, "something is remembered indefinitely");
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod claims;
 mod completions;
+mod cuts;
 mod edges;
 mod kernel;
 mod operation;
