@@ -284,30 +284,22 @@ impl Context {
     ) -> Result<Staged> {
         let shared = &self.shared;
         let with_snapshot = request.flags & NOTIFY_SNAPSHOT != 0;
-        shared.take_permit(with_snapshot)?;
-        let taken = shared.take_descriptors(descriptors);
+        shared.permits.take(with_snapshot, &shared.completions)?;
+        let taken = shared.descriptors.take(descriptors, || shared.cuts.is_any_in_transit());
         let staged = taken.and_then(|()| {
             shared
                 .staging
                 .copy(request, lengths)
-                .inspect_err(|_| shared.give_descriptors(descriptors))
+                .inspect_err(|_| shared.descriptors.give_back(descriptors))
         });
-        staged.inspect_err(|_| {
-            if with_snapshot {
-                shared.give_snapshot();
-            }
-            shared.give_permit();
-        })
+        staged.inspect_err(|_| shared.permits.give_back(with_snapshot))
     }
 
     // Gives back what prepare() took.
     fn discard(&self, submission: &mut Submission) {
         self.shared.staging.release(std::mem::take(&mut submission.staged));
-        if submission.owes_snapshot() {
-            self.shared.give_snapshot();
-        }
-        self.shared.give_permit();
-        self.shared.give_descriptors(submission.descriptor_count());
+        self.shared.permits.give_back(submission.owes_snapshot());
+        self.shared.descriptors.give_back(submission.descriptor_count());
     }
 
     fn check_socket(&self, socket: RawFd) -> Result<u64> {
@@ -603,7 +595,7 @@ impl Context {
             return Ok(completion);
         }
         let completion = reply.wait()?;
-        self.shared.give_permit();
+        self.shared.permits.give_back(false);
         if completion.status < 0 && completion.wire_bytes > 0 {
             self.shared.cuts.done_taken(cookie);
         }

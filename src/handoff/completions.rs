@@ -217,6 +217,12 @@ impl Completions {
         self.lock().queue.is_empty()
     }
 
+    /// For how many there is room.
+    #[cfg(test)]
+    pub fn room(&self) -> u32 {
+        self.room.load(Ordering::SeqCst)
+    }
+
     /// Gives memory back after a peak, unless there are some that count on it.
     pub fn shrink(&self, secured: impl FnOnce() -> bool) {
         let mut state = self.lock();

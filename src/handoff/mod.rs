@@ -5,6 +5,7 @@ pub mod claims;
 pub mod completions;
 pub mod cuts;
 pub mod doorbell;
+pub mod permits;
 pub mod port;
 pub mod reply;
 pub mod shared;

@@ -8,16 +8,15 @@ use crate::handoff::claims::Claims;
 use crate::handoff::completions::{Completions, Entry};
 use crate::handoff::cuts::Cuts;
 use crate::handoff::doorbell::Doorbell;
+use crate::handoff::permits::{Descriptors, Permits};
 use crate::handoff::port::Questions;
 use crate::handoff::staging::Staging;
-use crate::sys;
-use crate::types::completion::{Completion, Event};
+use crate::types::completion::Completion;
 use crate::types::errno::{Errno, Result};
 use crate::types::options::Settings;
 use crate::types::stats::Counters;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 /// How many sockets are remembered as being of the right kind, by callers and by the ring thread
 /// each for itself.  Cookies are numbers in a row, so that as many connections have a place each.
@@ -38,20 +37,15 @@ pub(crate) struct Shared {
     pub questions: Questions,
     pub pool_in_use: AtomicU64,
     pub pool_resident: AtomicU64,
-    /// Operations whose DONE has not been taken.
-    pub permits_taken: AtomicU32,
-    /// Of them and of those taken, SNAPSHOTs to come or in the queue.
-    snapshots: AtomicU32,
+    pub permits: Permits,
     pub cuts: Cuts,
-    /// Descriptors that the ring thread has or will get.
-    pub descriptors: AtomicU32,
+    pub descriptors: Descriptors,
     pub doorbell: Doorbell,
     /// The ring thread's side has them, too.
     pub claims: Arc<Claims>,
     pub shutting_down: AtomicBool,
     /// The errno that calls give because the context is beyond use; 0: it is well.
     pub dead: AtomicI32,
-    descriptor_limit: AtomicU32,
     /// Cookies of sockets known to be connected-type stream sockets, so that it is asked once.
     known_sockets: Box<[AtomicU64]>,
     /// Ids, the first and how many, of submissions whose message could not be sent.
@@ -78,15 +72,13 @@ impl Shared {
             questions: Questions::default(),
             pool_in_use: AtomicU64::new(0),
             pool_resident: AtomicU64::new(0),
-            permits_taken: AtomicU32::new(0),
-            snapshots: AtomicU32::new(0),
+            permits: Permits::new(settings.max_ops),
             cuts: Cuts::default(),
-            descriptors: AtomicU32::new(0),
+            descriptors: Descriptors::default(),
             doorbell: Doorbell::default(),
             claims: Arc::default(),
             shutting_down: AtomicBool::new(false),
             dead: AtomicI32::new(0),
-            descriptor_limit: AtomicU32::new(sys::descriptor_limit()),
             known_sockets: known.into_boxed_slice(),
             withdrawn: Mutex::default(),
             has_withdrawn: AtomicBool::new(false),
@@ -98,10 +90,7 @@ impl Shared {
         if let Some(cookie) = entry.cut {
             self.cuts.done_taken(cookie.get());
         }
-        match entry.completion.event {
-            Event::Done => self.give_permit(),
-            Event::Snapshot => self.give_snapshot(),
-        }
+        self.permits.event_taken(entry.completion.event);
         entry.completion
     }
 
@@ -162,72 +151,5 @@ impl Shared {
         if let Err(error) = result {
             self.die(error.0);
         }
-    }
-
-    /// Takes one of max_ops, and room for all that is to be said of the operation.  EAGAIN: all are
-    /// taken; ENOMEM.
-    pub fn take_permit(&self, with_snapshot: bool) -> Result<()> {
-        let take = |taken: u32| (taken < self.settings.max_ops).then_some(taken + 1);
-        let Ok(taken) = self.permits_taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
-        else {
-            return Err(Errno(libc::EAGAIN));
-        };
-        if with_snapshot {
-            self.snapshots.fetch_add(1, Ordering::SeqCst);
-        }
-        let snapshots = self.snapshots.load(Ordering::SeqCst);
-        self.completions.secure(taken + 1 + snapshots).inspect_err(|_| {
-            if with_snapshot {
-                self.give_snapshot();
-            }
-            self.give_permit();
-        })
-    }
-
-    /// A SNAPSHOT has been taken, or does not come.
-    pub fn give_snapshot(&self) {
-        self.snapshots.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Gives the memory of the completion queue back where nothing is to come.
-    pub fn shrink_completions(&self) {
-        self.completions.shrink(|| {
-            let taken = self.permits_taken.load(Ordering::SeqCst);
-            taken > 0 || self.snapshots.load(Ordering::SeqCst) > 0
-        });
-    }
-
-    /// Gives it back.
-    pub fn give_permit(&self) {
-        self.permits_taken.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    // The ring thread's table has the same limit as the caller's, a few numbers of its own, and
-    // drops what does not fit: so refuse before.
-    pub fn take_descriptors(&self, count: u32) -> Result<()> {
-        const OWN: u32 = 32;
-        let used = self.descriptors.fetch_add(count, Ordering::Relaxed) + count + OWN;
-        if used <= self.descriptor_limit.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let limit = sys::descriptor_limit();
-        self.descriptor_limit.store(limit, Ordering::Relaxed);
-        // Those still on their way count in full; on arrival many turn out to be there already.
-        for _ in 0..10_000 {
-            if self.descriptors.load(Ordering::Relaxed) + OWN <= limit {
-                return Ok(());
-            }
-            if !self.cuts.is_any_in_transit() {
-                break;
-            }
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        self.descriptors.fetch_sub(count, Ordering::Relaxed);
-        Err(Errno(libc::EMFILE))
-    }
-
-    /// The ring thread has closed that many, or will not get them.
-    pub fn give_descriptors(&self, count: u32) {
-        self.descriptors.fetch_sub(count, Ordering::Relaxed);
     }
 }

@@ -157,7 +157,7 @@ impl<E: Engine> Driver<E> {
             if state.generation != 0 {
                 self.engine.released(state.number());
             }
-            self.shared.give_descriptors(1);
+            self.shared.descriptors.give_back(1);
         }
         self.schedule.close(socket);
     }
@@ -185,7 +185,7 @@ impl<E: Engine> Driver<E> {
         }
         self.shared.counters.count_done(status);
         if job.operation.owes_snapshot() {
-            self.shared.give_snapshot();
+            self.shared.permits.snapshot_missed();
         }
         let completion = job.completion(status, Report::Done);
         if let Some(reply) = job.reply.take() {

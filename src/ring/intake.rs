@@ -13,7 +13,6 @@ use crate::sys;
 use crate::types::errno::Result;
 use crate::types::file::FileFacts;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 // From this many descriptors on, a call is worth it that finds out whether a file is open already.
@@ -78,9 +77,9 @@ impl<E: Engine> Driver<E> {
         file: Option<OwnedFd>,
         status: i32,
     ) {
-        self.shared.give_descriptors(submission.descriptor_count());
+        self.shared.descriptors.give_back(submission.descriptor_count());
         if let Some((fd, facts)) = file.zip(submission.file) {
-            self.shared.descriptors.fetch_add(1, Ordering::Relaxed);
+            self.shared.descriptors.add_one();
             self.close_copy(fd, facts);
         }
         let mut job = Job::new(submission, None);
@@ -147,18 +146,15 @@ impl<E: Engine> Driver<E> {
     /// Undoes a submission whose descriptors could not be sent.
     pub fn withdraw(&mut self, mut submission: Submission) {
         self.shared.cuts.arrived();
-        self.shared.give_descriptors(submission.descriptor_count());
+        self.shared.descriptors.give_back(submission.descriptor_count());
         self.sockets.held_back.left(submission.cookie);
         self.shared.staging.release(std::mem::take(&mut submission.staged));
-        if submission.owes_snapshot() {
-            self.shared.give_snapshot();
-        }
-        self.shared.give_permit();
+        self.shared.permits.give_back(submission.owes_snapshot());
     }
 
     // With many descriptors in use, the same open file is kept once only.
     pub(super) fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<File> {
-        let may_share = self.shared.descriptors.load(Ordering::Relaxed) > SHARE_FILES_FROM;
+        let may_share = self.shared.descriptors.used() > SHARE_FILES_FROM;
         let shared = if may_share { self.files.share(&fd, &facts) } else { None };
         let entry = match shared {
             Some(entry) => {
@@ -181,7 +177,7 @@ impl<E: Engine> Driver<E> {
         if let Some(socket) = self.schedule.find(cookie) {
             // The same socket once more: one copy is enough.
             drop(fd);
-            self.shared.give_descriptors(1);
+            self.shared.descriptors.give_back(1);
             return Ok(socket);
         }
         let socket = self.schedule.open(cookie)?;

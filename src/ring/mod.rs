@@ -145,7 +145,7 @@ impl<E: Engine> Driver<E> {
         self.engine.helpers().reap();
         self.slow.shrink();
         self.schedule.shrink();
-        self.shared.shrink_completions();
+        self.shared.permits.shrink(&self.shared.completions);
         self.jobs.shrink();
         self.sockets.shrink();
         self.files.shrink();

@@ -342,7 +342,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn close_copy(&mut self, fd: OwnedFd, facts: FileFacts) -> Option<Token> {
         if self.shared.known_files.file_system(facts.kind, facts.mount).is_local() {
             drop(fd);
-            self.shared.give_descriptors(1);
+            self.shared.descriptors.give_back(1);
             return None;
         }
         self.slow.closes += 1;
@@ -350,7 +350,7 @@ impl<E: Engine> Driver<E> {
         let task = Task::Close(fd);
         if self.engine.helpers().start(helpers::Job { token, facts, task }).is_err() {
             // It has been closed here: nobody else can be told to.
-            self.shared.give_descriptors(1);
+            self.shared.descriptors.give_back(1);
             return None;
         }
         Some(token)
@@ -366,7 +366,7 @@ impl<E: Engine> Driver<E> {
     }
 
     pub(super) fn on_closed(&mut self, token: Token) {
-        self.shared.give_descriptors(1);
+        self.shared.descriptors.give_back(1);
         let found = self.slow.closing.take(|closing| closing.token == token);
         if let Some(Closing { job, .. }) = found {
             self.report_done(job);

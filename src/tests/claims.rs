@@ -31,6 +31,8 @@ struct World {
     notices: Vec<Claim>,
     /// Sockets on which the driver sends nothing.
     parked: BTreeSet<u64>,
+    /// Some operation never reached the driver.
+    was_refused: bool,
 }
 
 impl World {
@@ -44,6 +46,7 @@ impl World {
             claims_made: 0,
             notices: Vec::new(),
             parked: BTreeSet::new(),
+            was_refused: false,
         }
     }
 
@@ -122,6 +125,7 @@ impl World {
         let Some(index) = self.on_its_way(index) else { return };
         let cookie = self.operations.remove(index).cookie;
         self.claims.leave(cookie);
+        self.was_refused = true;
     }
 
     fn deliver(&mut self, index: usize) {
@@ -169,7 +173,9 @@ impl World {
         while !self.operations.is_empty() {
             self.leave(0);
         }
-        self.held_back.shrink();
+        if self.was_refused {
+            self.held_back.shrink();
+        }
         let is_forgotten = self.claims.is_empty() && self.held_back.is_empty();
         assert!(is_forgotten, "something is remembered indefinitely");
     }

@@ -12,6 +12,7 @@ mod edges;
 mod kernel;
 mod operation;
 mod oracle;
+mod permits;
 mod plan;
 mod pool;
 mod schedule;

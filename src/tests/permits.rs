@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Permits beside plain counts, and the completion queue with what it must have room for.
+#![forbid(unsafe_code)]
+
+use super::{Script, cases, script};
+use crate::handoff::completions::{Completions, Entry};
+use crate::handoff::permits::Permits;
+use crate::types::completion::{Completion, Event};
+use crate::types::errno::Errno;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const MAX_OPS: u32 = 360;
+/// Taken from the beginning, so that the queue grows by a part within few steps.
+const TAKEN: u32 = 330;
+
+struct World {
+    permits: Permits,
+    queue: Completions,
+    /// Operations, and whether each has its SNAPSHOT to come.
+    operations: Vec<bool>,
+    waiting: Vec<Event>,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            permits: Permits::with_taken(MAX_OPS, TAKEN),
+            queue: Completions::default(),
+            operations: vec![false; TAKEN as usize],
+            waiting: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, script: &mut Script) {
+        match script.pick(10) {
+            0..=3 => self.take(script.pick(2) == 1),
+            4 => self.give_back(),
+            5 | 6 => self.finish(script.pick(2) == 1),
+            7 | 8 => self.poll(script.pick(4) as usize + 1),
+            _ => self.permits.shrink(&self.queue),
+        }
+        let done = self.waiting.iter().filter(|&&event| event == Event::Done).count();
+        let snapshots = self.operations.iter().filter(|&&with_snapshot| with_snapshot).count();
+        let wanted = self.operations.len() + snapshots + self.waiting.len();
+        // Those taken from the beginning got no room.
+        let is_secured = self.operations.len() + done <= TAKEN as usize;
+        assert!(is_secured || self.queue.room() as usize >= wanted, "no room for what comes");
+    }
+
+    fn take(&mut self, with_snapshot: bool) {
+        let done = self.waiting.iter().filter(|&&event| event == Event::Done).count();
+        let may = self.operations.len() + done < MAX_OPS as usize;
+        let expected = if may { Ok(()) } else { Err(Errno(libc::EAGAIN)) };
+        assert_eq!(self.permits.take(with_snapshot, &self.queue), expected);
+        if may {
+            self.operations.push(with_snapshot);
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(with_snapshot) = self.operations.pop() {
+            self.permits.give_back(with_snapshot);
+        }
+    }
+
+    // `whole`: with its SNAPSHOT, if it has one.
+    fn finish(&mut self, whole: bool) {
+        let Some(with_snapshot) = self.operations.pop() else { return };
+        let mut events = vec![Event::Done];
+        match with_snapshot {
+            true if whole => events.insert(0, Event::Snapshot),
+            true => self.permits.snapshot_missed(),
+            false => {}
+        }
+        let entry =
+            |&event| Entry { completion: Completion { event, ..Completion::default() }, cut: None };
+        let mut batch = events.iter().map(entry).collect();
+        let _ = self.queue.push(&mut batch);
+        self.waiting.append(&mut events);
+    }
+
+    fn poll(&mut self, max: usize) {
+        let count = max.min(self.waiting.len());
+        let due: Vec<Event> = self.waiting.drain(..count).collect();
+        let mut got = Vec::new();
+        let each = |entry: Entry| got.push(entry.completion.event);
+        self.queue.take(max, Some(Duration::ZERO), each).expect("no signals");
+        assert_eq!(got, due);
+        got.into_iter().for_each(|event| self.permits.event_taken(event));
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(10_000))]
+
+    #[test]
+    fn model_permits_keep_room_for_every_event(mut script in script(150)) {
+        let mut world = World::new();
+        while !script.is_over() {
+            world.step(&mut script);
+        }
+        while !world.operations.is_empty() {
+            world.finish(true);
+        }
+        world.poll(usize::MAX);
+        world.permits.shrink(&world.queue);
+        assert_eq!(world.queue.room(), 0, "memory is kept that nothing needs");
+    }
+}
