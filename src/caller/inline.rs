@@ -5,8 +5,8 @@
 
 use crate::decide::operation::Operation;
 use crate::engine::known_files::KnownFiles;
-use crate::handoff::port::Submission;
 use crate::handoff::staging::{Staged, ZEROS};
+use crate::handoff::submissions::Submission;
 use crate::sys::{self, FileWindow, Span};
 use crate::types::completion::WAS_COPIED;
 use crate::types::errno::{Errno, Result};

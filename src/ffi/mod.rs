@@ -10,9 +10,10 @@ mod allocator;
 mod cancellation;
 mod copy;
 
+use crate::caller::poll::PollStep;
 use crate::caller::sendfile;
 use crate::collections::memory;
-use crate::context::{Context, PollStep, TrySend};
+use crate::context::{Context, TrySend};
 use crate::sys::{self, CallerOffset, KeepErrno};
 use crate::types::completion::{Completion, Event};
 use crate::types::errno::{Errno, Result};

@@ -1,227 +1,338 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What goes from callers to the ring thread: submissions, questions, and the notices of both that
-//! travel over the library's own socket.
+//! The library's own socket, between calling threads and the ring thread: notices go one way, the
+//! bell that makes the event descriptor readable goes the other.
+//!
+//! A host may close descriptors that are not its own, and use the numbers for files of its own.  So
+//! the calling threads' end is compared with its cookie before each use.
+//!
+//! | event | transition |
+//! |---|---|
+//! | a calling thread has something for the ring thread | [`Port::notify`], [`Port::wake`] |
+//! | the ring thread takes messages | [`Intake::receive`] |
+//! | the ring thread has completions | [`Intake::ring_bell`] |
+//! | poll has taken the last completion | [`Port::clear_bell`] |
+//! | the calling threads' end is found closed | [`Port::number`], [`Intake::receive`] |
+//! | the ring thread ends | [`Intake::receive_last`] |
 #![forbid(unsafe_code)]
 
-use crate::collections::{Line, memory};
-use crate::decide::operation::Operation;
-use crate::handoff::claims::Turn;
-use crate::handoff::reply::Reply;
-use crate::handoff::staging::Staged;
+use crate::collections::memory;
+use crate::handoff::claims::{Claim, Claimed};
+use crate::handoff::doorbell::Doorbell;
+use crate::handoff::questions::{Question, Questions};
+use crate::handoff::shared::Shared;
+use crate::handoff::submissions::{Arrival, Arrivals, HandOver, IdRange, Submission};
 use crate::sys;
-use crate::types::completion::Completion;
 use crate::types::errno::{Errno, Result};
-use crate::types::file::FileFacts;
-use crossbeam_channel::{Receiver, Sender, bounded};
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use crate::types::stats::Counters;
+use crossbeam_channel::Sender;
+use std::os::fd::{OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Where a caller waits for the completion of its operation alone.
-pub(crate) type Answer = Reply<Result<Completion>>;
+/// What a message on the library's own socket says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Notice {
+    /// These submissions are in the channel; their descriptors come with the message.
+    Submitted(IdRange),
+    /// The question with this number waits.
+    Asked(u64),
+    /// A calling thread has released a socket, and somebody waits for that.
+    Released(Claim),
+    /// Room in the channel is wanted, or the bell, or something in [`Shared`] has changed.
+    Look,
+}
 
-/// One operation on its way to the ring thread; its descriptors travel beside it.
+const NOTICE_BYTES: usize = 16;
+
+impl Notice {
+    fn encode(self) -> [u8; NOTICE_BYTES] {
+        let (kind, small, large): (u32, u32, u64) = match self {
+            Notice::Submitted(IdRange { first, count }) => (1, count, first),
+            Notice::Asked(number) => (2, 0, number),
+            Notice::Released(Claim { cookie, number }) => (3, number, cookie),
+            Notice::Look => (4, 0, 0),
+        };
+        let mut bytes = [0; NOTICE_BYTES];
+        bytes[..4].copy_from_slice(&kind.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&small.to_ne_bytes());
+        bytes[8..].copy_from_slice(&large.to_ne_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8; NOTICE_BYTES]) -> Option<Notice> {
+        let word = |at: usize| bytes[at..at + 4].try_into().map(u32::from_ne_bytes);
+        let (kind, small) = (word(0).ok()?, word(4).ok()?);
+        let large = bytes[8..].try_into().map(u64::from_ne_bytes).ok()?;
+        match kind {
+            1 => Some(Notice::Submitted(IdRange { first: large, count: small })),
+            2 => Some(Notice::Asked(large)),
+            3 => Some(Notice::Released(Claim { cookie: large, number: small })),
+            4 => Some(Notice::Look),
+            _ => None,
+        }
+    }
+}
+
+/// What both ends share.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    pub doorbell: Doorbell,
+    pub hand_over: HandOver,
+    pub questions: Questions,
+}
+
+/// The calling threads' end.
 #[derive(Debug)]
-pub(crate) struct Submission {
-    pub id: u64,
-    pub cookie: u64,
-    pub user_data: u64,
-    /// Begun already if the calling thread has sent a part.
-    pub operation: Operation,
-    pub staged: Staged,
-    pub file: Option<FileFacts>,
-    pub deadline: Option<Instant>,
-    pub reply: Option<Arc<Answer>>,
-    /// Its place among those for the same socket.
-    pub turn: Turn,
+pub(crate) struct Port {
+    shared: Arc<Shared>,
+    /// The only descriptor in the host's table.  None only while this is dropped.
+    own: Option<OwnedFd>,
+    cookie: u64,
+    /// None only in a forked child, while this is dropped.
+    channel: Option<Sender<Submission>>,
 }
 
-impl Submission {
-    /// The descriptors that travel with it.
-    pub fn descriptor_count(&self) -> u32 {
-        1 + u32::from(self.file.is_some())
+impl Port {
+    /// With this end of the socket, and of the channel.
+    pub fn new(shared: Arc<Shared>, own: OwnedFd, channel: Sender<Submission>) -> Result<Port> {
+        let cookie = sys::socket_cookie(sys::number(&own))?;
+        Ok(Port { shared, own: Some(own), cookie, channel: Some(channel) })
     }
 
-    /// Whether room for a SNAPSHOT was taken with its permit, and is still held.
-    pub fn owes_snapshot(&self) -> bool {
-        self.operation.owes_snapshot()
+    /// The descriptor's number, if it is still the library's.  EBADF: the host has closed it, and
+    /// the context is beyond use.
+    pub fn number(&self) -> Result<RawFd> {
+        let number = self.own.as_ref().map_or(-1, sys::number);
+        if sys::socket_cookie(number) == Ok(self.cookie) {
+            return Ok(number);
+        }
+        self.die(libc::EBADF);
+        Err(Errno(libc::EBADF))
+    }
+
+    /// Puts the context beyond use, and has the ring thread see that.
+    pub fn die(&self, errno: i32) {
+        self.shared.life.die(errno);
+        self.wake();
+    }
+
+    /// Wakes the ring thread, if it sleeps.
+    pub fn wake(&self) {
+        if self.shared.link.doorbell.ring() {
+            Counters::add(&self.shared.counters.wakeups, 1);
+        }
+    }
+
+    /// Sends a notice with descriptors, and wakes the ring thread.
+    pub fn notify(&self, notice: Notice, fds: &[RawFd]) -> Result<()> {
+        let own = self.number()?;
+        let sent = sys::send_descriptors(own, &notice.encode(), fds);
+        self.wake();
+        sent
+    }
+
+    /// Puts a submission in the channel; see [`HandOver::push`].
+    #[must_use]
+    pub fn push(&self, submission: Submission) -> Option<(Errno, Submission)> {
+        let Some(channel) = &self.channel else {
+            return Some((Errno(libc::EBADF), submission));
+        };
+        let Shared { link, life, .. } = &*self.shared;
+        link.hand_over.push(submission, channel, life, || {
+            let _ = self.notify(Notice::Look, &[]);
+        })
+    }
+
+    /// Sends the notice of submissions that have been put in the channel.  Where that fails, the
+    /// ring thread gives back what they took.
+    pub fn announce(&self, ids: IdRange, fds: &[RawFd]) -> Result<()> {
+        let Err(error) = self.notify(Notice::Submitted(ids), fds) else { return Ok(()) };
+        let Shared { link, life, .. } = &*self.shared;
+        while !link.hand_over.withdraw(ids) && life.alive().is_ok() {
+            self.wake();
+            std::thread::yield_now();
+        }
+        let _ = self.notify(Notice::Look, &[]);
+        // Of a dead context it is not the socket's error that matters.
+        life.alive()?;
+        Err(error)
+    }
+
+    /// Releases a socket, and sends the notice where somebody waits for that.
+    pub fn release(&self, claimed: Claimed) {
+        let Some(claim) = self.shared.claims.release(claimed) else { return };
+        // Where memory for the message is short, it is tried again.
+        for _ in 0..1000 {
+            let sent = self.notify(Notice::Released(claim), &[]);
+            if sent.is_ok() || self.shared.life.alive().is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Asks the ring thread, and waits for its answer.
+    pub fn ask(&self, question: Question) -> Result<u32> {
+        let Shared { link, life, .. } = &*self.shared;
+        life.alive()?;
+        let answer = link.questions.ask(question, |number| self.notify(Notice::Asked(number), &[]));
+        if answer.is_err() {
+            life.alive()?;
+        }
+        answer
+    }
+
+    /// Takes so many bytes of the bell away; those not written yet are owed.
+    pub fn clear_bell(&self, count: u32) {
+        if let Ok(own) = self.number() {
+            let cleared = sys::clear_bell(own, count);
+            self.shared.completions.owe_bell(count - cleared);
+        }
+    }
+
+    /// Has the ring thread see that the context is shut down.
+    pub fn end(&self) {
+        let _ = self.notify(Notice::Look, &[]);
+    }
+
+    /// Leaves what it has to the parent, in a forked child: the ring thread exists there only, and
+    /// its share of the memory stays in whatever state fork found it.
+    pub fn leave_to_parent(&mut self) {
+        std::mem::forget(self.channel.take());
+        std::mem::forget(self.shared.clone());
     }
 }
 
-impl Drop for Submission {
-    // Whatever happens to it, nobody waits for ever.
+impl Drop for Port {
+    // A number that is no longer the library's is not closed.
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            reply.give(Err(Errno(libc::ECANCELED)));
+        let Some(own) = self.own.take() else { return };
+        if sys::socket_cookie(sys::number(&own)) != Ok(self.cookie) {
+            sys::abandon(own);
         }
     }
 }
 
-/// The most submissions that one message brings: two descriptors each, and SCM_MAX_FD is 253.
-pub(crate) const GROUP_MAX: usize = sys::MESSAGE_FDS_MAX / 2;
-
-/// How many submissions the hand-over takes before the ring thread must make way: one group.
-const QUEUED_MAX: usize = 128;
-
-/// The hand-over of a context for up to `max_ops` operations: both ends.
-pub(crate) fn hand_over(max_ops: u32) -> Result<(Sender<Submission>, Arrivals)> {
-    let (sender, channel) = bounded(QUEUED_MAX.min(GROUP_MAX + max_ops as usize));
-    let mut waiting = Line::default();
-    waiting.reserve(1)?;
-    Ok((sender, Arrivals { channel, waiting }))
-}
-
-/// Submissions on their way, as the ring thread has them.
+/// The ring thread's end.
 #[derive(Debug)]
-pub(crate) struct Arrivals {
-    channel: Receiver<Submission>,
-    /// Those that others have handed over, whose message is still to come.
-    waiting: Line<Submission>,
+pub(crate) struct Intake {
+    shared: Arc<Shared>,
+    own: OwnedFd,
+    arrivals: Arrivals,
+    /// Descriptors that came with the message that was received last.
+    descriptors: Vec<OwnedFd>,
+    /// The calling threads' end has been closed, or cannot be used any more.
+    hung_up: bool,
+    /// It should ring, but the kernel had no memory for it.
+    bell_owed: bool,
 }
 
-impl Arrivals {
-    /// Takes the one with this id, which is the first as a rule.  Those ahead of it for which there
-    /// is no memory go to `refuse`.
-    pub fn take(&mut self, id: u64, mut refuse: impl FnMut(Submission)) -> Option<Submission> {
-        if let Some(found) = self.waiting.take(|submission| submission.id == id) {
-            return Some(found);
-        }
+/// What [`Intake::receive`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Received {
+    Notice(Notice),
+    /// No message waits.
+    Nothing,
+    /// None will come.
+    HungUp,
+}
+
+impl Intake {
+    /// With the ring thread's end of the socket, and of the channel.
+    pub fn new(shared: Arc<Shared>, own: OwnedFd, arrivals: Arrivals) -> Result<Intake> {
+        let descriptors = memory::list(sys::MESSAGE_FDS_MAX + 1)?;
+        Ok(Intake { shared, own, arrivals, descriptors, hung_up: false, bell_owed: false })
+    }
+
+    /// The descriptor's number.
+    pub fn number(&self) -> RawFd {
+        sys::number(&self.own)
+    }
+
+    /// Whether the calling threads' end has been found closed.
+    pub fn has_hung_up(&self) -> bool {
+        self.hung_up
+    }
+
+    /// Takes the next message.
+    pub fn receive(&mut self) -> Received {
         loop {
-            let submission = self.channel.try_recv().ok()?;
-            if submission.id == id {
-                return Some(submission);
-            }
-            match self.waiting.reserve(self.waiting.len() + 1) {
-                Ok(()) => self.keep(submission),
-                Err(_) => refuse(submission),
+            self.descriptors.clear();
+            let mut bytes = [0u8; NOTICE_BYTES];
+            match sys::receive_descriptors(self.number(), &mut bytes, &mut self.descriptors) {
+                Ok(true) => {
+                    if let Some(notice) = Notice::decode(&bytes) {
+                        return Received::Notice(notice);
+                    }
+                }
+                Err(Errno(libc::EINTR)) => {}
+                Err(Errno(libc::EAGAIN)) => return Received::Nothing,
+                Ok(false) | Err(_) => {
+                    self.hung_up = true;
+                    self.shared.life.die(libc::EBADF);
+                    return Received::HungUp;
+                }
             }
         }
     }
 
-    /// Empties the channel; false: there is no memory for that.
-    pub fn make_way(&mut self) -> bool {
-        while !self.channel.is_empty() {
-            if self.waiting.reserve(self.waiting.len() + 1).is_err() {
-                return false;
-            }
-            if let Ok(submission) = self.channel.try_recv() {
-                self.keep(submission);
-            }
-        }
-        true
+    /// Lets notices fail from here on.
+    pub fn refuse(&self) {
+        sys::refuse_messages(self.number());
     }
 
-    fn keep(&mut self, submission: Submission) {
-        let _ = self.waiting.push(submission); // for which there is room
+    /// Takes the next message after [`Intake::refuse`]; None: there are no more.
+    pub fn receive_last(&mut self) -> Option<Notice> {
+        loop {
+            self.descriptors.clear();
+            let mut bytes = [0u8; NOTICE_BYTES];
+            let own = self.number();
+            match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
+                Err(Errno(libc::EINTR)) => continue,
+                Ok(true) => {}
+                Ok(false) => return None,
+                // No memory for descriptors, say; the DONE is owed all the same.
+                Err(_) if sys::read_message(own, &mut bytes) => {}
+                Err(_) => return None,
+            }
+            if let Some(notice) = Notice::decode(&bytes) {
+                return Some(notice);
+            }
+        }
+    }
+
+    /// Takes the submissions that the notice received last names.
+    pub fn each_submitted(&mut self, ids: IdRange, each: impl FnMut(Arrival)) {
+        self.arrivals.each(ids, self.descriptors.drain(..), each);
+    }
+
+    /// Takes the submissions whose notice could not be sent.
+    pub fn each_withdrawn(&mut self, each: impl FnMut(Arrival)) {
+        if self.shared.link.hand_over.has_withdrawn() {
+            self.arrivals.each_withdrawn(&self.shared.link.hand_over, each);
+        }
+    }
+
+    /// Does what [`Notice::Look`] asks for.
+    pub fn look(&mut self) {
+        self.arrivals.make_way(&self.shared.link.hand_over);
+        if self.shared.completions.ring_for_waiting() {
+            self.ring_bell();
+        }
+    }
+
+    /// Makes the event descriptor readable.
+    pub fn ring_bell(&mut self) {
+        self.bell_owed = !self.hung_up && !sys::ring_bell(self.number());
+    }
+
+    /// Whether the bell could not be rung and is to be tried again.
+    pub fn is_bell_owed(&self) -> bool {
+        self.bell_owed
     }
 
     /// Gives memory back after a peak.
     pub fn shrink(&mut self) {
-        self.waiting.shrink();
-    }
-}
-
-/// A question to the ring thread.
-#[derive(Debug)]
-pub(crate) enum Question {
-    Cancel(u64),
-    CancelSocket(u64),
-}
-
-/// A question and where its answer goes; dropped unanswered it says that the context is dead.
-#[derive(Debug)]
-pub(crate) struct Asked {
-    number: u64,
-    pub question: Question,
-    pub reply: Arc<Reply<Result<u32>>>,
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        self.reply.give(Err(Errno(libc::ECANCELED)));
-    }
-}
-
-/// Questions on their way.  A notice says which one is meant, so that one whose notice could not
-/// be sent does not take another's answer.
-#[derive(Debug, Default)]
-pub(crate) struct Questions(Mutex<QuestionState>);
-
-#[derive(Debug, Default)]
-struct QuestionState {
-    waiting: Vec<Asked>,
-    next: u64,
-    closed: bool,
-}
-
-impl Questions {
-    fn lock(&self) -> MutexGuard<'_, QuestionState> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// Its number, and where the answer will be.  EBADF: nobody is there to answer; ENOMEM.
-    pub fn put(&self, question: Question) -> Result<(u64, Arc<Reply<Result<u32>>>)> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(Errno(libc::EBADF));
-        }
-        memory::check()?;
-        memory::reserve(&mut state.waiting, 1)?;
-        let (number, reply) = (state.next, Arc::new(Reply::default()));
-        state.next += 1;
-        state.waiting.push(Asked { number, question, reply: reply.clone() });
-        Ok((number, reply))
-    }
-
-    /// Takes the one with this number out.
-    pub fn take(&self, number: u64) -> Option<Asked> {
-        let mut state = self.lock();
-        let index = state.waiting.iter().position(|asked| asked.number == number)?;
-        Some(state.waiting.swap_remove(index))
-    }
-
-    /// Nobody answers any more.
-    pub fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        state.waiting = Vec::new();
-    }
-}
-
-/// What a message on the library's own socket says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u32)]
-pub(crate) enum Notice {
-    /// `count` submissions from id `first` on; their descriptors come with the message.
-    Submitted = 1,
-    /// The question with the number `first` waits.
-    Asked = 2,
-    /// A calling thread has released a socket: `first` is the cookie, `count` the number of the claim.
-    Released = 3,
-    /// Something else wants to be looked at.
-    Look = 4,
-}
-
-pub(crate) const NOTICE_BYTES: usize = 16;
-
-impl Notice {
-    pub fn encode(self, count: u32, first: u64) -> [u8; NOTICE_BYTES] {
-        let mut bytes = [0; NOTICE_BYTES];
-        bytes[..4].copy_from_slice(&(self as u32).to_ne_bytes());
-        bytes[4..8].copy_from_slice(&count.to_ne_bytes());
-        bytes[8..].copy_from_slice(&first.to_ne_bytes());
-        bytes
-    }
-
-    pub fn decode(bytes: &[u8; NOTICE_BYTES]) -> Option<(Notice, u32, u64)> {
-        let word = |at: usize| bytes[at..at + 4].try_into().map(u32::from_ne_bytes);
-        let notice = match word(0).ok()? {
-            1 => Notice::Submitted,
-            2 => Notice::Asked,
-            3 => Notice::Released,
-            4 => Notice::Look,
-            _ => return None,
-        };
-        let first = bytes[8..].try_into().map(u64::from_ne_bytes).ok()?;
-        Some((notice, word(4).ok()?, first))
+        self.arrivals.shrink();
     }
 }

@@ -8,7 +8,7 @@ use super::sockets::Wait;
 use crate::decide::operation::Phase;
 use crate::decide::token::Token;
 use crate::engine::Engine;
-use crate::handoff::port::Question;
+use crate::handoff::questions::Question;
 use crate::sys;
 use crate::types::completion::{Event as Report, WAS_ZEROCOPY};
 use std::num::NonZeroU64;
@@ -118,7 +118,7 @@ impl<E: Engine> Driver<E> {
         }
         let closing = self.release(&mut job);
         if is_cut {
-            self.shared.or_die(self.shared.cuts.record(job.cookie));
+            self.shared.life.or_die(self.shared.cuts.record(job.cookie));
         }
         if self.schedule.first(socket).is_none() {
             self.close_socket(socket);

@@ -8,7 +8,7 @@ use crate::decide::timers::Alarm;
 use crate::decide::token::Token;
 use crate::engine::Engine;
 use crate::handoff::claims::Turn;
-use crate::handoff::port::Submission;
+use crate::handoff::submissions::Submission;
 use crate::sys;
 use crate::types::errno::Result;
 use crate::types::file::FileFacts;
@@ -90,7 +90,7 @@ impl<E: Engine> Driver<E> {
         }
         self.release(&mut job);
         if job.operation.is_cut() {
-            self.shared.or_die(self.shared.cuts.record(job.cookie));
+            self.shared.life.or_die(self.shared.cuts.record(job.cookie));
         }
         self.sockets.held_back.left(job.cookie);
         self.report_done(job);
@@ -146,10 +146,8 @@ impl<E: Engine> Driver<E> {
     /// Undoes a submission whose descriptors could not be sent.
     pub fn withdraw(&mut self, mut submission: Submission) {
         self.shared.cuts.arrived();
-        self.shared.descriptors.give_back(submission.descriptor_count());
         self.sockets.held_back.left(submission.cookie);
-        self.shared.staging.release(std::mem::take(&mut submission.staged));
-        self.shared.permits.give_back(submission.owes_snapshot());
+        self.shared.give_back(&mut submission);
     }
 
     // With many descriptors in use, the same open file is kept once only.

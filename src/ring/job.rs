@@ -4,8 +4,8 @@
 
 use crate::collections::{Numbered, memory};
 use crate::decide::operation::{Operation, Phase};
-use crate::handoff::port::{Answer, Submission};
 use crate::handoff::staging::Staged;
+use crate::handoff::submissions::{Answer, Submission};
 use crate::ring::pool::{Lease, Pool};
 use crate::sys::{self, FileWindow, PAGE, Span};
 use crate::types::completion::{Completion, Event as Report};

@@ -105,8 +105,8 @@ impl<E: Engine> Driver<E> {
     pub fn flush(&mut self) -> bool {
         let counters = &self.shared.counters;
         Counters::add(&counters.kernel_enters, self.engine.take_enters());
-        self.shared.pool_in_use.store(self.room.pool.in_use(), Ordering::Relaxed);
-        self.shared.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
+        self.shared.counters.pool_in_use.store(self.room.pool.in_use(), Ordering::Relaxed);
+        self.shared.counters.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
         self.reports.hand_over(&self.shared.completions);
         self.reports.take_bell_due()
     }
@@ -124,7 +124,7 @@ impl<E: Engine> Driver<E> {
                 }
             }
             Ok(false) => {}
-            Err(error) => self.shared.die(error.0),
+            Err(error) => self.shared.life.die(error.0),
         }
     }
 
@@ -141,7 +141,7 @@ impl<E: Engine> Driver<E> {
     /// Gives memory back after a while of idleness.
     pub fn trim(&mut self) {
         self.room.shrink(&mut self.engine);
-        self.shared.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
+        self.shared.counters.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
         self.engine.helpers().reap();
         self.slow.shrink();
         self.schedule.shrink();

@@ -4,7 +4,7 @@
 
 use crate::collections::memory;
 use crate::handoff::completions::{Completions, Entry};
-use crate::handoff::port::Answer;
+use crate::handoff::submissions::Answer;
 use crate::types::completion::Completion;
 use crate::types::errno::Result;
 use std::sync::Arc;

@@ -7,11 +7,11 @@ use crate::decide::token::Kind;
 use crate::engine::portable::Portable;
 use crate::engine::uring::Uring;
 use crate::engine::{Engine, Event};
-use crate::handoff::claims::Claim;
 use crate::handoff::doorbell::Slept;
-use crate::handoff::port::{Arrivals, NOTICE_BYTES, Notice, Submission};
+use crate::handoff::port::{Intake, Notice, Received};
 use crate::handoff::reply::Reply;
 use crate::handoff::shared::Shared;
+use crate::handoff::submissions::{Arrival, Arrivals, IdRange};
 use crate::ring::Driver;
 use crate::ring::pool::Pool;
 use crate::sys;
@@ -49,11 +49,11 @@ pub(crate) fn start(
         told.store(sys::thread_id(), Ordering::Relaxed);
         let body = AssertUnwindSafe(|| thread_main(&shared, arrivals, number, &report));
         if catch_unwind(body).is_err() {
-            shared.die(libc::EIO);
+            shared.life.die(libc::EIO);
         }
         // Of no effect if something has been reported before.
         report.give(Err(Errno(libc::EIO)));
-        shared.questions.close();
+        shared.link.questions.close();
         shared.completions.close();
     }))?;
     let handle = Handle { thread, id };
@@ -135,13 +135,13 @@ fn run<E: Engine>(shared: &Shared, mut ring: RingThread<E>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| ring.run()));
     let errno = match outcome {
         Ok(Ok(())) => {
-            ring.reject_rest(shared.dead.load(Ordering::SeqCst));
+            ring.reject_rest(shared.life.errno());
             return;
         }
         Ok(Err(error)) => error.0,
         Err(_) => libc::EIO,
     };
-    shared.die(errno);
+    shared.life.die(errno);
     // What the kernel still uses is not known: nothing of it is given back.
     let ring = AssertUnwindSafe(ring);
     let _ = catch_unwind(move || { ring }.0.abandon(errno));
@@ -150,13 +150,8 @@ fn run<E: Engine>(shared: &Shared, mut ring: RingThread<E>) {
 struct RingThread<E: Engine> {
     shared: Arc<Shared>,
     driver: Driver<E>,
-    arrivals: Arrivals,
-    own: OwnedFd,
+    intake: Intake,
     messages_wait: bool,
-    hung_up: bool,
-    /// It should ring, but the kernel had no memory for it.
-    bell_owed: bool,
-    descriptors: Vec<OwnedFd>,
     events: Vec<Event>,
 }
 
@@ -182,12 +177,8 @@ impl<E: Engine> RingThread<E> {
         Ok(RingThread {
             shared: shared.clone(),
             driver: Driver::new(shared.clone(), engine, pool)?,
-            arrivals,
-            own,
+            intake: Intake::new(shared.clone(), own, arrivals)?,
             messages_wait: true,
-            hung_up: false,
-            bell_owed: false,
-            descriptors: memory::list(sys::MESSAGE_FDS_MAX + 1)?,
             events: memory::list(EVENTS)?,
         })
     }
@@ -197,10 +188,10 @@ impl<E: Engine> RingThread<E> {
             if self.messages_wait {
                 self.receive();
             }
-            if self.shared.has_withdrawn() {
-                self.withdraw();
+            self.withdraw();
+            if let Some(status) = self.shared.life.ending() {
+                self.driver.fail_all(status);
             }
-            self.check_orders();
             self.driver.alarms();
             self.flush();
             self.driver.turns();
@@ -237,7 +228,7 @@ impl<E: Engine> RingThread<E> {
         if self.messages_wait || self.driver.has_turns() {
             return Some(Duration::ZERO);
         }
-        let longest = if self.bell_owed { BELL_AGAIN } else { HEARTBEAT };
+        let longest = if self.intake.is_bell_owed() { BELL_AGAIN } else { HEARTBEAT };
         let alarm = self.driver.next_alarm();
         let until = alarm.map(|at| at.saturating_duration_since(Instant::now()));
         Some(until.map_or(longest, |until| until.min(longest)))
@@ -245,39 +236,25 @@ impl<E: Engine> RingThread<E> {
 
     fn flush(&mut self) {
         let ring = self.driver.flush();
-        if ring || self.bell_owed {
-            self.ring_bell();
-        }
-    }
-
-    fn ring_bell(&mut self) {
-        self.bell_owed = !self.hung_up && !sys::ring_bell(sys::number(&self.own));
-    }
-
-    // Shutting down, or the host has taken our descriptor away: what is in flight ends.
-    fn check_orders(&mut self) {
-        if self.shared.shutting_down.load(Ordering::SeqCst) {
-            self.driver.fail_all(-libc::ECANCELED);
-        } else if self.shared.dead.load(Ordering::SeqCst) != 0 {
-            self.driver.fail_all(-libc::EBADF);
+        if ring || self.intake.is_bell_owed() {
+            self.intake.ring_bell();
         }
     }
 
     fn is_over(&self) -> bool {
-        let ending = self.shared.shutting_down.load(Ordering::SeqCst)
-            || self.shared.dead.load(Ordering::SeqCst) != 0;
-        ending && self.driver.is_empty() && (!self.messages_wait || self.hung_up)
+        let has_read_all = !self.messages_wait || self.intake.has_hung_up();
+        self.shared.life.ending().is_some() && self.driver.is_empty() && has_read_all
     }
 
     fn is_idle(&self) -> bool {
-        !self.messages_wait && !self.bell_owed && self.driver.is_idle()
+        !self.messages_wait && !self.intake.is_bell_owed() && self.driver.is_idle()
     }
 
     fn sleep(&mut self) {
         let mut limit = Some(TRIM_AFTER);
         loop {
             let shared = self.shared.clone();
-            match shared.doorbell.sleep(limit, || self.has_work()) {
+            match shared.link.doorbell.sleep(limit, || self.has_work()) {
                 Slept::NotAtAll => return,
                 Slept::UntilRung => {
                     self.messages_wait = true;
@@ -286,7 +263,7 @@ impl<E: Engine> RingThread<E> {
                 Slept::Otherwise { timed_out } => {
                     if timed_out && limit.take().is_some() {
                         self.driver.trim();
-                        self.arrivals.shrink();
+                        self.intake.shrink();
                     }
                 }
             }
@@ -296,26 +273,26 @@ impl<E: Engine> RingThread<E> {
     fn has_work(&mut self) -> bool {
         self.receive()
             || self.messages_wait
-            || self.shared.has_withdrawn()
-            || self.shared.shutting_down.load(Ordering::SeqCst)
-            || self.shared.dead.load(Ordering::SeqCst) != 0
+            || self.shared.link.hand_over.has_withdrawn()
+            || self.shared.life.ending().is_some()
     }
 
     // Takes messages until none waits or it is time for other work; true: there were some.
     fn receive(&mut self) -> bool {
         for count in 0..MESSAGES_PER_ROUND {
-            let mut bytes = [0u8; NOTICE_BYTES];
-            let own = sys::number(&self.own);
-            match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
-                Ok(true) => self.read_notice(&bytes),
-                Err(Errno(libc::EINTR)) => {}
-                Err(Errno(libc::EAGAIN)) => {
+            let had_hung_up = self.intake.has_hung_up();
+            match self.intake.receive() {
+                Received::Notice(notice) => self.act_on(notice),
+                Received::Nothing => {
                     self.messages_wait = false;
                     self.driver.forget_cuts();
                     return count > 0;
                 }
-                Ok(false) | Err(_) => {
-                    self.hang_up();
+                Received::HungUp => {
+                    if !had_hung_up {
+                        self.driver.engine.released(self.intake.number());
+                    }
+                    self.messages_wait = false;
                     return true;
                 }
             }
@@ -324,111 +301,50 @@ impl<E: Engine> RingThread<E> {
         true
     }
 
-    // The other end has been closed, or cannot be used any more.
-    fn hang_up(&mut self) {
-        if !self.hung_up {
-            self.hung_up = true;
-            self.driver.engine.released(sys::number(&self.own));
-            self.shared.die(libc::EBADF);
+    fn act_on(&mut self, notice: Notice) {
+        match notice {
+            Notice::Submitted(ids) => self.accept(ids),
+            Notice::Asked(number) => {
+                let driver = &mut self.driver;
+                self.shared.link.questions.answer(number, |question| driver.answer(question));
+            }
+            Notice::Released(claim) => self.driver.claim_released(claim),
+            Notice::Look => self.intake.look(),
         }
-        self.messages_wait = false;
     }
 
-    fn read_notice(&mut self, bytes: &[u8; NOTICE_BYTES]) {
-        let Some((notice, count, first)) = Notice::decode(bytes) else {
-            return;
-        };
-        match notice {
-            Notice::Submitted => self.each_submitted(first, count, Driver::accept),
-            Notice::Asked => {
-                if let Some(asked) = self.shared.questions.take(first) {
-                    let count = self.driver.answer(&asked.question);
-                    asked.reply.give(Ok(count));
-                }
-            }
-            Notice::Released => {
-                self.driver.claim_released(Claim { cookie: first, number: count });
-            }
-            Notice::Look => {
-                let stuck = !self.arrivals.make_way();
-                self.shared.hand_over_stuck.store(stuck, Ordering::SeqCst);
-                if self.shared.completions.ring_for_waiting() {
-                    self.ring_bell();
-                }
-            }
-        }
-        self.descriptors.clear();
+    fn accept(&mut self, ids: IdRange) {
+        let driver = &mut self.driver;
+        self.intake.each_submitted(ids, |arrival| match arrival {
+            Arrival::Whole(submission, socket, file) => driver.accept(submission, socket, file),
+            Arrival::Refused(submission) => driver.reject(submission, None, None, -libc::ENOMEM),
+        });
     }
 
     fn withdraw(&mut self) {
-        for (first, count) in self.shared.take_withdrawn() {
-            for id in first..first + u64::from(count) {
-                if let Some(submission) = self.take_arrived(id) {
-                    self.driver.withdraw(submission);
-                }
-            }
-        }
-    }
-
-    // Submissions are handed over before their message is sent, so they have arrived by now.
-    fn take_arrived(&mut self, id: u64) -> Option<Submission> {
         let driver = &mut self.driver;
-        self.arrivals.take(id, |submission| driver.reject(submission, None, None, -libc::ENOMEM))
+        self.intake.each_withdrawn(|arrival| match arrival {
+            Arrival::Whole(submission, ..) => driver.withdraw(submission),
+            Arrival::Refused(submission) => driver.reject(submission, None, None, -libc::ENOMEM),
+        });
     }
 
-    fn each_submitted(
-        &mut self,
-        first: u64,
-        count: u32,
-        take: impl Fn(&mut Driver<E>, Submission, Option<OwnedFd>, Option<OwnedFd>),
-    ) {
-        let mut received = std::mem::take(&mut self.descriptors);
-        let mut descriptors = received.drain(..);
-        let mut is_whole = true;
-        for id in first..first + u64::from(count) {
-            let Some(submission) = self.take_arrived(id) else {
-                is_whole = false;
-                continue;
-            };
-            if !is_whole {
-                // Those refused before had descriptors, too: which these are is not known.
-                self.driver.reject(submission, None, None, -libc::ENOMEM);
-                continue;
-            }
-            let wants_file = submission.file.is_some();
-            let socket = descriptors.next();
-            let file = if wants_file { descriptors.next() } else { None };
-            take(&mut self.driver, submission, socket, file);
-        }
-        drop(descriptors);
-        self.descriptors = received;
-    }
-
-    // Who was told that an operation is accepted gets its DONE, though its message was never read.
+    // An operation that was accepted gets its DONE, though its notice was never read.
     fn reject_rest(&mut self, errno: i32) {
-        let own = sys::number(&self.own);
-        sys::refuse_messages(own); // from here on submit fails
-        let mut bytes = [0u8; NOTICE_BYTES];
-        loop {
-            match sys::receive_descriptors(own, &mut bytes, &mut self.descriptors) {
-                Ok(true) => self.reject(&bytes, errno),
-                Err(Errno(libc::EINTR)) => {}
-                Ok(false) => break,
-                // No memory for descriptors, say; the DONE is owed all the same.
-                Err(_) if sys::read_message(own, &mut bytes) => self.reject(&bytes, errno),
-                Err(_) => break,
-            }
-        }
-        self.flush();
-    }
-
-    fn reject(&mut self, bytes: &[u8; NOTICE_BYTES], errno: i32) {
-        if let Some((Notice::Submitted, count, first)) = Notice::decode(bytes) {
-            self.each_submitted(first, count, |driver, submission, socket, file| {
-                driver.reject(submission, socket, file, -errno);
+        self.intake.refuse(); // From here on submit fails.
+        while let Some(notice) = self.intake.receive_last() {
+            let Notice::Submitted(ids) = notice else { continue };
+            let driver = &mut self.driver;
+            self.intake.each_submitted(ids, |arrival| match arrival {
+                Arrival::Whole(submission, socket, file) => {
+                    driver.reject(submission, socket, file, -errno);
+                }
+                Arrival::Refused(submission) => {
+                    driver.reject(submission, None, None, -libc::ENOMEM);
+                }
             });
         }
-        self.descriptors.clear();
+        self.flush();
     }
 
     fn abandon(mut self, errno: i32) {

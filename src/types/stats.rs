@@ -8,7 +8,12 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// Counters, written by the ring thread and by inline senders.
         #[derive(Debug, Default)]
-        pub(crate) struct Counters { $(pub $name: AtomicU64),* }
+        pub(crate) struct Counters {
+            $(pub $name: AtomicU64,)*
+            /// Gauges, see [`Stats`].
+            pub pool_in_use: AtomicU64,
+            pub pool_resident: AtomicU64,
+        }
 
         /// A reading of the counters and gauges.
         #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +31,12 @@ macro_rules! counters {
 
         impl Counters {
             pub fn read(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)* ..Stats::default() }
+                Stats {
+                    $($name: self.$name.load(Ordering::Relaxed),)*
+                    pool_in_use: self.pool_in_use.load(Ordering::Relaxed),
+                    pool_resident: self.pool_resident.load(Ordering::Relaxed),
+                    ..Stats::default()
+                }
             }
         }
     };

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Sends on the calling thread what needs no waiting, and queues what is left.
+#![forbid(unsafe_code)]
+
+use super::Caller;
+use super::inline;
+use super::submit::Fds;
+use crate::collections::memory;
+use crate::decide::operation::Operation;
+use crate::handoff::claims::{Claimed, Turn};
+use crate::handoff::reply::Reply;
+use crate::handoff::submissions::Submission;
+use crate::sys;
+use crate::types::completion::{Completion, Event, WAS_INLINE};
+use crate::types::errno::Result;
+use crate::types::request::Request;
+use crate::types::stats::Counters;
+use std::sync::Arc;
+
+/// What sending on the calling thread came to.
+enum Inline {
+    /// The operation has ended.
+    Done(Completion),
+    /// The rest, or all, is to be queued; the socket is released after that, if it is claimed.
+    Rest(Option<Claimed>),
+}
+
+impl Caller {
+    /// Does the whole operation if that needs no waiting.  None: what is left has been queued, under
+    /// the id that `id` was given.
+    pub fn try_send(
+        &self,
+        request: &Request<'_>,
+        id: &mut dyn FnMut(u64),
+    ) -> Result<Option<Completion>> {
+        let mut submission = self.prepare(request)?;
+        match self.send_inline(request, &mut submission) {
+            Inline::Done(completion) => Ok(Some(completion)),
+            Inline::Rest(claimed) => self.enqueue_rest(submission, claimed, Fds::of(request), id),
+        }
+    }
+
+    /// Does the whole operation, and waits for the ring thread to do what is left.
+    pub fn send(&self, request: &Request<'_>) -> Result<Completion> {
+        memory::check()?;
+        let mut submission = self.prepare(request)?;
+        let claimed = match self.send_inline(request, &mut submission) {
+            Inline::Done(completion) => return Ok(completion),
+            Inline::Rest(claimed) => claimed,
+        };
+        let reply = Arc::new(Reply::default());
+        submission.reply = Some(reply.clone());
+        let cookie = submission.cookie;
+        let ended = self.enqueue_rest(submission, claimed, Fds::of(request), &mut |_| {})?;
+        if let Some(completion) = ended {
+            return Ok(completion);
+        }
+        let completion = reply.wait()?;
+        self.shared.permits.give_back(false);
+        if completion.status < 0 && completion.wire_bytes > 0 {
+            self.shared.cuts.done_taken(cookie);
+        }
+        Ok(completion)
+    }
+
+    // Where the operation is done, everything that the submission took has been given back.
+    fn send_inline(&self, request: &Request<'_>, submission: &mut Submission) -> Inline {
+        let shared = &self.shared;
+        let chunk = shared.settings.chunk_bytes;
+        if !inline::is_suitable(request, submission, &shared.known_files, chunk) {
+            return Inline::Rest(None);
+        }
+        let cookie = submission.cookie;
+        let Some(claimed) = shared.claims.claim(cookie) else { return Inline::Rest(None) };
+        if shared.cuts.is_untold(cookie) {
+            self.port.release(claimed);
+            return Inline::Rest(None);
+        }
+        // Without a buffer nothing is done, and the ring thread does it all.
+        let _ = self
+            .scratch
+            .with(|scratch| inline::run(request, submission, &shared.known_files, scratch));
+        let operation = &submission.operation;
+        let counters = &shared.counters;
+        Counters::add(&counters.bytes_inline, operation.range_sent());
+        Counters::add(&counters.bytes_copied, operation.range_sent());
+        Counters::add(&counters.file_bytes, operation.range_sent());
+        Counters::add(&counters.wire_bytes, operation.wire());
+        let Some(status) = operation.ended() else {
+            submission.turn = Turn::Ahead;
+            return Inline::Rest(Some(claimed));
+        };
+        if operation.is_held_back() {
+            sys::push_tcp(request.socket);
+        }
+        let completion = self.done_here(cookie, submission.user_data, operation, status);
+        shared.give_back(submission);
+        self.port.release(claimed);
+        Inline::Done(completion)
+    }
+
+    // Some: it could not be queued, but a part had gone out; that is a DONE and no refusal.
+    fn enqueue_rest(
+        &self,
+        submission: Submission,
+        claimed: Option<Claimed>,
+        fds: Fds,
+        id: &mut dyn FnMut(u64),
+    ) -> Result<Option<Completion>> {
+        let fds = fds.as_slice();
+        let cookie = submission.cookie;
+        let (user_data, mut operation) = (submission.user_data, submission.operation.clone());
+        let queued = match self.enqueue(std::iter::once(submission), fds, id) {
+            Err(error) if operation.wire() > 0 => {
+                operation.fail(error.negative());
+                if operation.is_held_back() {
+                    sys::push_tcp(fds[0]);
+                }
+                Ok(Some(self.done_here(cookie, user_data, &operation, error.negative())))
+            }
+            queued => queued.map(|_| None),
+        };
+        if let Some(claimed) = claimed {
+            self.port.release(claimed);
+        }
+        queued
+    }
+
+    // The last word on an operation, said by the calling thread to its caller alone.
+    fn done_here(
+        &self,
+        cookie: u64,
+        user_data: u64,
+        operation: &Operation,
+        status: i32,
+    ) -> Completion {
+        let shared = &self.shared;
+        Counters::add(&shared.counters.submitted, 1);
+        shared.counters.count_done(status);
+        if operation.is_cut() {
+            shared.life.or_die(shared.cuts.record_taken(cookie));
+        }
+        Completion {
+            id: shared.cuts.take_id_here(),
+            user_data,
+            file_bytes: operation.range_sent(),
+            wire_bytes: operation.wire(),
+            status,
+            event: Event::Done,
+            flags: operation.was() | WAS_INLINE,
+        }
+    }
+}

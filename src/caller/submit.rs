@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Hands submissions to the ring thread.
+#![forbid(unsafe_code)]
+
+use super::Caller;
+use crate::collections::memory;
+use crate::handoff::submissions::{GROUP_MAX, IdRange, Submission};
+use crate::types::errno::{Errno, Result};
+use crate::types::request::Request;
+use crate::types::stats::Counters;
+use std::os::fd::RawFd;
+
+/// What submit_many() gathers, kept so that it need not be allocated anew.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    submissions: Vec<Submission>,
+    fds: Vec<RawFd>,
+}
+
+/// The descriptors that travel with the submission of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fds([RawFd; 2], usize);
+
+impl Fds {
+    pub(super) fn of(request: &Request<'_>) -> Fds {
+        match request.file {
+            Some(file) => Fds([request.socket, file], 2),
+            None => Fds([request.socket, -1], 1),
+        }
+    }
+
+    pub(super) fn as_slice(&self) -> &[RawFd] {
+        &self.0[..self.1]
+    }
+}
+
+impl Caller {
+    /// Queues an operation; `id` is given its id before a completion with it can be seen.
+    pub fn submit(&self, request: &Request<'_>, id: &mut dyn FnMut(u64)) -> Result<()> {
+        let submission = self.prepare(request)?;
+        let fds = Fds::of(request);
+        self.enqueue(std::iter::once(submission), fds.as_slice(), id).map(|_| ())
+    }
+
+    /// The same for several.  Ok: how many were queued, from the first on; an error when none was.
+    pub fn submit_many(&self, requests: &[Request<'_>], ids: &mut dyn FnMut(u64)) -> Result<usize> {
+        let mut queued = 0;
+        for group in requests.chunks(GROUP_MAX) {
+            let (count, error) = self.submit_group(group, ids);
+            queued += count;
+            match error {
+                Some(error) if queued == 0 => return Err(error),
+                Some(_) => break,
+                None => {}
+            }
+        }
+        Ok(queued)
+    }
+
+    fn submit_group(
+        &self,
+        requests: &[Request<'_>],
+        ids: &mut dyn FnMut(u64),
+    ) -> (usize, Option<Errno>) {
+        // Never waiting: a thread that forked may have left it locked in the child indefinitely.
+        let mut kept = self.group.try_lock();
+        let mut group = kept.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        drop(kept);
+        let room = memory::reserve(&mut group.submissions, requests.len())
+            .and_then(|()| memory::reserve(&mut group.fds, 2 * requests.len()));
+        if let Err(error) = room {
+            return (0, Some(error));
+        }
+        let mut error = None;
+        for request in requests {
+            match self.prepare(request) {
+                Ok(submission) => group.submissions.push(submission),
+                Err(refused) => {
+                    error = Some(refused);
+                    break;
+                }
+            }
+            group.fds.extend_from_slice(Fds::of(request).as_slice());
+        }
+        let mut count = group.submissions.len();
+        if count > 0 {
+            match self.enqueue(group.submissions.drain(..), &group.fds, ids) {
+                Ok(queued) if queued == count => {}
+                Ok(queued) => (count, error) = (queued, Some(Errno(libc::ENOMEM))),
+                Err(refused) => (count, error) = (0, Some(refused)),
+            }
+        }
+        group.fds.clear();
+        if let Ok(mut kept) = self.group.try_lock() {
+            *kept = group;
+        }
+        (count, error)
+    }
+
+    /// Hands submissions over.  Returns how many: fewer, from the first on, where there is no
+    /// memory for more.
+    pub(super) fn enqueue(
+        &self,
+        mut submissions: impl ExactSizeIterator<Item = Submission>,
+        fds: &[RawFd],
+        ids: &mut dyn FnMut(u64),
+    ) -> Result<usize> {
+        let shared = &self.shared;
+        let wanted = submissions.len() as u32;
+        let first = shared.cuts.take_ids(wanted);
+        let (mut count, mut fds_count, mut refused) = (0, 0, None);
+        for (id, submission) in (first..).zip(submissions.by_ref()) {
+            let descriptors = submission.descriptor_count();
+            if let Err(error) = self.push(submission, id, ids) {
+                refused = Some(error);
+                break;
+            }
+            count += 1;
+            fds_count += descriptors as usize;
+        }
+        submissions.for_each(|mut rest| shared.give_back(&mut rest));
+        shared.cuts.not_handed_over(wanted - count);
+        match refused {
+            Some(error) if count == 0 => return Err(error),
+            _ => {}
+        }
+        self.port.announce(IdRange { first, count }, &fds[..fds_count])?;
+        Counters::add(&shared.counters.submitted, count.into());
+        Ok(count as usize)
+    }
+
+    // Where it fails, it gives back what the submission took.
+    fn push(&self, mut submission: Submission, id: u64, ids: &mut dyn FnMut(u64)) -> Result<()> {
+        let shared = &self.shared;
+        let cookie = submission.cookie;
+        submission.id = id;
+        match shared.claims.enter(cookie, submission.turn) {
+            Ok(turn) => submission.turn = turn,
+            Err(error) => {
+                shared.give_back(&mut submission);
+                return Err(error);
+            }
+        }
+        ids(id);
+        let Some((error, mut submission)) = self.port.push(submission) else {
+            return Ok(());
+        };
+        shared.claims.leave(cookie);
+        shared.give_back(&mut submission);
+        Err(error)
+    }
+}

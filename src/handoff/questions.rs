@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Questions that a caller waits to have answered by the ring thread.
+//!
+//! | event | transition |
+//! |---|---|
+//! | a caller asks | [`Questions::ask`], which sends a notice and waits |
+//! | the ring thread reads the notice | [`Questions::answer`] |
+//! | the ring thread ends | [`Questions::close`] |
+#![forbid(unsafe_code)]
+
+use crate::collections::memory;
+use crate::handoff::reply::Reply;
+use crate::types::errno::{Errno, Result};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A question to the ring thread.
+#[derive(Debug)]
+pub(crate) enum Question {
+    Cancel(u64),
+    CancelSocket(u64),
+}
+
+type Answer = Reply<Result<u32>>;
+
+/// A question and where its answer goes; dropped unanswered it says that the context is dead.
+#[derive(Debug)]
+struct Asked {
+    number: u64,
+    question: Question,
+    reply: Arc<Answer>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.reply.give(Err(Errno(libc::ECANCELED)));
+    }
+}
+
+/// Questions on their way.  A notice says which one is meant, so that one whose notice could not
+/// be sent does not take another's answer.
+#[derive(Debug, Default)]
+pub(crate) struct Questions(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<Asked>,
+    next: u64,
+    closed: bool,
+}
+
+impl Questions {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Asks, and waits for the answer; `notify` sends the notice with the number of the question.
+    /// EBADF: nobody is there to answer; ECANCELED: nobody is any longer; ENOMEM; others as
+    /// `notify` gives them.
+    pub fn ask(&self, question: Question, notify: impl FnOnce(u64) -> Result<()>) -> Result<u32> {
+        let (number, reply) = self.put(question)?;
+        if let Err(error) = notify(number) {
+            drop(self.take(number));
+            return Err(error);
+        }
+        reply.wait()
+    }
+
+    fn put(&self, question: Question) -> Result<(u64, Arc<Answer>)> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Errno(libc::EBADF));
+        }
+        memory::check()?;
+        memory::reserve(&mut state.waiting, 1)?;
+        let (number, reply) = (state.next, Arc::new(Reply::default()));
+        state.next += 1;
+        state.waiting.push(Asked { number, question, reply: reply.clone() });
+        Ok((number, reply))
+    }
+
+    fn take(&self, number: u64) -> Option<Asked> {
+        let mut state = self.lock();
+        let index = state.waiting.iter().position(|asked| asked.number == number)?;
+        Some(state.waiting.swap_remove(index))
+    }
+
+    /// Answers the question with this number.
+    pub fn answer(&self, number: u64, answer: impl FnOnce(&Question) -> u32) {
+        if let Some(asked) = self.take(number) {
+            asked.reply.give(Ok(answer(&asked.question)));
+        }
+    }
+
+    /// Nobody answers any more.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiting = Vec::new();
+    }
+}
