@@ -465,7 +465,7 @@ breaks ring/job.rs 'wire_bytes is exact' \
 breaks decide/operation.rs 'EXACT sends nothing before it has all' \
 	's/return self\.held >= self\.file_length;/return self.held > 0 || self.file_length == 0;/' data_exact_first_byte
 breaks ring/mod.rs 'a number that is a different socket by now gets no byte' \
-	'/fn is_other_socket/,/^    }/s/if sys::socket_cookie(fd) != Ok(cookie) {/if false {/' manners_reuse_socket
+	'/fn is_other_socket/,/^    }/s/if self\.engine\.kernel()\.cookie(fd) != Ok(cookie) {/if false {/' manners_reuse_socket
 breaks handoff/port.rs 'a number that is a different file by now gives no byte' \
 	's/if (state\.kind, state\.inode) != (self\.kind, self\.inode) {/if false {/' manners_reuse_file
 breaks sys.rs 'O_NONBLOCK stays as it is' \
@@ -585,7 +585,7 @@ breaks sys.rs 'header and trailer are copied as they are' \
 breaks types/request.rs 'header and trailer have their limit' \
 	's/if sum <= STAGED_MAX/if sum <= 2 * STAGED_MAX/' data_header_limits
 breaks ring/job.rs 'offsets beyond 4 GiB' \
-	's/FileWindow::new(file\.fd, offset + start, length)/FileWindow::new(file.fd, (offset + start) \& 0xffff_ffff, length)/' \
+	's/kernel\.map(file\.fd, offset + start, length)/kernel.map(file.fd, (offset + start) \& 0xffff_ffff, length)/' \
 	data_over_4gib
 breaks sys.rs 'no call waits for the peer' \
 	's/let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;/let flags = flags | libc::MSG_NOSIGNAL;/' try_send
@@ -614,9 +614,9 @@ breaks types/options.rs 'SNAPSEND_ENGINE is for AUTO alone' \
 breaks ring/send.rs 'no request moves more than chunk_bytes' \
 	's/INLINE_MAX\.min(self\.shared\.settings\.chunk_bytes)/INLINE_MAX/' chunk_bytes
 breaks caller/inline.rs 'no zeros from behind the end of a file that is cut, on the calling thread' \
-	's/mapped\.map_or(u64::MAX, |file| available(file, operation))/u64::MAX/' data_truncate_race
+	's/mapped\.map_or(u64::MAX, |file| available(kernel, file, operation))/u64::MAX/' data_truncate_race
 breaks caller/inline.rs 'a range of one piece needs no other thread' \
-	's/(range <= INLINE_MAX || may_be_mapped(request))/range <= INLINE_MAX/' try_send
+	's/(range <= INLINE_MAX || may_be_mapped(kernel, request))/range <= INLINE_MAX/' try_send
 breaks handoff/shared.rs 'as many descriptors as RLIMIT_NOFILE allows, then -EMFILE' \
 	'/pub fn take_descriptors/,/^    }/s/if used <= /if used > 0 || used <= /' descriptors_full
 }

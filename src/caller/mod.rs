@@ -10,11 +10,11 @@ pub mod sendfile;
 mod submit;
 
 use crate::decide::pool_size;
+use crate::engine::at_once::INLINE_MAX;
 use crate::handoff::port::Port;
 use crate::handoff::shared::Shared;
 use crate::sys::Buffers;
 use crate::types::errno::Result;
-use inline::INLINE_MAX;
 use prepare::KnownSockets;
 use std::sync::{Arc, Mutex};
 use submit::Group;

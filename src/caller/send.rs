@@ -2,11 +2,11 @@
 //! Sends on the calling thread what needs no waiting, and queues what is left.
 #![forbid(unsafe_code)]
 
-use super::Caller;
-use super::inline;
 use super::submit::Fds;
+use super::{Caller, inline};
 use crate::collections::memory;
 use crate::decide::operation::Operation;
+use crate::engine::kernel::System;
 use crate::handoff::claims::{Claimed, Turn};
 use crate::handoff::reply::Reply;
 use crate::handoff::submissions::Submission;
@@ -67,7 +67,7 @@ impl Caller {
     fn send_inline(&self, request: &Request<'_>, submission: &mut Submission) -> Inline {
         let shared = &self.shared;
         let chunk = shared.settings.chunk_bytes;
-        if !inline::is_suitable(request, submission, &shared.known_files, chunk) {
+        if !inline::is_suitable(&System, request, submission, &shared.known_files, chunk) {
             return Inline::Rest(None);
         }
         let cookie = submission.cookie;
@@ -77,9 +77,9 @@ impl Caller {
             return Inline::Rest(None);
         }
         // Without a buffer nothing is done, and the ring thread does it all.
-        let _ = self
-            .scratch
-            .with(|scratch| inline::run(request, submission, &shared.known_files, scratch));
+        let _ = self.scratch.with(|scratch| {
+            inline::run(&System, request, submission, &shared.known_files, scratch)
+        });
         let operation = &submission.operation;
         let counters = &shared.counters;
         Counters::add(&counters.bytes_inline, operation.range_sent());

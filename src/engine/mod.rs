@@ -4,8 +4,10 @@
 //! An engine never waits for a peer with data in hand: sends take what fits now or give EAGAIN,
 //! and waiting for room is a request of its own that holds no memory.
 
+pub mod at_once;
 pub mod helpers;
 pub mod kept;
+pub mod kernel;
 pub mod known_files;
 pub mod portable;
 pub mod uring;
@@ -14,7 +16,7 @@ use crate::decide::token::Token;
 use crate::sys::{Span, SpanMut};
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, Size};
-use helpers::Helpers;
+use kernel::Kernel;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -82,6 +84,12 @@ pub struct ZeroCopySend {
 /// Carries out steps.  Every request is answered by [`Event::Completed`] with its token; the
 /// caller keeps the memory of spans mapped until then, and for `more` until the release.
 pub trait Engine {
+    /// The kernel that [`Engine::kernel`] asks.
+    type Kernel: Kernel;
+
+    /// For calls that are answered at once.
+    fn kernel(&self) -> &Self::Kernel;
+
     /// Sends what fits now of up to [`crate::sys::PARTS_MAX`] parts.
     fn send(&mut self, token: Token, socket: RawFd, parts: &[Span], flags: i32);
 
@@ -96,8 +104,14 @@ pub trait Engine {
     /// True: this file can be read through the ring, see [`Read::through_ring`].
     fn read(&mut self, token: Token, read: Read) -> bool;
 
-    /// Those that make the calls that may wait; what they have done comes as events.
-    fn helpers(&mut self) -> &mut Helpers;
+    /// Has a helper thread make a call that may wait; what it has done comes as an event.  ENOMEM.
+    fn start_call(&mut self, job: helpers::Job) -> Result<()>;
+
+    /// Takes a call back; false: it has begun already, and its event follows.
+    fn withdraw_call(&mut self, token: Token) -> bool;
+
+    /// Gives back what helper threads that have ended still hold.
+    fn trim(&mut self);
 
     /// Waits until the socket has room, or has failed; the result is what poll(2) says of it.
     /// `changes`: reports its state now, and then each change of it, with `more` set, until the

@@ -6,6 +6,7 @@ use super::helpers::{Helpers, Job, Task, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend};
 use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
+use crate::engine::kernel::System;
 use crate::engine::known_files::KnownFiles;
 use crate::sys::{self, Epoll, Span, SpanMut};
 use crate::types::errno::{Errno, Result};
@@ -58,6 +59,12 @@ const HELPERS_DONE: u64 = u64::MAX;
 const CHANGES: u64 = 1 << 63;
 
 impl Engine for Portable {
+    type Kernel = System;
+
+    fn kernel(&self) -> &System {
+        &System
+    }
+
     fn send(&mut self, token: Token, socket: RawFd, parts: &[Span], flags: i32) {
         self.enters += 1;
         let sent = sys::send_parts(socket, parts, flags);
@@ -87,8 +94,16 @@ impl Engine for Portable {
         false
     }
 
-    fn helpers(&mut self) -> &mut Helpers {
-        &mut self.helpers
+    fn start_call(&mut self, job: Job) -> Result<()> {
+        self.helpers.start(job)
+    }
+
+    fn withdraw_call(&mut self, token: Token) -> bool {
+        self.helpers.withdraw(token)
+    }
+
+    fn trim(&mut self) {
+        self.helpers.reap();
     }
 
     fn arm(&mut self, token: Token, socket: RawFd, changes: bool) {

@@ -5,6 +5,7 @@ use super::helpers::{Helpers, Job, Task, cannot_ask};
 use super::{Engine, Event, Read, ZeroCopySend, kept};
 use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
+use crate::engine::kernel::System;
 use crate::engine::known_files::KnownFiles;
 use crate::sys::{self, PARTS_MAX, Span, SpanMut, timespec};
 use crate::types::errno::{Errno, Result};
@@ -306,6 +307,12 @@ impl Message {
 }
 
 impl Engine for Uring {
+    type Kernel = System;
+
+    fn kernel(&self) -> &System {
+        &System
+    }
+
     fn send(&mut self, token: Token, socket: RawFd, parts: &[Span], flags: i32) {
         let flags = flags | SEND_FLAGS;
         let entry = if let [part] = parts {
@@ -364,8 +371,16 @@ impl Engine for Uring {
         true
     }
 
-    fn helpers(&mut self) -> &mut Helpers {
-        &mut self.helpers
+    fn start_call(&mut self, job: Job) -> Result<()> {
+        self.helpers.start(job)
+    }
+
+    fn withdraw_call(&mut self, token: Token) -> bool {
+        self.helpers.withdraw(token)
+    }
+
+    fn trim(&mut self) {
+        self.helpers.reap();
     }
 
     fn arm(&mut self, token: Token, socket: RawFd, changes: bool) {

@@ -4,15 +4,14 @@
 #![forbid(unsafe_code)]
 
 use crate::collections::memory;
-use crate::decide::operation::PADDING_MAX;
-use crate::sys::{self, Span};
+use crate::decide::operation::{PADDING_MAX, Portion};
+use crate::sys::{self, PARTS_MAX, Span};
 use crate::types::errno::{Errno, Result};
 use crate::types::request::Request;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Zeros to send as padding.
-pub static ZEROS: [u8; PADDING_MAX as usize] = [0; PADDING_MAX as usize];
+static ZEROS: [u8; PADDING_MAX as usize] = [0; PADDING_MAX as usize];
 
 const SMALL: usize = 256;
 const SMALL_KEPT: usize = 256;
@@ -52,6 +51,16 @@ impl Staged {
     /// Part of the trailer: first byte and length.
     pub fn trailer(&self, (from, length): (u32, u32)) -> Span {
         self.span(self.header_length() + from, length)
+    }
+
+    /// Where the bytes of a portion are, in the order in which they go; `data`: those of the range.
+    pub fn parts(&self, portion: &Portion, data: Span) -> [Span; PARTS_MAX] {
+        [
+            self.header(portion.header),
+            data,
+            Span::of(&ZEROS[..portion.zeros as usize]),
+            self.trailer(portion.trailer),
+        ]
     }
 
     fn span(&self, from: u32, length: u32) -> Span {

@@ -8,8 +8,9 @@ use crate::decide::operation::Phase;
 use crate::decide::plan::{self, Known, Way};
 use crate::decide::token::{Kind, Token};
 use crate::engine::helpers::{self, Task};
+use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, Read};
-use crate::sys::{self, PAGE};
+use crate::sys::PAGE;
 use crate::types::request::{EXACT, TO_EOF};
 use std::num::NonZeroU64;
 
@@ -43,7 +44,7 @@ impl<E: Engine> Driver<E> {
         let sent = job.operation.range_sent();
         let remaining = job.operation.file_length() - sent;
         let offset = job.operation.task().offset + sent;
-        let files = &self.shared.known_files;
+        let (files, kernel) = (&self.shared.known_files, self.engine.kernel());
         let (fd, facts) = (file.fd, file.facts);
         let mut known = Known {
             remaining,
@@ -51,15 +52,16 @@ impl<E: Engine> Driver<E> {
             mappable: file.mappable && files.is_direct(&file.facts),
             exact_end: job.operation.task().length == TO_EOF,
             zero_copy,
-            pool_has_room: may_keep && self.zero_copies.allows(remaining.min(chunk)),
+            pool_has_room: may_keep
+                && self.zero_copies.allows(remaining.min(chunk), || kernel.now()),
         };
         if plan::depends_on_residency(&known) {
-            let is_resident = || sys::is_resident(fd, offset, remaining.min(chunk));
+            let is_resident = || kernel.is_resident(fd, offset, remaining.min(chunk));
             known.resident = files.timed(facts.mount, facts.inode, is_resident);
         }
         let way = plan::choose(&known);
         job.data.zero_copy = way == Way::PooledZeroCopy;
-        if way == Way::Mapped && files.may_map(&facts, fd) && job.map(chunk) {
+        if way == Way::Mapped && files.may_map(&facts, fd) && job.map(kernel, chunk) {
             return;
         }
         self.read_ahead(slot);
@@ -144,7 +146,7 @@ impl<E: Engine> Driver<E> {
         let (offset, through_ring, file) = (offset - align, file.through_ring, file.fd);
         if !direct {
             let task = Task::Read { file, offset, into, must_wait: false };
-            if let Err(error) = self.engine.helpers().start(helpers::Job { token, facts, task }) {
+            if let Err(error) = self.engine.start_call(helpers::Job { token, facts, task }) {
                 self.give_up_call(slot);
                 self.jobs[slot].operation.fail(error.negative());
             }

@@ -8,8 +8,8 @@ use super::sockets::Wait;
 use crate::decide::operation::Phase;
 use crate::decide::token::Token;
 use crate::engine::Engine;
+use crate::engine::kernel::Kernel;
 use crate::handoff::questions::Question;
-use crate::sys;
 use crate::types::completion::{Event as Report, WAS_ZEROCOPY};
 use std::num::NonZeroU64;
 
@@ -60,7 +60,7 @@ impl<E: Engine> Driver<E> {
             job.operation.fail(status);
             if job.operation.is_held_back() {
                 let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
-                socket.inspect(|socket| sys::push_tcp(socket.number()));
+                socket.inspect(|socket| self.engine.kernel().push(socket.number()));
             }
             // Windows may still be read by the kernel.
             if let Source::Window(window) = std::mem::replace(&mut job.data.source, Source::None) {
@@ -114,7 +114,8 @@ impl<E: Engine> Driver<E> {
             self.let_hold(next);
         }
         if job.operation.is_held_back() {
-            sys::push_tcp(self.socket(socket).number());
+            let fd = self.socket(socket).number();
+            self.engine.kernel().push(fd);
         }
         let closing = self.release(&mut job);
         if is_cut {

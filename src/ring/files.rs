@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::collections::{NumberMap, Table};
+use crate::engine::kernel::Kernel;
 use crate::sys;
 use crate::types::errno::Result;
 use crate::types::file::FileFacts;
@@ -30,10 +31,15 @@ impl Files {
     }
 
     /// The entry that has this file open already, which gets one more use.
-    pub(super) fn share(&mut self, fd: &OwnedFd, facts: &FileFacts) -> Option<usize> {
+    pub(super) fn share(
+        &mut self,
+        kernel: &impl Kernel,
+        fd: &OwnedFd,
+        facts: &FileFacts,
+    ) -> Option<usize> {
         let entry = self.by_inode.get(facts.inode)? as usize;
         let known = sys::number(&self.open[entry].fd);
-        if !sys::probes_allowed() || !sys::is_same_file(sys::number(fd), known) {
+        if !kernel.is_same_file(sys::number(fd), known) {
             return None;
         }
         self.open[entry].uses += 1;

@@ -7,6 +7,7 @@ use super::job::{File, Job};
 use crate::decide::timers::Alarm;
 use crate::decide::token::Token;
 use crate::engine::Engine;
+use crate::engine::kernel::Kernel;
 use crate::handoff::claims::Turn;
 use crate::handoff::submissions::Submission;
 use crate::sys;
@@ -45,11 +46,11 @@ impl<E: Engine> Driver<E> {
             return false;
         }
         let fd = sys::number(fd);
-        if sys::socket_cookie(fd) != Ok(cookie) {
+        if self.engine.kernel().cookie(fd) != Ok(cookie) {
             return true;
         }
         if !self.sockets.is_checked(cookie) {
-            if sys::socket_type(fd) != Ok(libc::SOCK_STREAM) || sys::is_listening(fd) != Ok(false) {
+            if !self.engine.kernel().is_stream(fd) {
                 return true;
             }
             self.sockets.remember_checked(cookie);
@@ -86,7 +87,7 @@ impl<E: Engine> Driver<E> {
         job.operation.fail(status);
         // The calling thread may have sent its beginning.
         if let Some(socket) = socket.filter(|_| job.operation.is_held_back()) {
-            sys::push_tcp(sys::number(&socket));
+            self.engine.kernel().push(sys::number(&socket));
         }
         self.release(&mut job);
         if job.operation.is_cut() {
@@ -153,7 +154,8 @@ impl<E: Engine> Driver<E> {
     // With many descriptors in use, the same open file is kept once only.
     pub(super) fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<File> {
         let may_share = self.shared.descriptors.used() > SHARE_FILES_FROM;
-        let shared = if may_share { self.files.share(&fd, &facts) } else { None };
+        let shared =
+            if may_share { self.files.share(self.engine.kernel(), &fd, &facts) } else { None };
         let entry = match shared {
             Some(entry) => {
                 self.close_copy(fd, facts);

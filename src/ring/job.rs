@@ -4,10 +4,11 @@
 
 use crate::collections::{Numbered, memory};
 use crate::decide::operation::{Operation, Phase};
+use crate::engine::kernel::Kernel;
 use crate::handoff::staging::Staged;
 use crate::handoff::submissions::{Answer, Submission};
 use crate::ring::pool::{Lease, Pool};
-use crate::sys::{self, FileWindow, PAGE, Span};
+use crate::sys::{FileWindow, PAGE, Span};
 use crate::types::completion::{Completion, Event as Report};
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, FileKind, Size};
@@ -40,13 +41,9 @@ impl File {
         }
     }
 
-    /// Its size now, without asking a server; see [`FileFacts::size_by`].
-    pub(super) fn size(&self) -> Result<Size> {
-        let mut state = sys::file_state_without_sync(self.fd)?;
-        if state.kind == FileKind::Block {
-            state.size = sys::device_size(self.fd)?;
-        }
-        self.facts.size_by(&state)
+    /// See [`Kernel::size`].
+    pub(super) fn size(&self, kernel: &impl Kernel) -> Result<Size> {
+        kernel.size(self.fd, &self.facts)
     }
 }
 
@@ -264,12 +261,12 @@ impl Job {
     }
 
     /// Maps the next window; false where that cannot be.
-    pub(super) fn map(&mut self, chunk: u64) -> bool {
+    pub(super) fn map(&mut self, kernel: &impl Kernel, chunk: u64) -> bool {
         let Some(file) = &mut self.file else {
             return false;
         };
         let offset = self.operation.task().offset;
-        match file.size() {
+        match file.size(kernel) {
             Ok(Size::Known(size)) => self.operation.short(size.saturating_sub(offset)),
             Ok(_) => {
                 file.mappable = false;
@@ -283,7 +280,7 @@ impl Job {
         let start = self.operation.range_sent();
         let end = self.operation.file_length().min(start + chunk);
         let length = (end - start) as usize;
-        match FileWindow::new(file.fd, offset + start, length) {
+        match kernel.map(file.fd, offset + start, length) {
             Ok(bytes) => {
                 self.data.source = Source::Window(Window { bytes, start });
                 true
@@ -298,11 +295,11 @@ impl Job {
     /// How much of the range the file has now, when that decides about what was just sent: from
     /// a mapping zeros may have gone out beyond the end of a file that has been cut.  Where that
     /// cannot be found out, the operation has failed.
-    pub(super) fn available_in_file(&mut self) -> u64 {
+    pub(super) fn available_in_file(&mut self, kernel: &impl Kernel) -> u64 {
         let (Source::Window(_), Some(file)) = (&self.data.source, &self.file) else {
             return u64::MAX;
         };
-        match file.size() {
+        match file.size(kernel) {
             Ok(Size::Known(size)) => size.saturating_sub(self.operation.task().offset),
             Ok(_) => 0,
             Err(error) => {

@@ -23,6 +23,7 @@ use crate::decide::operation::Phase;
 use crate::decide::schedule::Schedule;
 use crate::decide::timers::{Alarm, Timers};
 use crate::decide::token::{Kind, Token};
+use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, Event};
 use crate::handoff::claims::Claim;
 use crate::handoff::completions::Entry;
@@ -142,7 +143,7 @@ impl<E: Engine> Driver<E> {
     pub fn trim(&mut self) {
         self.room.shrink(&mut self.engine);
         self.shared.counters.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
-        self.engine.helpers().reap();
+        self.engine.trim();
         self.slow.shrink();
         self.schedule.shrink();
         self.shared.permits.shrink(&self.shared.completions);
@@ -208,7 +209,10 @@ impl<E: Engine> Driver<E> {
             return;
         }
         if !self.inspect(slot) {
-            let size = self.jobs[slot].file.as_ref().map_or(Ok(Size::NoFile), File::size);
+            let size = match &self.jobs[slot].file {
+                Some(file) => file.size(self.engine.kernel()),
+                None => Ok(Size::NoFile),
+            };
             self.begin_with(slot, size);
         }
     }
@@ -264,7 +268,7 @@ impl<E: Engine> Driver<E> {
         let jobs = &self.jobs;
         let alive = |id, slot: u32| jobs.get(slot as usize).is_some_and(|job| job.has_low_id(id));
         self.timers.compact(jobs.len(), alive);
-        let now = Instant::now();
+        let now = self.engine.kernel().now();
         while let Some((id, slot, alarm)) = self.timers.take_due(now) {
             let slot = slot as usize;
             if self.jobs.get(slot).is_none_or(|job| !job.has_low_id(id)) {

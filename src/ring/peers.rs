@@ -9,8 +9,8 @@ use crate::decide::pace::Found;
 use crate::decide::timers::Alarm;
 use crate::decide::token::{Kind, Token};
 use crate::engine::Engine;
-use crate::sys;
-use std::time::{Duration, Instant};
+use crate::engine::kernel::Kernel;
+use std::time::Duration;
 
 // How long data is kept that was read for a peer that has become slow.
 const LINGER: Duration = Duration::from_millis(50);
@@ -67,11 +67,11 @@ impl<E: Engine> Driver<E> {
     // or a failure that poll(2) does not tell, without any data in hand.
     pub(super) fn look(&mut self, socket: usize, slot: usize) {
         let fd = self.socket(socket).number();
-        if sys::is_ready(fd, libc::POLLOUT) {
+        if self.engine.kernel().has_room(fd) {
             return self.try_again(socket, slot);
         }
         // Sending nothing fails if sending something would fail for good.
-        match sys::send_parts(fd, &[], 0) {
+        match self.engine.kernel().send(fd, &[], 0) {
             Err(error) if error.0 != libc::EAGAIN => self.end(slot, error.negative()),
             _ => {
                 self.look_later(slot, Found::Full);
@@ -84,10 +84,11 @@ impl<E: Engine> Driver<E> {
     pub(super) fn pause_over(&mut self, slot: usize) {
         let socket = self.schedule.socket_of(slot);
         let first = self.schedule.first(socket).unwrap_or(slot);
+        let now = self.engine.kernel().now();
         let has_ended = self.jobs[first].operation.ended().is_some();
         let state = self.socket(socket);
         // It may have been put off since.
-        let is_due = state.look_at.is_some_and(|at| at <= Instant::now());
+        let is_due = state.look_at.is_some_and(|at| at <= now);
         if is_due && state.waiting && !has_ended {
             state.look_at = None;
             state.pace.paused();
@@ -98,10 +99,11 @@ impl<E: Engine> Driver<E> {
     // A look was in vain.  The next comes with a change that the kernel reports, or after a pause.
     // The operation is to be settled: it has failed if there is no memory for the pause.
     pub(super) fn look_later(&mut self, slot: usize, found: Found) {
+        let now = self.engine.kernel().now();
         let socket = self.schedule.socket_of(slot);
         let state = self.socket(socket);
         state.waiting = true;
-        let at = Instant::now() + state.pace.in_vain(found);
+        let at = now + state.pace.in_vain(found);
         state.look_at = Some(at);
         let listens = state.pace.listens();
         self.set_alarm(slot, at, Alarm::Look);
@@ -142,7 +144,8 @@ impl<E: Engine> Driver<E> {
             Source::Buffers(buffers) if !buffers.is_empty() => {
                 if !job.is_held() && !job.sending.lingers {
                     job.sending.lingers = true;
-                    self.set_alarm(slot, Instant::now() + LINGER, Alarm::Linger);
+                    let at = self.engine.kernel().now() + LINGER;
+                    self.set_alarm(slot, at, Alarm::Linger);
                 }
             }
             _ => job.data.source = Source::None,
@@ -155,13 +158,13 @@ impl<E: Engine> Driver<E> {
         state.waiting = true;
         state.look_at = None;
         let fd = state.number();
-        let is_unix = || sys::socket_domain(fd) == Ok(libc::AF_UNIX);
         // Where changes are waited for, that of room may have been reported while data was on its way.
-        if state.pace.wants_changes() && sys::is_ready(fd, libc::POLLOUT) {
+        if state.pace.wants_changes() && self.engine.kernel().has_room(fd) {
             return self.try_again(socket, slot);
         }
         // When the own side of an AF_UNIX socket is shut down for writing, poll(2) does not say so.
-        let state = self.socket(socket);
+        let state = self.sockets.get_mut(socket).expect("a socket in the schedule is open");
+        let is_unix = || self.engine.kernel().is_unix(fd);
         if *state.is_unix.get_or_insert_with(is_unix) || state.pace.wants_changes() {
             self.look_later(slot, Found::Full);
         } else {

@@ -5,9 +5,9 @@
 use super::Driver;
 use super::job::{Buffer, Source};
 use super::pool::{Lease, Pool, Purpose};
-use crate::caller::inline::INLINE_MAX;
 use crate::collections::{Line, memory};
 use crate::engine::Engine;
+use crate::engine::at_once::INLINE_MAX;
 use crate::sys::{Buffers, PAGE};
 use crate::types::errno::Result;
 use crate::types::request::EXACT;

@@ -4,13 +4,14 @@
 
 use super::Driver;
 use super::job::Source;
-use crate::caller::inline::{self, INLINE_MAX, Passed};
+use crate::decide::operation::Portion;
 use crate::decide::pace::Found;
 use crate::decide::plan::ZeroCopy;
 use crate::decide::token::{Kind, Token};
-use crate::engine::Engine;
-use crate::handoff::staging::ZEROS;
-use crate::sys::{self, Span};
+use crate::engine::at_once::{INLINE_MAX, Passed};
+use crate::engine::kernel::Kernel;
+use crate::engine::{Engine, at_once};
+use crate::sys;
 use crate::types::completion::WAS_COPIED;
 use crate::types::errno::Errno;
 use crate::types::stats::Counters;
@@ -36,8 +37,10 @@ impl<E: Engine> Driver<E> {
         let fd = self.socket(socket).number();
         let job = &mut self.jobs[slot];
         let known = &self.shared.known_files;
+        let (kernel, staged) = (self.engine.kernel(), &job.staged);
         let pass = |scratch: &mut [u8]| {
-            inline::pass(fd, file, &job.staged, &mut job.operation, known, scratch)
+            let parts = |portion: &Portion, data| staged.parts(portion, data);
+            at_once::pass(kernel, fd, file, &mut job.operation, known, scratch, parts)
         };
         let Ok(Some(Passed { asked, sent })) = self.room.scratch.with(pass) else { return false };
         *bytes = asked;
@@ -59,7 +62,8 @@ impl<E: Engine> Driver<E> {
             return true;
         }
         let job = &mut self.jobs[slot];
-        let by_itself = job.data.zero_copy && self.zero_copies.allows(portion.range.1);
+        let by_itself = job.data.zero_copy
+            && self.zero_copies.allows(portion.range.1, || self.engine.kernel().now());
         if by_itself && portion.range.1 > 0 && portion.header.1 > 0 {
             // The header goes ahead alone, so that the data can go without a copy.
             portion.range.1 = 0;
@@ -67,12 +71,8 @@ impl<E: Engine> Driver<E> {
             portion.trailer.1 = 0;
             portion.more = true;
         }
-        let parts = [
-            job.staged.header(portion.header),
-            job.next_bytes(&self.room.pool, portion.range),
-            Span::of(&ZEROS[..portion.zeros as usize]),
-            job.staged.trailer(portion.trailer),
-        ];
+        let data = job.next_bytes(&self.room.pool, portion.range);
+        let parts = job.staged.parts(&portion, data);
         job.operation.send_started(portion.more);
         job.sending.asked = parts.iter().map(|part| part.len() as u32).sum();
         let token = Token::new(Kind::Send, slot, job.id);
@@ -83,7 +83,7 @@ impl<E: Engine> Driver<E> {
             count += 1;
         }
         let fd = self.socket(socket).number();
-        let flags = sys::more_flag(fd, portion.more);
+        let flags = self.engine.kernel().more_flag(fd, portion.more);
         self.engine.send(token, fd, &used[..count], flags);
         true
     }
@@ -98,7 +98,7 @@ impl<E: Engine> Driver<E> {
         if result >= 0 {
             let job = &mut self.jobs[slot];
             let before = job.operation.range_sent();
-            let in_file = job.available_in_file();
+            let in_file = job.available_in_file(self.engine.kernel());
             job.operation.sent(result as u64, WAS_COPIED, in_file);
             let file_bytes = job.operation.range_sent() - before;
             if job.operation.has_sent_staged() {
@@ -139,7 +139,7 @@ impl<E: Engine> Driver<E> {
             }
             libc::EFAULT if matches!(job.data.source, Source::Window(_)) => {
                 // The page is not there: the file was cut, or reading it failed; a read tells.
-                let in_file = job.available_in_file();
+                let in_file = job.available_in_file(self.engine.kernel());
                 job.operation.sent(0, 0, in_file);
                 job.data.source = Source::None;
                 if let Some(file) = &mut job.file {

@@ -11,6 +11,7 @@ use crate::decide::timers::Alarm;
 use crate::decide::token::{Kind, Token};
 use crate::engine::Engine;
 use crate::engine::helpers::{self, Task};
+use crate::engine::kernel::Kernel;
 use crate::ring::pool::Lease;
 use crate::sys::{self, PAGE};
 use crate::types::errno::Result;
@@ -141,7 +142,7 @@ impl<E: Engine> Driver<E> {
         let task = Task::Inspect { file: file.fd, offset, length };
         let token = Token::new(Kind::Inspect, slot, job.id);
         job.inspection = Inspection::Asked;
-        let started = self.engine.helpers().start(helpers::Job { token, facts: file.facts, task });
+        let started = self.engine.start_call(helpers::Job { token, facts: file.facts, task });
         if let Err(error) = started {
             job.inspection = Inspection::Outstanding;
             job.operation.fail(error.negative());
@@ -253,14 +254,14 @@ impl<E: Engine> Driver<E> {
             return true;
         }
         let token = self.call_of(slot);
-        if self.engine.helpers().withdraw(token) {
+        if self.engine.withdraw_call(token) {
             self.give_up_call(slot);
             return false;
         }
         let entry = (self.jobs[slot].id, slot as u32, Alarm::Abandon);
+        let at = self.engine.kernel().now() + COMES_BACK_WITHIN;
         // Without memory for the alarm it does not wait.
-        self.timers.set(Instant::now() + COMES_BACK_WITHIN, entry).is_ok()
-            || !self.let_call_go(slot)
+        self.timers.set(at, entry).is_ok() || !self.let_call_go(slot)
     }
 
     fn call_of(&self, slot: usize) -> Token {
@@ -294,7 +295,7 @@ impl<E: Engine> Driver<E> {
         }
         // No memory for it now: another time, or when it comes back.
         let entry = (self.jobs[slot].id, slot as u32, Alarm::Abandon);
-        let _ = self.timers.set(Instant::now() + COMES_BACK_WITHIN, entry);
+        let _ = self.timers.set(self.engine.kernel().now() + COMES_BACK_WITHIN, entry);
     }
 
     // False: there is no memory to remember what the call uses.
@@ -348,7 +349,7 @@ impl<E: Engine> Driver<E> {
         self.slow.closes += 1;
         let token = Token::new(Kind::Close, 0, self.slow.closes);
         let task = Task::Close(fd);
-        if self.engine.helpers().start(helpers::Job { token, facts, task }).is_err() {
+        if self.engine.start_call(helpers::Job { token, facts, task }).is_err() {
             // It has been closed here: nobody else can be told to.
             self.shared.descriptors.give_back(1);
             return None;
@@ -357,7 +358,7 @@ impl<E: Engine> Driver<E> {
     }
 
     pub(super) fn report_when_closed(&mut self, token: Token, job: Job) {
-        let until = Instant::now() + COMES_BACK_WITHIN;
+        let until = self.engine.kernel().now() + COMES_BACK_WITHIN;
         let closing = &mut self.slow.closing;
         if closing.reserve(closing.len() + 1).is_err() {
             return self.report_done(job);
@@ -376,7 +377,7 @@ impl<E: Engine> Driver<E> {
     // Reports those that have waited long enough, or all.
     pub(super) fn report_unclosed(&mut self, all: bool) {
         while let Some(first) = self.slow.closing.first() {
-            if !all && first.until > Instant::now() {
+            if !all && first.until > self.engine.kernel().now() {
                 return;
             }
             if let Some(Closing { job, .. }) = self.slow.closing.pop() {

@@ -4,6 +4,7 @@
 
 use crate::collections::memory;
 use crate::decide::token::Kind;
+use crate::engine::kernel::Kernel;
 use crate::engine::portable::Portable;
 use crate::engine::uring::Uring;
 use crate::engine::{Engine, Event};
@@ -22,7 +23,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the start of the thread has found out.
 #[derive(Debug)]
@@ -230,7 +231,7 @@ impl<E: Engine> RingThread<E> {
         }
         let longest = if self.intake.is_bell_owed() { BELL_AGAIN } else { HEARTBEAT };
         let alarm = self.driver.next_alarm();
-        let until = alarm.map(|at| at.saturating_duration_since(Instant::now()));
+        let until = alarm.map(|at| at.saturating_duration_since(self.driver.engine.kernel().now()));
         Some(until.map_or(longest, |until| until.min(longest)))
     }
 

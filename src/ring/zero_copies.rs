@@ -11,6 +11,7 @@ use crate::decide::operation::Portion;
 use crate::decide::plan;
 use crate::decide::plan::ZeroCopy;
 use crate::decide::token::{Kind, Token};
+use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, ZeroCopySend};
 use crate::sys;
 use crate::types::completion::{WAS_COPIED, WAS_ZEROCOPY};
@@ -76,8 +77,8 @@ impl ZeroCopies {
     }
 
     /// Whether a send of this length may pin its memory now.
-    pub(super) fn allows(&self, length: u64) -> bool {
-        self.budget.allows(length, Instant::now)
+    pub(super) fn allows(&self, length: u64, now: impl Fn() -> Instant) -> bool {
+        self.budget.allows(length, now)
     }
 
     /// Makes room for one more.
@@ -104,8 +105,8 @@ impl ZeroCopies {
     }
 
     /// The kernel has refused it for want of memory.
-    pub(super) fn refused(&mut self) {
-        self.budget.refused(Instant::now());
+    pub(super) fn refused(&mut self, now: Instant) {
+        self.budget.refused(now);
     }
 
     /// The bytes of a send are not pinned any more, though its notification may be to come.
@@ -161,7 +162,8 @@ impl<E: Engine> Driver<E> {
         let Some(&Buffer { lease, .. }) = buffers.front() else {
             return false;
         };
-        let is_allowed = self.zero_copies.allows(portion.range.1);
+        let now = || self.engine.kernel().now();
+        let is_allowed = self.zero_copies.allows(portion.range.1, now);
         if !is_allowed || self.zero_copies.reserve().is_err() {
             return false;
         }
@@ -201,7 +203,7 @@ impl<E: Engine> Driver<E> {
             }
         }
         if refused {
-            self.zero_copies.refused();
+            self.zero_copies.refused(self.engine.kernel().now());
         } else if result >= 0 {
             self.zero_copies.fitted();
         }
@@ -307,13 +309,14 @@ impl<E: Engine> Driver<E> {
             return state;
         }
         let fd = self.socket(socket).number();
-        let state = if self.zero_copies.is_hopeless() || !sys::leaves_the_machine(fd) {
-            ZeroCopy::Useless
-        } else if self.zero_copies.has_enough_trials() {
-            return ZeroCopy::Useless;
-        } else {
-            ZeroCopy::Untried
-        };
+        let state =
+            if self.zero_copies.is_hopeless() || !self.engine.kernel().leaves_the_machine(fd) {
+                ZeroCopy::Useless
+            } else if self.zero_copies.has_enough_trials() {
+                return ZeroCopy::Useless;
+            } else {
+                ZeroCopy::Untried
+            };
         self.socket(socket).zero_copy = Some(state);
         state
     }

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The calls whose answer is needed at once.  None of them waits for a peer, a disk or a server.
+#![forbid(unsafe_code)]
+
+use crate::sys::{self, FileWindow, Span};
+use crate::types::errno::Result;
+use crate::types::file::{FileFacts, FileKind, Size};
+use std::os::fd::RawFd;
+use std::time::Instant;
+
+/// What is asked of the kernel, and answered at once.  The tests simulate it.
+pub trait Kernel {
+    /// CLOCK_MONOTONIC.
+    fn now(&self) -> Instant;
+
+    /// SO_COOKIE, see [`sys::socket_cookie`].
+    fn cookie(&self, socket: RawFd) -> Result<u64>;
+
+    /// Whether it is of type SOCK_STREAM and does not listen.
+    fn is_stream(&self, socket: RawFd) -> bool;
+
+    /// Whether it is an AF_UNIX socket.
+    fn is_unix(&self, socket: RawFd) -> bool;
+
+    /// Whether the peer is on another machine, see [`sys::leaves_the_machine`].
+    fn leaves_the_machine(&self, socket: RawFd) -> bool;
+
+    /// Whether poll(2) reports POLLOUT, which a failure of the socket does, too.
+    fn has_room(&self, socket: RawFd) -> bool;
+
+    /// MSG_MORE, or 0 where that must not be used, see [`sys::more_flag`].
+    fn more_flag(&self, socket: RawFd, more: bool) -> i32;
+
+    /// Sends what fits now of up to [`sys::PARTS_MAX`] parts.  With no part it sends nothing, and
+    /// fails if sending something would fail for good.
+    fn send(&self, socket: RawFd, parts: &[Span], flags: i32) -> Result<usize>;
+
+    /// Transmits what MSG_MORE has held back, see [`sys::push_tcp`].
+    fn push(&self, socket: RawFd);
+
+    /// The file's size now, without asking a server; see [`FileFacts::size_by`].
+    fn size(&self, file: RawFd, facts: &FileFacts) -> Result<Size>;
+
+    /// Whether both refer to the same open file description; false where that is not known.
+    fn is_same_file(&self, one: RawFd, other: RawFd) -> bool;
+
+    /// Whether the range is in the page cache, see [`sys::is_resident`].
+    fn is_resident(&self, file: RawFd, offset: u64, length: u64) -> bool;
+
+    /// Maps a range, to be sent from there.
+    fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow>;
+
+    /// Reads what is in the page cache, see [`sys::read_warm`]; EAGAIN: not all of it is.
+    fn read_warm(&self, file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize>;
+}
+
+/// The kernel that this thread runs on.
+#[derive(Debug)]
+pub struct System;
+
+impl Kernel for System {
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn cookie(&self, socket: RawFd) -> Result<u64> {
+        sys::socket_cookie(socket)
+    }
+
+    fn is_stream(&self, socket: RawFd) -> bool {
+        sys::socket_type(socket) == Ok(libc::SOCK_STREAM) && sys::is_listening(socket) == Ok(false)
+    }
+
+    fn is_unix(&self, socket: RawFd) -> bool {
+        sys::socket_domain(socket) == Ok(libc::AF_UNIX)
+    }
+
+    fn leaves_the_machine(&self, socket: RawFd) -> bool {
+        sys::leaves_the_machine(socket)
+    }
+
+    fn has_room(&self, socket: RawFd) -> bool {
+        sys::is_ready(socket, libc::POLLOUT)
+    }
+
+    #[inline]
+    fn more_flag(&self, socket: RawFd, more: bool) -> i32 {
+        sys::more_flag(socket, more)
+    }
+
+    #[inline]
+    fn send(&self, socket: RawFd, parts: &[Span], flags: i32) -> Result<usize> {
+        sys::send_parts(socket, parts, flags)
+    }
+
+    fn push(&self, socket: RawFd) {
+        sys::push_tcp(socket);
+    }
+
+    fn size(&self, file: RawFd, facts: &FileFacts) -> Result<Size> {
+        let mut state = sys::file_state_without_sync(file)?;
+        if state.kind == FileKind::Block {
+            state.size = sys::device_size(file)?;
+        }
+        facts.size_by(&state)
+    }
+
+    fn is_same_file(&self, one: RawFd, other: RawFd) -> bool {
+        sys::probes_allowed() && sys::is_same_file(one, other)
+    }
+
+    fn is_resident(&self, file: RawFd, offset: u64, length: u64) -> bool {
+        sys::is_resident(file, offset, length)
+    }
+
+    fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {
+        FileWindow::new(file, offset, length)
+    }
+
+    #[inline]
+    fn read_warm(&self, file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
+        sys::read_warm(file, offset, into)
+    }
+}
