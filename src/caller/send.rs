@@ -26,8 +26,8 @@ enum Inline {
 }
 
 impl Caller {
-    /// Does the whole operation if that needs no waiting.  None: what is left has been queued, under
-    /// the id that `id` was given.
+    /// Does the whole operation if that needs no waiting.  None: what is left has been queued,
+    /// under the id that `id` was given.
     pub fn try_send(
         &self,
         request: &Request<'_>,
@@ -72,7 +72,7 @@ impl Caller {
         }
         let cookie = submission.cookie;
         let Some(claimed) = shared.claims.claim(cookie) else { return Inline::Rest(None) };
-        if shared.cuts.is_untold(cookie) {
+        if shared.cuts.is_unreported(cookie) {
             self.port.release(claimed);
             return Inline::Rest(None);
         }

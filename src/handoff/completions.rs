@@ -1,6 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Completions on their way from the ring thread to whoever polls, and the bell that makes the
-//! event descriptor readable.
+//! Completions on their way from the ring thread to the thread that polls, and the bell that makes
+//! the event descriptor readable.
+//!
+//! | event | transition |
+//! |---|---|
+//! | a permit is taken | [`Completions::secure`] |
+//! | the ring thread has a batch | [`Completions::push`] |
+//! | a caller polls | [`Completions::look`], or [`Completions::take`], which waits |
+//! | its wait is over | [`Completions::end_wait`] |
+//! | its thread is cancelled while it waits | [`Completions::abandon_wait`] |
+//! | it could not clear the bell | [`Completions::owe_bell`] |
+//! | a caller asks for the event descriptor | [`Completions::want_bell`] |
+//! | the ring thread is asked to look | [`Completions::ring_for_waiting`] |
+//! | the ring thread has been idle for a while | [`Completions::shrink`] |
+//! | the ring thread ends | [`Completions::close`] |
 #![forbid(unsafe_code)]
 
 use crate::collections::Line;
@@ -11,12 +24,12 @@ use crate::types::errno::{Errno, Result};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-/// A completion in the queue; `cut`: the cookie of the socket whose stream it tells to be cut.
+/// A completion in the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// What poll gives.
     pub completion: Completion,
-    /// For the order behind a cut.
+    /// The cookie of the socket whose stream it reports to be cut off.
     pub cut: Option<NonZeroU64>,
 }
 
@@ -53,9 +66,9 @@ impl From<Packed> for Entry {
     }
 }
 
-/// How many bytes wait in the event descriptor, so that it is written only when nobody has been
-/// told yet.  A byte may be claimed by poll before the ring thread has written it: that is a
-/// debt, to be taken away by a later poll.
+/// How many bytes wait in the event descriptor, so that it is written only where none waits.  A
+/// poll may want to take a byte that the ring thread has not written yet: that is a debt, which a
+/// later poll takes away.
 #[derive(Debug, Default)]
 struct Bell {
     wanted: bool,
@@ -85,7 +98,7 @@ impl Completions {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Makes sure that there is room for this many, so that [`Completions::push`] never wants memory.
+    /// Makes room for this many, so that [`Completions::push`] needs no memory.
     pub fn secure(&self, count: u32) -> Result<()> {
         if count <= self.room.load(Ordering::SeqCst) {
             return Ok(());
@@ -96,8 +109,8 @@ impl Completions {
         secured
     }
 
-    /// Hands over a batch and wakes who waits for it; what there is no room for stays in the batch.
-    /// True: the bell must be rung.
+    /// Hands over a batch and wakes the callers that wait for it; what there is no room for stays
+    /// in the batch.  True: the bell must be rung.
     #[must_use]
     pub fn push(&self, batch: &mut Vec<Entry>) -> bool {
         let mut state = self.lock();
@@ -134,7 +147,7 @@ impl Completions {
         ring
     }
 
-    /// No more completions will come: nobody waits for them any longer.
+    /// No more completions will come, so that no caller waits for them.
     pub fn close(&self) {
         // Under the lock, or it could come between a poll's look at it and its announcement.
         let state = self.lock();
@@ -149,8 +162,8 @@ impl Completions {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Takes up to `max` entries, waiting for the first.  None: for ever.  Returns what was
-    /// taken; EINTR when a signal handler ran.
+    /// Takes up to `max` entries, waiting for the first.  None: indefinitely.  Returns what
+    /// was taken; EINTR: a signal handler ran.
     pub fn take(
         &self,
         max: usize,
@@ -175,8 +188,8 @@ impl Completions {
         }
     }
 
-    /// Takes up to `max` entries.  Where there are none and the caller `waits`, it has been announced
-    /// as waiting: it sleeps while [`Completions::sequence`] is as given, and then calls
+    /// Takes up to `max` entries.  Where there are none and the caller `waits`, it has been
+    /// announced as waiting: it sleeps while [`Completions::sequence`] is as given, and then calls
     /// [`Completions::end_wait`].
     pub fn look(&self, max: usize, waits: bool, each: impl FnMut(Entry)) -> Look {
         let state = self.lock();
@@ -198,8 +211,8 @@ impl Completions {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// It never comes back: its thread has been cancelled.  It may have been woken before, instead of
-    /// another.
+    /// It never comes back: its thread has been cancelled.  It may have been woken before, in place
+    /// of another.
     pub fn abandon_wait(&self) {
         self.end_wait();
         self.wake(1);
@@ -212,7 +225,7 @@ impl Completions {
         }
     }
 
-    /// Whether none waits.
+    /// Whether no completion waits.
     pub fn is_empty(&self) -> bool {
         self.lock().queue.is_empty()
     }
@@ -226,7 +239,7 @@ impl Completions {
     /// Gives memory back after a peak, unless there are some that count on it.
     pub fn shrink(&self, secured: impl FnOnce() -> bool) {
         let mut state = self.lock();
-        // Whoever counts on it from here on finds no room and waits for the lock.
+        // A caller that secures room from here on finds none and waits for the lock.
         self.room.store(0, Ordering::SeqCst);
         if !secured() {
             state.queue.shrink();

@@ -11,7 +11,7 @@
 //! | a calling thread submits | [`Cuts::take_ids`] |
 //! | it cannot hand submissions over | [`Cuts::not_handed_over`] |
 //! | the ring thread takes a submission | [`Cuts::arrived`] |
-//! | an operation is about to begin | [`Cuts::is_behind`], [`Cuts::is_untold`] |
+//! | an operation is about to begin | [`Cuts::is_behind`], [`Cuts::is_unreported`] |
 //! | an operation has ended part-way | [`Cuts::record`] |
 //! | its DONE is taken | [`Cuts::done_taken`] |
 //! | an operation ends on the calling thread | [`Cuts::take_id_here`], [`Cuts::record_taken`] |
@@ -90,7 +90,8 @@ impl Cuts {
         id != 0 && id < self.next_id.load(Ordering::SeqCst)
     }
 
-    /// The stream of this socket has been cut off.  ENOMEM: what is behind cannot be told.
+    /// The stream of this socket has been cut off.  ENOMEM: what is behind it
+    /// cannot be known.
     pub fn record(&self, cookie: u64) -> Result<()> {
         self.put(cookie, Cut { taken_at: NOT_YET })
     }
@@ -120,8 +121,8 @@ impl Cuts {
             && self.lock().get(cookie).is_some_and(|cut| id < cut.taken_at)
     }
 
-    /// Whether an operation submitted now would be.
-    pub fn is_untold(&self, cookie: u64) -> bool {
+    /// Whether an operation submitted now would be: the DONE of a cut has not been taken.
+    pub fn is_unreported(&self, cookie: u64) -> bool {
         self.is_behind(cookie, self.next_id.load(Ordering::SeqCst))
     }
 

@@ -29,7 +29,7 @@ pub(crate) enum Slept {
 }
 
 impl Doorbell {
-    /// For who has brought work, after bringing it.  True: the ring thread slept.
+    /// Wakes the ring thread; called after work has been published.  True: it slept.
     pub fn ring(&self) -> bool {
         let slept = self.sleeping.swap(0, Ordering::SeqCst) == 1;
         if slept {
@@ -38,9 +38,10 @@ impl Doorbell {
         slept
     }
 
-    /// For the ring thread.  The order matters: first the word says that we sleep, then we look for
-    /// work once more; who brings some brings it first and then looks at the word.  A swap costs what
-    /// such a store does, and puts all changes of the word in one order for loom, too.
+    /// Puts the ring thread to sleep.  The order matters: first the word says that it sleeps, then
+    /// it looks for work once more; other threads publish work first and then look at the word.  A
+    /// swap costs what such a store does, and puts all changes of the word in one order for loom,
+    /// too.
     pub fn sleep(&self, limit: Option<Duration>, has_work: impl FnOnce() -> bool) -> Slept {
         self.sleeping.swap(1, Ordering::SeqCst);
         if has_work() {

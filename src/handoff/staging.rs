@@ -105,8 +105,8 @@ impl Staging {
         Staging { free: Mutex::default(), used: AtomicU64::new(0), limit }
     }
 
-    /// Copies header and trailer, which are this long, see [`lengths`].  EAGAIN: no room before others have ended; EMSGSIZE: there will
-    /// never be; ENOMEM.
+    /// Copies header and trailer, which are this long, see [`lengths`].  EAGAIN: no room until
+    /// other operations have ended; EMSGSIZE: there will never be; ENOMEM.
     pub fn copy(&self, request: &Request<'_>, (header, trailer): (usize, usize)) -> Result<Staged> {
         let length = header + trailer;
         if length == 0 {

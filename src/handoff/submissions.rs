@@ -111,9 +111,9 @@ impl HandOver {
         self.withdrawn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Puts a submission in the channel.  Where that is full, `ask_for_room` asks the ring thread to
-    /// make way.  Some: what could not be handed over, and why: ENOMEM, or the error of a context
-    /// that is beyond use.
+    /// Puts a submission in the channel.  Where that is full, `ask_for_room` asks the ring thread
+    /// to make way.  Some: what could not be handed over, and why: ENOMEM, or the error of a
+    /// context that is beyond use.
     #[must_use]
     pub fn push(
         &self,

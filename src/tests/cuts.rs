@@ -96,9 +96,9 @@ impl World {
         if self.operations.iter().any(|operation| operation.cookie == cookie) {
             return;
         }
-        let is_untold = self.cuts.is_untold(cookie);
-        assert_eq!(is_untold, self.done.contains(&cookie), "a cut unknown, or known by nobody");
-        if is_untold {
+        let is_unreported = self.cuts.is_unreported(cookie);
+        assert_eq!(is_unreported, self.done.contains(&cookie), "a cut unknown, or known by nobody");
+        if is_unreported {
             return;
         }
         if is_cut {

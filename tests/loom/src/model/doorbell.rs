@@ -37,7 +37,7 @@ fn no_message_is_slept_through() {
     });
 }
 
-/// A flag, as that of the end, is set and the bell rung: nothing but the bell puts the flag in order.
+/// A flag, as that of the end, is set and the bell rung: only the bell puts the flag in order.
 #[test]
 fn no_flag_is_slept_through() {
     check(|| {
