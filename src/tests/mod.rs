@@ -16,6 +16,7 @@ mod permits;
 mod plan;
 mod pool;
 mod schedule;
+mod submissions;
 mod timers;
 mod wire;
 mod world;
