@@ -75,13 +75,10 @@ impl Server {
         };
         let header = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n");
         let header = [IoSlice::new(header.as_bytes())];
-        let mut request = match &file {
-            Some((file, _)) => Request::whole_file(socket, file),
-            None => Request::new(std::os::fd::AsFd::as_fd(socket), None),
-        };
-        request.length = length;
-        request.header = &header;
-        request.user_data = number;
+        let mut request = Request::new(socket).header(&header).user_data(number);
+        if let Some((file, length)) = &file {
+            request = request.file(file, ..*length);
+        }
 
         let (sender, receiver) = channel();
         self.waiting.lock().expect("no thread panics with it").insert(number, sender);
@@ -90,10 +87,8 @@ impl Server {
             return Err(error.into());
         }
         // The file stays open until here.
-        match receiver.recv()?.status {
-            0 => Ok(()),
-            status => Err(Errno(-status).into()),
-        }
+        receiver.recv()?.result()?;
+        Ok(())
     }
 
     fn open(&self, path: &str) -> Option<(File, u64)> {
@@ -114,7 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", port))?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    let context = Context::new(&Options::default())?;
+    let context = Context::new(&Options::new())?;
     let server = Arc::new(Server { context, root, waiting: Waiting::default() });
     let deliverer = server.clone();
     thread::spawn(move || {

@@ -7,7 +7,7 @@
 //! cargo run --release --example send_file -- FILE 127.0.0.1:9000
 //! ```
 
-use snapsend::{Context, Errno, Options, Request};
+use snapsend::{Context, Options, Request};
 use std::error::Error;
 use std::fs::File;
 use std::net::TcpStream;
@@ -20,11 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let file = File::open(path)?;
     let socket = TcpStream::connect(address)?;
 
-    let context = Context::new(&Options::default())?;
-    let done = context.send(&Request::whole_file(&socket, &file))?;
-    if done.status < 0 {
-        return Err(Errno(-done.status).into());
-    }
-    println!("{} bytes sent; the file may be changed now", done.wire_bytes);
+    let context = Context::new(&Options::new())?;
+    let sent = context.send(&Request::new(&socket).file(&file, ..))?.result()?;
+    println!("{sent} bytes sent; the file may be changed now");
     Ok(())
 }

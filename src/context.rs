@@ -17,29 +17,31 @@ use crate::ring::thread;
 use crate::sys::{self, ForkMark};
 use crate::types::completion::Completion;
 use crate::types::errno::{Errno, Result};
+use crate::types::feature::KernelFeatures;
 use crate::types::options::{Options, Settings};
 use crate::types::request::Request;
 use crate::types::stats::Stats;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a context is made of.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Info {
     /// Whether io_uring is in use; otherwise it is the portable engine.
     pub is_uring: bool,
-    /// Why io_uring is not in use (-errno); 0 when it is, or was not asked for.
-    pub engine_errno: i32,
+    /// Why io_uring is not in use.  None: it is, or was not asked for.
+    pub engine_error: Option<Errno>,
     /// As made.
     pub max_ops: u32,
     /// As made.
     pub pool_bytes: u64,
     /// The longest range that EXACT takes.
     pub exact_max: u64,
-    /// Bits of [`crate::kernel_feature`].
-    pub kernel_features: u64,
+    /// Which of the kernel's newer features are in use.
+    pub kernel_features: KernelFeatures,
 }
 
 /// A context: one ring thread and what is in flight there.  Dropping it cancels that, and waits
@@ -53,13 +55,13 @@ pub struct Context {
     info: Info,
 }
 
-/// What became of [`Context::try_send`].
+/// The outcome of [`Context::try_send`].
 #[derive(Clone, Copy, Debug)]
 pub enum TrySend {
-    /// It is done; no completion comes through poll.
+    /// The operation is done; no completion comes through poll.
     Done(Completion),
-    /// It was queued, under the id that was told.
-    Queued,
+    /// The operation was queued under this id.
+    Queued(u64),
 }
 
 impl Context {
@@ -77,7 +79,7 @@ impl Context {
         let (ring_thread, started) = thread::start(shared, arrivals, &other)?;
         let info = Info {
             is_uring: started.is_uring,
-            engine_errno: started.engine_errno,
+            engine_error: started.engine_error,
             max_ops: settings.max_ops,
             pool_bytes: settings.pool_bytes,
             exact_max: caller.exact_max,
@@ -89,12 +91,13 @@ impl Context {
     }
 
     /// ECHILD: the caller is a forked child of the process that made the context.
-    pub fn check_process(&self) -> Result<()> {
+    pub(crate) fn check_process(&self) -> Result<()> {
         if self.mark.is_own_process() { Ok(()) } else { Err(Errno(libc::ECHILD)) }
     }
 
     /// A call on it has panicked: nothing more is done with it, and what is in flight ends.
-    pub fn poison(&self) {
+    #[cfg(feature = "c-interface")]
+    pub(crate) fn poison(&self) {
         self.caller.port.die(libc::EIO);
     }
 
@@ -104,48 +107,56 @@ impl Context {
     /// used up their part of its memory.  ENOMEM: the system gives none.  EMFILE: the ring thread has as many descriptors as
     /// RLIMIT_NOFILE allows.  EBADF, ENOTSOCK, ESOCKTNOSUPPORT, ENOTCONN (a listening socket),
     /// EISDIR, EINVAL: a descriptor is closed or of the wrong kind, or the file is not open for
-    /// reading.  Others as [`Request::check`] gives them.  ECHILD: after fork.
+    /// reading.  EINVAL: contradicting flags, or an offset beyond what a file can have.  EOVERFLOW: a
+    /// range that ends beyond it.  EMSGSIZE: header and trailer, or an EXACT range, are too long.
+    /// ECHILD: after fork.
     pub fn submit(&self, request: &Request<'_>) -> Result<u64> {
         let mut id = 0;
         self.submit_with_id(request, &mut |given| id = given)?;
         Ok(id)
     }
 
-    /// The same; `id` is told the id before anybody can see a completion with it.
-    pub fn submit_with_id(&self, request: &Request<'_>, id: &mut dyn FnMut(u64)) -> Result<()> {
+    /// [`Context::submit`]; `id` is given the id before a completion with it can be seen.
+    pub(crate) fn submit_with_id(
+        &self,
+        request: &Request<'_>,
+        id: &mut dyn FnMut(u64),
+    ) -> Result<()> {
         self.check_process()?;
         self.caller.submit(request, id)
     }
 
-    /// The same for several; `ids` is told those of the operations queued, in order.  Ok: how
-    /// many, from the first on; an error when none was.
-    pub fn submit_many(&self, requests: &[Request<'_>], ids: &mut dyn FnMut(u64)) -> Result<usize> {
+    /// Queues several operations, in order, up to the first that is refused.  Their ids are
+    /// appended to `ids`.  Returns how many were queued; an error if none was, as for
+    /// [`Context::submit`].
+    pub fn submit_many(&self, requests: &[Request<'_>], ids: &mut Vec<u64>) -> Result<usize> {
+        memory::reserve(ids, requests.len())?;
+        self.submit_many_with_ids(requests, &mut |id| ids.push(id))
+    }
+
+    /// [`Context::submit_many`]; `ids` is given each id before a completion with it can be seen.
+    pub(crate) fn submit_many_with_ids(
+        &self,
+        requests: &[Request<'_>],
+        ids: &mut dyn FnMut(u64),
+    ) -> Result<usize> {
         self.check_process()?;
         self.caller.submit_many(requests, ids)
     }
 
-    /// Takes up to `out.len()` completions, see [`Context::poll_each`].
+    /// Takes up to `out.len()` completions; waits for the first up to `timeout` (None:
+    /// indefinitely).  Returns how many were taken; 0: the time ran out.
+    ///
+    /// EINVAL: `out` is empty.  EINTR: a signal handler ran.  ECHILD: after fork.  EBADF, or
+    /// what else put the context beyond use: nothing is in flight any more and nothing will come.
     pub fn poll(&self, out: &mut [Completion], timeout: Option<Duration>) -> Result<usize> {
+        self.check_process()?;
         let mut places = out.iter_mut();
-        self.poll_each(places.len(), timeout, |completion| {
+        self.caller.poll(places.len(), timeout, |completion| {
             if let Some(place) = places.next() {
                 *place = completion;
             }
         })
-    }
-
-    /// Takes up to `max` completions; waits for the first up to `timeout` (None: for ever).
-    ///
-    /// EINVAL: `max` is 0.  EINTR: a signal handler ran.  ECHILD: after fork.  EBADF, or
-    /// what else killed the context: nothing is in flight any more and nothing will come.
-    pub fn poll_each(
-        &self,
-        max: usize,
-        timeout: Option<Duration>,
-        each: impl FnMut(Completion),
-    ) -> Result<usize> {
-        self.check_process()?;
-        self.caller.poll(max, timeout, each)
     }
 
     /// A poll in steps, for callers that wait by themselves, on [`Completions::sequence`] of
@@ -169,7 +180,7 @@ impl Context {
 
     /// A descriptor that is readable while completions wait.  It belongs to the context: never
     /// read, write or close it.
-    pub fn event_fd(&self) -> Result<RawFd> {
+    pub(crate) fn event_fd(&self) -> Result<RawFd> {
         self.check_process()?;
         self.caller.event_fd()
     }
@@ -187,19 +198,38 @@ impl Context {
     }
 
     /// Asks for the end of all operations on a socket; returns how many there were.
-    pub fn cancel_socket(&self, socket: RawFd) -> Result<u32> {
+    pub fn cancel_socket(&self, socket: impl AsFd) -> Result<u32> {
+        self.cancel_socket_number(socket.as_fd().as_raw_fd())
+    }
+
+    /// [`Context::cancel_socket`] for a number that may not be open.
+    pub(crate) fn cancel_socket_number(&self, socket: RawFd) -> Result<u32> {
         self.check_process()?;
         let cookie = sys::socket_cookie(socket)?;
         self.caller.port.ask(Question::CancelSocket(cookie))
     }
 
-    /// Does the whole operation on the calling thread if that needs no waiting; queues what is
-    /// left otherwise, under the id that `id` is told.  Errors as for [`Context::submit`].
-    pub fn try_send(&self, request: &Request<'_>, id: &mut dyn FnMut(u64)) -> Result<TrySend> {
+    /// Does the whole operation on the calling thread if that needs no waiting; otherwise queues
+    /// what is left.  Errors as for [`Context::submit`].
+    pub fn try_send(&self, request: &Request<'_>) -> Result<TrySend> {
+        self.try_send_with_id(request, &mut |_| {})
+    }
+
+    /// [`Context::try_send`]; `id` is given the id before a completion with it can be seen.
+    pub(crate) fn try_send_with_id(
+        &self,
+        request: &Request<'_>,
+        id: &mut dyn FnMut(u64),
+    ) -> Result<TrySend> {
         self.check_process()?;
-        Ok(match self.caller.try_send(request, id)? {
+        let mut queued = 0;
+        let mut given = |number| {
+            queued = number;
+            id(number);
+        };
+        Ok(match self.caller.try_send(request, &mut given)? {
             Some(completion) => TrySend::Done(completion),
-            None => TrySend::Queued,
+            None => TrySend::Queued(queued),
         })
     }
 
@@ -228,6 +258,27 @@ impl Context {
         stats.pool_resident += staged;
         stats.rings_kept = kept::count();
         Ok(stats)
+    }
+}
+
+/// The event descriptor: readable while completions wait, and rarely once in vain;
+/// [`Context::poll`] clears it.  It belongs to the context: never read, write or close it.
+///
+/// Completions make it readable only once it has been asked for: those that wait already do so at
+/// once.  If the host has closed it, the number may be another file's: each call on the context
+/// gives EBADF from then on.
+impl AsFd for Context {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // The next poll reports the error, if there is one.
+        let _ = self.event_fd();
+        self.caller.port.as_fd()
+    }
+}
+
+/// See [`Context::as_fd`].
+impl AsRawFd for Context {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

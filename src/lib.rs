@@ -13,23 +13,22 @@
 //! use std::os::unix::net::UnixStream;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let context = Context::new(&Options::default())?;
+//! let context = Context::new(&Options::new())?;
 //! let (socket, mut peer) = UnixStream::pair()?;
 //! # let path = std::env::temp_dir().join(format!("snapsend-doc-{}", std::process::id()));
 //! # std::fs::write(&path, b"as it was")?;
 //! let file = std::fs::File::open(&path)?;
 //!
-//! let mut request = Request::whole_file(&socket, &file);
-//! request.user_data = 42;
-//! let id = context.submit(&request)?;
+//! let id = context.submit(&Request::new(&socket).file(&file, ..).user_data(42))?;
 //!
 //! let mut done = [Completion::default()];
 //! while context.poll(&mut done, None)? == 0 {}
-//! assert_eq!((done[0].id, done[0].user_data, done[0].status), (id, 42, 0));
+//! assert_eq!((done[0].id, done[0].user_data), (id, 42));
+//! let sent = done[0].result()?;
 //!
 //! // Whatever is done to the file from here on, the peer reads what was sent.
 //! std::fs::OpenOptions::new().write(true).open(&path)?.write_all(b"changed")?;
-//! let mut received = vec![0; done[0].wire_bytes as usize];
+//! let mut received = vec![0; sent as usize];
 //! peer.read_exact(&mut received)?;
 //! assert_eq!(received, b"as it was");
 //! # std::fs::remove_file(&path)?;
@@ -39,14 +38,15 @@
 //!
 //! # Event loops
 //!
-//! [`Context::event_fd`] is readable while completions wait: register it with whatever waits for
-//! descriptors, and call [`Context::poll`] with a timeout of zero.  A thread for each connection
-//! calls [`Context::send`] instead.
+//! A [`Context`] is a descriptor ([`AsFd`](std::os::fd::AsFd)) that is readable while completions
+//! wait: register it with whatever waits for descriptors, and call [`Context::poll`] with a timeout
+//! of zero.  A thread for each connection calls [`Context::send`] instead.
 //!
 //! # Descriptors
 //!
-//! Socket and file stay open until the operation's Done.  A mistake there does no harm: no byte of
-//! another file or socket, which has got the number since, is sent or received.
+//! Socket and file stay open until the operation's Done.  A descriptor that is closed too early
+//! does no harm: no byte of another file or socket, which has got the number since, is sent or
+//! received.
 //!
 //! # fork
 //!
@@ -55,14 +55,14 @@
 //! # Features
 //!
 //! - `c-interface` (default): the symbols of `snapsend.h` in the libraries that are built, and the
-//!   module `ffi`; writes the header, for which it wants cbindgen.  Programs in Rust need neither:
+//!   module `ffi`; writes the header, which needs cbindgen.  Programs in Rust need neither:
 //!   `snapsend = { version = "0.1", default-features = false }`.
 //!
-//! The Rust interface is the same with and without it.  What is in `ffi` is meant for C: its types
-//! may grow, as `snapsend.h` says, without a new major version.
+//! The Rust interface is the same with and without `c-interface`.  What is in `ffi` is meant for C:
+//! its types may grow, as `snapsend.h` says, without a new major version.
 #![deny(unsafe_code)]
-// The C edge is what uses some of it.
-#![cfg_attr(not(feature = "c-interface"), allow(dead_code))]
+// Some of it is used by the C edge or by the LD_PRELOAD library alone.
+#![cfg_attr(not(all(feature = "c-interface", feature = "preload")), allow(dead_code))]
 
 mod caller;
 mod collections;
@@ -81,12 +81,19 @@ mod sys;
 mod tests;
 mod types;
 
-pub use caller::sendfile;
+pub use caller::sendfile::sendfile;
 pub use context::{Context, Info, TrySend};
-pub use sys::CallerOffset;
-pub use types::completion::{Completion, Event, WAS_COPIED, WAS_INLINE, WAS_PADDED, WAS_ZEROCOPY};
+pub use types::completion::{Completion, CompletionFlags, Event};
 pub use types::errno::Errno;
-pub use types::feature as kernel_feature;
+pub use types::feature::KernelFeatures;
 pub use types::options::{EngineChoice, Options};
-pub use types::request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, Request, TO_EOF, ZERO_PAD};
+pub use types::request::{Request, RequestFlags};
 pub use types::stats::Stats;
+
+/// Not part of the interface: what this project's own LD_PRELOAD library stands on.
+#[cfg(feature = "preload")]
+#[doc(hidden)]
+pub mod preload {
+    pub use crate::caller::sendfile::{Moved, Way, sendfile_then, splice_then};
+    pub use crate::sys::CallerOffset;
+}

@@ -106,8 +106,7 @@ fn reader(mut peer: TcpStream) {
 impl Bench {
     // None: no io_uring here.
     fn new(engine: EngineChoice) -> Option<Bench> {
-        let options = Options { engine, ..Options::default() };
-        let context = match Context::new(&options) {
+        let context = match Context::new(&Options::new().engine(engine)) {
             Ok(context) => context,
             Err(error) if engine == EngineChoice::Uring => {
                 println!("SKIP: no io_uring here ({error:?})");
@@ -135,12 +134,11 @@ impl Bench {
 
     fn request<'a>(&'a self, index: u64, header: &'a [IoSlice<'a>]) -> Request<'a> {
         let socket = &self.sockets[index as usize % SOCKETS];
-        let mut request = Request::whole_file(socket, &self.file);
-        request.header = header;
-        request.offset = index % 200 * ANSWER;
-        request.length = ANSWER;
-        request.user_data = index;
-        request
+        let offset = index % 200 * ANSWER;
+        Request::new(socket)
+            .file(&self.file, offset..offset + ANSWER)
+            .header(header)
+            .user_data(index)
     }
 
     // Takes completions until as many are there.
@@ -150,8 +148,7 @@ impl Bench {
             let taken = self.context.poll(&mut done, Some(Duration::from_secs(20))).unwrap();
             assert!(taken > 0, "no completion in 20 s");
             for completion in &done[..taken] {
-                assert_eq!(completion.status, 0);
-                assert_eq!(completion.wire_bytes, HEADER.len() as u64 + ANSWER);
+                assert_eq!(completion.result().unwrap(), HEADER.len() as u64 + ANSWER);
             }
             count -= taken as u64;
         }
@@ -167,10 +164,12 @@ impl Bench {
     }
 
     fn submit_many(&self, count: u64, header: &[IoSlice<'_>]) {
+        let mut ids = Vec::with_capacity(SOCKETS);
         for begin in (0..count).step_by(SOCKETS) {
             let requests: [Request<'_>; SOCKETS] =
                 std::array::from_fn(|index| self.request(begin + index as u64, header));
-            let queued = self.context.submit_many(&requests, &mut |_| {}).unwrap();
+            let queued = self.context.submit_many(&requests, &mut ids).unwrap();
+            ids.clear();
             assert_eq!(queued, SOCKETS);
             self.poll(SOCKETS as u64);
         }
@@ -178,9 +177,9 @@ impl Bench {
 
     fn try_send(&self, count: u64, header: &[IoSlice<'_>]) {
         for index in 0..count {
-            match self.context.try_send(&self.request(index, header), &mut |_| {}).unwrap() {
-                TrySend::Done(completion) => assert_eq!(completion.status, 0),
-                TrySend::Queued => self.poll(1),
+            match self.context.try_send(&self.request(index, header)).unwrap() {
+                TrySend::Done(completion) => assert!(completion.result().is_ok()),
+                TrySend::Queued(_) => self.poll(1),
             }
         }
     }

@@ -42,8 +42,9 @@ use ring::pool::{Pool, Purpose};
 use std::hint::black_box;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
-use types::completion::{Completion, WAS_COPIED};
+use types::completion::{Completion, CompletionFlags};
 use types::file::Size;
+use types::request::RequestFlags;
 
 const ROUNDS: u64 = 2000;
 const SOCKETS: usize = 64;
@@ -77,7 +78,7 @@ const PARTS: [Part; 8] = [
 // ---- the parts -----------------------------------------------------------------------------
 
 fn task(header: u32, length: u64) -> Task {
-    black_box(Task { header, trailer: 0, offset: 0, length, flags: 0 })
+    black_box(Task { header, trailer: 0, offset: 0, length, flags: RequestFlags::empty() })
 }
 
 fn answer(_: u64) {
@@ -85,7 +86,7 @@ fn answer(_: u64) {
     operation.start(black_box(Size::Known(1 << 30)));
     let portion = operation.want_send(black_box(4096), PIECE).expect("all of it");
     operation.send_started(false);
-    operation.sent(black_box(portion.len()), WAS_COPIED, u64::MAX);
+    operation.sent(black_box(portion.len()), CompletionFlags::WAS_COPIED, u64::MAX);
     assert_eq!(operation.ended(), Some(0));
 }
 
@@ -98,7 +99,7 @@ fn pieces(_: u64) {
         operation.read_done(at, black_box(length));
         let portion = operation.want_send(black_box(length), PIECE).expect("a send");
         operation.send_started(false);
-        operation.sent(black_box(portion.len()), WAS_COPIED, u64::MAX);
+        operation.sent(black_box(portion.len()), CompletionFlags::WAS_COPIED, u64::MAX);
     }
 }
 

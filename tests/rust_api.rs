@@ -4,100 +4,95 @@
 //! written down here, too.
 #![allow(clippy::type_complexity)]
 
-use snapsend::sendfile::{Moved, Way};
 use snapsend::{
-    CallerOffset, Completion, Context, EngineChoice, Errno, Event, Info, Options, Request, Stats,
-    TrySend,
+    Completion, CompletionFlags, Context, EngineChoice, Errno, Event, Info, KernelFeatures,
+    Options, Request, RequestFlags, Stats, TrySend,
 };
-use std::io::IoSlice;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::fmt::Debug;
+use std::fs::File;
+use std::hash::Hash;
+use std::io::{self, IoSlice, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 #[test]
 fn functions() {
     let _: fn(&Options) -> Result<Context, Errno> = Context::new;
-    let _: fn(&Context) -> Result<(), Errno> = Context::check_process;
     let _: for<'a> fn(&Context, &Request<'a>) -> Result<u64, Errno> = Context::submit;
-    let _: for<'a, 'b> fn(&Context, &Request<'a>, &'b mut dyn FnMut(u64)) -> Result<(), Errno> =
-        Context::submit_with_id;
-    let _: for<'a, 'b> fn(
-        &Context,
-        &[Request<'a>],
-        &'b mut dyn FnMut(u64),
-    ) -> Result<usize, Errno> = Context::submit_many;
+    let _: for<'a> fn(&Context, &[Request<'a>], &mut Vec<u64>) -> Result<usize, Errno> =
+        Context::submit_many;
     let _: fn(&Context, &mut [Completion], Option<Duration>) -> Result<usize, Errno> =
         Context::poll;
-    let _: fn(&Context, usize, Option<Duration>, fn(Completion)) -> Result<usize, Errno> =
-        Context::poll_each;
-    let _: fn(&Context) -> Result<RawFd, Errno> = Context::event_fd;
     let _: fn(&Context, u64) -> Result<(), Errno> = Context::cancel;
-    let _: fn(&Context, RawFd) -> Result<u32, Errno> = Context::cancel_socket;
-    let _: for<'a, 'b> fn(
-        &Context,
-        &Request<'a>,
-        &'b mut dyn FnMut(u64),
-    ) -> Result<TrySend, Errno> = Context::try_send;
+    let _: fn(&Context, BorrowedFd<'static>) -> Result<u32, Errno> = Context::cancel_socket;
+    let _: fn(&Context, &'static UnixStream) -> Result<u32, Errno> = Context::cancel_socket;
+    let _: for<'a> fn(&Context, &Request<'a>) -> Result<TrySend, Errno> = Context::try_send;
     let _: for<'a> fn(&Context, &Request<'a>) -> Result<Completion, Errno> = Context::send;
     let _: fn(&Context) -> Result<Info, Errno> = Context::info;
     let _: fn(&Context) -> Result<Stats, Errno> = Context::stats;
-    let _: fn(&Context) = Context::poison;
+    let _: fn(&Context) -> BorrowedFd<'_> = Context::as_fd;
+    let _: fn(&Context) -> i32 = Context::as_raw_fd;
+    let _: fn(&Completion) -> io::Result<u64> = Completion::result;
+    let _: fn(Errno) -> io::Error = io::Error::from;
+    let _: fn(&'static UnixStream, &'static File, Option<&mut u64>, usize) -> Result<usize, Errno> =
+        snapsend::sendfile;
+}
 
-    let _: fn(BorrowedFd<'static>, Option<BorrowedFd<'static>>) -> Request<'static> = Request::new;
-    let _: fn(&'static UnixStream, &'static std::fs::File) -> Request<'static> =
-        Request::whole_file;
-    let _: fn(&Request<'static>) -> bool = Request::is_open_ended;
-    let _: fn(&Request<'static>, u64) -> Result<(), Errno> = Request::check;
-
-    let _: fn(RawFd, RawFd, CallerOffset, usize) -> Moved = snapsend::sendfile::sendfile;
-    let _: fn(RawFd, CallerOffset, RawFd, CallerOffset, usize, u32) -> Moved =
-        snapsend::sendfile::splice;
-    let _: fn() = snapsend::sendfile::trim;
-    let _: unsafe fn(*mut libc::off_t) -> CallerOffset = CallerOffset::new;
-    let _: CallerOffset = CallerOffset::NONE;
-    let _: fn() -> Errno = Errno::last;
-    let _: fn(Errno) -> i32 = Errno::negative;
+#[test]
+fn builders() {
+    let (socket, _peer) = UnixStream::pair().expect("a pair");
+    let (file, part) = (File::open("/dev/null").expect("a file"), [IoSlice::new(b"x")]);
+    let request: Request<'_> = Request::new(&socket)
+        .file(&file, 1u64..=2)
+        .header(&part)
+        .trailer(&part)
+        .flags(RequestFlags::EAGER | RequestFlags::MORE)
+        .timeout(Duration::from_secs(1))
+        .user_data(1u64);
+    let _: [Request<'_>; 3] =
+        [request.file(&file, ..), request.file(&file.as_fd(), 5..), request.file(&file, ..9)];
+    let _: Request<'_> = Request::new(&socket.as_fd());
+    let _: Options = Options::new()
+        .engine(EngineChoice::Portable)
+        .max_ops(1u32)
+        .pool_bytes(1u64 << 20)
+        .chunk_bytes(4096u64);
+    let _ = [EngineChoice::Auto, EngineChoice::Uring, EngineChoice::default()];
 }
 
 #[test]
 fn constants() {
-    let flags: [u32; 5] = [
-        snapsend::EAGER,
-        snapsend::EXACT,
-        snapsend::NOTIFY_SNAPSHOT,
-        snapsend::ZERO_PAD,
-        snapsend::MORE,
+    use CompletionFlags as Was;
+    use RequestFlags as Flags;
+    let flags = [Flags::EAGER, Flags::EXACT, Flags::NOTIFY_SNAPSHOT, Flags::ZERO_PAD, Flags::MORE];
+    assert_eq!(flags.map(|flag| -> u32 { flag.bits() }), [1, 2, 4, 8, 16]);
+    let was = [Was::WAS_COPIED, Was::WAS_ZEROCOPY, Was::WAS_PADDED, Was::WAS_INLINE];
+    assert_eq!(was.map(|flag| -> u32 { flag.bits() }), [1, 2, 4, 8]);
+    let kernel = [
+        KernelFeatures::IO_URING,
+        KernelFeatures::SEND_ZC,
+        KernelFeatures::ZC_REPORT_USAGE,
+        KernelFeatures::DEFER_TASKRUN,
+        KernelFeatures::REGISTERED_BUFFERS,
+        KernelFeatures::CACHESTAT,
     ];
-    assert_eq!(flags, [1, 2, 4, 8, 16]);
-    let was: [u32; 4] =
-        [snapsend::WAS_COPIED, snapsend::WAS_ZEROCOPY, snapsend::WAS_PADDED, snapsend::WAS_INLINE];
-    assert_eq!(was, [1, 2, 4, 8]);
-    assert_eq!(snapsend::TO_EOF, u64::MAX);
-    use snapsend::kernel_feature::*;
-    let kernel: [u64; 6] =
-        [IO_URING, SEND_ZC, ZC_REPORT_USAGE, DEFER_TASKRUN, REGISTERED_BUFFERS, CACHESTAT];
-    assert_eq!(kernel, [1, 2, 4, 8, 16, 32]);
+    assert_eq!(kernel.map(|flag| -> u64 { flag.bits() }), [1, 2, 4, 8, 16, 32]);
+    assert_eq!(format!("{:?}", Flags::EAGER | Flags::MORE), "RequestFlags(EAGER | MORE)");
 }
 
-// Structs are made and taken apart as users do it: one that users make in full cannot grow.
+// Structs are taken apart as users do it.
 #[test]
 fn types() {
-    let options = Options {
-        engine: EngineChoice::Portable,
-        max_ops: 1u32,
-        pool_bytes: 1u64 << 20,
-        chunk_bytes: 4096u64,
-    };
-    let _ = [EngineChoice::Auto, EngineChoice::Uring, options.engine];
     let Completion { id, user_data, file_bytes, wire_bytes, status, event, flags, .. } =
         Completion::default();
-    let _: (u64, u64, u64, u64, i32, Event, u32) =
+    let _: (u64, u64, u64, u64, i32, Event, CompletionFlags) =
         (id, user_data, file_bytes, wire_bytes, status, event, flags);
     assert!(matches!(event, Event::Done) && event != Event::Snapshot);
-    let Info { is_uring, engine_errno, max_ops, pool_bytes, exact_max, kernel_features, .. } =
+    let Info { is_uring, engine_error, max_ops, pool_bytes, exact_max, kernel_features, .. } =
         Info::default();
-    let _: (bool, i32, u32, u64, u64, u64) =
-        (is_uring, engine_errno, max_ops, pool_bytes, exact_max, kernel_features);
+    let _: (bool, Option<Errno>, u32, u64, u64, KernelFeatures) =
+        (is_uring, engine_error, max_ops, pool_bytes, exact_max, kernel_features);
     let stats = Stats::default();
     let _: [u64; 17] = [
         stats.submitted,
@@ -118,32 +113,146 @@ fn types() {
         stats.pool_resident,
         stats.rings_kept,
     ];
-    let (socket, _peer) = UnixStream::pair().expect("a pair");
-    let part = [IoSlice::new(b"x")];
-    let mut request = Request::new(std::os::fd::AsFd::as_fd(&socket), None);
-    request.header = &part;
-    request.trailer = &part;
-    let _: (u64, u64, u32, u32, u64) =
-        (request.offset, request.length, request.flags, request.timeout_ms, request.user_data);
-    let moved = Moved { result: Ok(0), way: Way::PassedOn };
-    let _: Result<usize, Errno> = moved.result;
-    let _ = [Way::Socket, Way::Pipe, moved.way];
     let _: i32 = Errno(libc::EIO).0;
-    let _: Option<Completion> = match TrySend::Queued {
-        TrySend::Done(done) => Some(done),
-        TrySend::Queued => None,
+    let queued = match TrySend::Queued(7u64) {
+        TrySend::Done(completion) => completion.id,
+        TrySend::Queued(id) => id,
     };
+    assert_eq!(queued, 7);
 }
 
 #[test]
 fn what_may_cross_threads() {
-    fn shared<T: Send + Sync + std::fmt::Debug>() {}
-    fn error<T: std::error::Error + Send + Sync + Copy + Eq + 'static>() {}
-    fn plain<T: Copy + Send + Sync + std::fmt::Debug + Default>() {}
+    fn shared<T: Send + Sync + Debug>() {}
+    fn error<T: std::error::Error + Send + Sync + Copy + Eq + Hash + 'static>() {}
+    fn plain<T: Copy + Send + Sync + Debug + Default>() {}
     shared::<Context>();
+    shared::<Request<'_>>();
     error::<Errno>();
     plain::<Completion>();
-    plain::<Options>();
+    plain::<CompletionFlags>();
+    plain::<EngineChoice>();
     plain::<Info>();
+    plain::<KernelFeatures>();
+    plain::<Options>();
+    plain::<RequestFlags>();
     plain::<Stats>();
+}
+
+// ---- what the types do ---------------------------------------------------------------------
+
+fn file_of(content: &[u8]) -> File {
+    let path = std::env::temp_dir().join(format!(
+        "snapsend-rust-api-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    let mut file = File::create(&path).expect("a file");
+    file.write_all(content).expect("written");
+    let file = File::open(&path).expect("the file");
+    std::fs::remove_file(&path).expect("removed");
+    file
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry.
+    unsafe { libc::poll(&mut entry, 1, 2000) == 1 }
+}
+
+#[test]
+fn errors_become_those_of_std() {
+    let error: io::Error = Errno(libc::EAGAIN).into();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(Errno(libc::EPERM).to_string(), error_text(libc::EPERM));
+    let socket = UnixStream::pair().expect("a pair").0;
+    let context = Context::new(&Options::new()).expect("a context");
+    let beyond = Request::new(&socket).file(&socket, ..u64::MAX);
+    assert_eq!(context.submit(&beyond), Err(Errno(libc::EOVERFLOW)));
+}
+
+fn error_text(errno: i32) -> String {
+    io::Error::from_raw_os_error(errno).to_string()
+}
+
+#[test]
+fn a_result_is_bytes_or_the_reason() {
+    let context = Context::new(&Options::new()).expect("a context");
+    let (socket, mut peer) = UnixStream::pair().expect("a pair");
+    let (file, header) = (file_of(b"content"), [IoSlice::new(b"> ")]);
+    let request = Request::new(&socket).header(&header);
+    let done = context.send(&request.file(&file, 3..)).expect("accepted");
+    assert_eq!(done.result().expect("sent"), 6);
+    let done = context.send(&request.file(&file, 3..100)).expect("accepted");
+    let error = done.result().expect_err("too short");
+    assert_eq!(error.raw_os_error(), Some(libc::ENODATA));
+    drop(socket);
+    let mut received = String::new();
+    peer.read_to_string(&mut received).expect("all of it");
+    assert!(received.starts_with("> tent"), "{received}");
+}
+
+#[test]
+fn times_have_no_upper_bound() {
+    let context = Context::new(&Options::new()).expect("a context");
+    let (socket, _peer) = UnixStream::pair().expect("a pair");
+    let file = file_of(b"content");
+    let request = Request::new(&socket).file(&file, ..).timeout(Duration::MAX);
+    context.submit(&request).expect("accepted");
+    let mut done = [Completion::default()];
+    assert_eq!(context.poll(&mut done, Some(Duration::MAX)), Ok(1));
+    assert_eq!(done[0].result().expect("sent"), 7);
+    let now = Request::new(&socket).file(&file, ..).timeout(Duration::ZERO);
+    context.submit(&now).expect("accepted");
+    assert_eq!(context.poll(&mut done, None), Ok(1));
+}
+
+#[test]
+fn the_descriptor_tells_of_completions_that_came_before_it_was_asked_for() {
+    let context = Context::new(&Options::new()).expect("a context");
+    let (socket, _peer) = UnixStream::pair().expect("a pair");
+    let file = file_of(b"content");
+    let mut ids = Vec::new();
+    let requests = [Request::new(&socket).file(&file, ..); 2];
+    assert_eq!(context.submit_many(&requests, &mut ids), Ok(2));
+    while context.stats().expect("stats").in_flight > 0 {
+        std::thread::yield_now();
+    }
+    assert!(is_readable(context.as_fd()));
+    let mut done = [Completion::default(); 8];
+    assert_eq!(context.poll(&mut done, Some(Duration::ZERO)), Ok(2));
+    assert_eq!([done[0].id, done[1].id], ids[..]);
+    ids.push(context.submit(&requests[0]).expect("accepted"));
+    assert!(is_readable(context.as_fd()));
+    assert_eq!(context.poll(&mut done, Some(Duration::ZERO)), Ok(1));
+    assert_eq!(done[0].id, ids[2]);
+}
+
+#[test]
+fn a_descriptor_that_the_host_has_closed_is_reported_by_poll() {
+    let context = Context::new(&Options::new()).expect("a context");
+    let number = context.as_raw_fd();
+    // SAFETY: what careless hosts do; the context looks before it uses the number.
+    unsafe { libc::close(number) };
+    assert_eq!(context.as_raw_fd(), number);
+    let mut done = [Completion::default()];
+    assert_eq!(context.poll(&mut done, None), Err(Errno(libc::EBADF)));
+}
+
+#[test]
+fn sendfile_moves_the_offset_or_the_position() {
+    let (socket, mut peer) = UnixStream::pair().expect("a pair");
+    let mut file = file_of(b"content");
+    let mut offset = 2;
+    assert_eq!(snapsend::sendfile(&socket, &file, Some(&mut offset), 3), Ok(3));
+    assert_eq!((offset, file.stream_position().expect("a position")), (5, 0));
+    assert_eq!(snapsend::sendfile(&socket, &file, None, 100), Ok(7));
+    assert_eq!(file.stream_position().expect("a position"), 7);
+    let mut beyond = u64::MAX;
+    let refused = snapsend::sendfile(&socket, &file, Some(&mut beyond), 1);
+    assert_eq!((refused, beyond), (Err(Errno(libc::EINVAL)), u64::MAX));
+    drop(socket);
+    let mut received = String::new();
+    peer.read_to_string(&mut received).expect("all of it");
+    assert_eq!(received, "ntecontent");
 }

@@ -8,8 +8,7 @@
 mod stats;
 
 use libc::{c_int, c_uint, off_t, size_t, ssize_t};
-use snapsend::CallerOffset;
-use snapsend::sendfile::{self, Moved};
+use snapsend::preload::{CallerOffset, Moved, sendfile_then, splice_then};
 
 // If the thread is cancelled it is unwound from `body`: there is nothing to clean up here.
 fn answer(body: impl FnOnce() -> Moved) -> ssize_t {
@@ -50,7 +49,7 @@ pub unsafe extern "C-unwind" fn sendfile(
 ) -> ssize_t {
     // SAFETY: the caller passes what it would pass to sendfile(2).
     let offset = unsafe { CallerOffset::new(offset) };
-    answer(|| sendfile::sendfile_then(out, file, offset, count, stats::count))
+    answer(|| sendfile_then(out, file, offset, count, stats::count))
 }
 
 /// sendfile(2) under the name for programs that are built with 64-bit offsets.
@@ -66,7 +65,7 @@ pub unsafe extern "C-unwind" fn sendfile64(
 ) -> ssize_t {
     // SAFETY: as above.
     let offset = unsafe { CallerOffset::new(offset) };
-    answer(|| sendfile::sendfile_then(out, file, offset, count, stats::count))
+    answer(|| sendfile_then(out, file, offset, count, stats::count))
 }
 
 /// splice(2).
@@ -85,5 +84,5 @@ pub unsafe extern "C-unwind" fn splice(
     // SAFETY: as above.
     let (offset, out_offset) =
         unsafe { (CallerOffset::new(offset), CallerOffset::new(out_offset)) };
-    answer(|| sendfile::splice_then(file, offset, out, out_offset, count, flags, stats::count))
+    answer(|| splice_then(file, offset, out, out_offset, count, flags, stats::count))
 }

@@ -20,7 +20,7 @@ mod place;
 
 use libc::{c_char, c_int, c_void, iovec};
 use line::{LENGTH, Line, Name};
-use snapsend::sendfile::{Moved, Way};
+use snapsend::preload::{Moved, Way};
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::OnceLock;

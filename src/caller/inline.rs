@@ -9,10 +9,11 @@ use crate::engine::kernel::Kernel;
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::staging::Staged;
 use crate::handoff::submissions::Submission;
-use crate::types::completion::WAS_COPIED;
+use crate::types::completion::CompletionFlags;
 use crate::types::errno::Errno;
 use crate::types::file::{FileFacts, Size};
-use crate::types::request::{EXACT, Request, TO_EOF};
+use crate::types::request::{Request, RequestFlags, TO_EOF};
+
 use std::os::fd::RawFd;
 
 /// Whether it is worth trying; `chunk`: the most that one request to the kernel may move.
@@ -31,7 +32,7 @@ pub(crate) fn is_suitable(
     }
     // An EXACT range must not be read again for the part that did not fit into the socket.
     let range = request.length.min(size.saturating_sub(request.offset));
-    request.flags & EXACT == 0
+    !request.flags.contains(RequestFlags::EXACT)
         && range <= chunk
         && (range <= INLINE_MAX || may_be_mapped(kernel, request))
 }
@@ -71,7 +72,7 @@ pub(crate) fn run(
         Ok(count) => {
             let mapped = file.filter(|_| mapped.is_some());
             let available = mapped.map_or(u64::MAX, |file| available(kernel, file, operation));
-            operation.sent(count as u64, WAS_COPIED, available);
+            operation.sent(count as u64, CompletionFlags::WAS_COPIED, available);
         }
         Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)) => {
             operation.send_refused();

@@ -14,10 +14,10 @@ use crate::handoff::submissions::Submission;
 use crate::sys;
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{FileFacts, FileKind, FileState};
-use crate::types::request::{EXACT, NOTIFY_SNAPSHOT, Request};
+use crate::types::request::{Request, RequestFlags};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Cookies of sockets known to be stream sockets that do not listen, so that it is asked once.
 #[derive(Debug)]
@@ -44,7 +44,6 @@ impl Caller {
         let cookie = self.check_socket(request.socket)?;
         let file = request.file.map(|file| self.check_file(request, file)).transpose()?;
         let staged = self.take_room(request, lengths, 1 + u32::from(file.is_some()))?;
-        let timeout = Duration::from_millis(request.timeout_ms.into());
         Ok(Submission {
             id: 0,
             cookie,
@@ -58,7 +57,7 @@ impl Caller {
             }),
             staged,
             file,
-            deadline: (request.timeout_ms > 0).then(|| Instant::now() + timeout),
+            deadline: request.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             reply: None,
             turn: Turn::InOrder,
         })
@@ -72,7 +71,7 @@ impl Caller {
         descriptors: u32,
     ) -> Result<Staged> {
         let shared = &self.shared;
-        let with_snapshot = request.flags & NOTIFY_SNAPSHOT != 0;
+        let with_snapshot = request.flags.contains(RequestFlags::NOTIFY_SNAPSHOT);
         shared.permits.take(with_snapshot, &shared.completions)?;
         let taken = shared.descriptors.take(descriptors, || shared.cuts.is_any_in_transit());
         let staged = taken.and_then(|()| {
@@ -115,7 +114,7 @@ impl Caller {
         if flags & libc::O_ACCMODE == libc::O_WRONLY || flags & libc::O_PATH != 0 {
             return Err(Errno(libc::EBADF));
         }
-        let exact = request.flags & EXACT != 0 && request.is_open_ended();
+        let exact = request.flags.contains(RequestFlags::EXACT) && request.is_open_ended();
         // The size may be an old one where there is a server; the ring thread asks that.
         let is_too_long = |known: &KnownFiles| {
             known.look_up(state.kind, state.mount).is_local()

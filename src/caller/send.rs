@@ -11,7 +11,7 @@ use crate::handoff::claims::{Claimed, Turn};
 use crate::handoff::reply::Reply;
 use crate::handoff::submissions::Submission;
 use crate::sys;
-use crate::types::completion::{Completion, Event, WAS_INLINE};
+use crate::types::completion::{Completion, CompletionFlags, Event};
 use crate::types::errno::Result;
 use crate::types::request::Request;
 use crate::types::stats::Counters;
@@ -147,7 +147,7 @@ impl Caller {
             wire_bytes: operation.wire(),
             status,
             event: Event::Done,
-            flags: operation.was() | WAS_INLINE,
+            flags: operation.was() | CompletionFlags::WAS_INLINE,
         }
     }
 }

@@ -5,9 +5,9 @@
 //! the socket has taken it; all other positions follow from it.
 #![forbid(unsafe_code)]
 
-use crate::types::completion::WAS_PADDED;
+use crate::types::completion::CompletionFlags;
 use crate::types::file::Size;
-use crate::types::request::{EXACT, MORE, NOTIFY_SNAPSHOT, TO_EOF, ZERO_PAD};
+use crate::types::request::{RequestFlags, TO_EOF};
 
 /// The most zeros in one portion.
 pub const PADDING_MAX: u64 = 64 << 10;
@@ -24,7 +24,7 @@ pub struct Task {
     /// Bytes of the range, or TO_EOF.
     pub length: u64,
     /// Request flags.
-    pub flags: u32,
+    pub flags: RequestFlags,
 }
 
 /// Where an operation is in its life.
@@ -98,7 +98,7 @@ impl Operation {
 
     /// Whether SNAPSHOT was asked for and has not been reported.
     pub fn owes_snapshot(&self) -> bool {
-        self.task.flags & NOTIFY_SNAPSHOT != 0 && !self.snapshot_told
+        self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT) && !self.snapshot_told
     }
 
     /// Looks at the file's size, once, before anything else.
@@ -133,10 +133,10 @@ impl Operation {
         }
         if self.task.length == TO_EOF {
             self.set_end(available.max(self.range_sent()));
-        } else if self.task.flags & ZERO_PAD != 0 {
+        } else if self.task.flags.contains(RequestFlags::ZERO_PAD) {
             self.file_length = available;
             self.held = self.held.min(available.max(self.range_sent()));
-            self.was |= WAS_PADDED as u8;
+            self.was |= CompletionFlags::WAS_PADDED.bits() as u8;
         } else {
             self.fail(-libc::ENODATA);
         }
@@ -225,13 +225,13 @@ impl Operation {
         let is_at_hand =
             reached >= self.file_length || self.held > reached || available > portion.range.1;
         let follows = is_at_hand && self.wire + portion.len() < self.total();
-        portion.more = self.task.flags & MORE != 0 || follows;
+        portion.more = self.task.flags.contains(RequestFlags::MORE) || follows;
         (portion.len() > 0).then_some(portion)
     }
 
     // The header waits for the first data: until that is there the file may turn out to be short.
     fn may_send(&self, available: u64) -> bool {
-        if self.task.flags & EXACT != 0 {
+        if self.task.flags.contains(RequestFlags::EXACT) {
             return self.held >= self.file_length;
         }
         self.range_sent() >= self.file_length || available > 0
@@ -246,7 +246,7 @@ impl Operation {
 
     /// The socket has taken `count` bytes more, of which `was` tells the way of the file's.
     /// `available`: how many bytes of the range the file turns out to have, or u64::MAX.
-    pub fn sent(&mut self, count: u64, was: u32, available: u64) {
+    pub fn sent(&mut self, count: u64, was: CompletionFlags, available: u64) {
         self.sending = false;
         let before = self.range_sent();
         self.wire += count;
@@ -254,7 +254,7 @@ impl Operation {
             self.sent_more = self.sending_more;
         }
         if self.range_sent() > before {
-            self.was |= was as u8;
+            self.was |= was.bits() as u8;
         }
         self.held = self.held.max(self.range_sent().min(self.file_length));
         if available < self.file_length {
@@ -264,8 +264,8 @@ impl Operation {
     }
 
     /// The way of bytes that were sent before has become known.
-    pub fn mark(&mut self, was: u32) {
-        self.was |= was as u8;
+    pub fn mark(&mut self, was: CompletionFlags) {
+        self.was |= was.bits() as u8;
     }
 
     /// A send has failed.
@@ -304,7 +304,7 @@ impl Operation {
     /// be given up and read again, and only what the socket has taken counts.
     pub fn take_snapshot_event(&mut self, keeps: bool) -> bool {
         let snapshotted = if keeps { self.held.max(self.range_sent()) } else { self.range_sent() };
-        let due = self.task.flags & NOTIFY_SNAPSHOT != 0
+        let due = self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT)
             && !self.snapshot_told
             && matches!(self.phase, Phase::Running | Phase::Ending(0))
             && snapshotted >= self.file_length;
@@ -351,7 +351,8 @@ impl Operation {
 
     /// Whether it has ended and the socket may hold some of it back, for what does not follow.
     pub fn is_held_back(&self) -> bool {
-        let may_hold = self.phase == Phase::Ending(0) && self.task.flags & MORE != 0;
+        let may_hold =
+            self.phase == Phase::Ending(0) && self.task.flags.contains(RequestFlags::MORE);
         self.sent_more && matches!(self.phase, Phase::Ending(_)) && !may_hold
     }
 
@@ -376,8 +377,8 @@ impl Operation {
     }
 
     /// WAS_* so far.
-    pub fn was(&self) -> u32 {
-        self.was.into()
+    pub fn was(&self) -> CompletionFlags {
+        CompletionFlags::from_bits_retain(self.was.into())
     }
 
     /// What was asked for.

@@ -9,7 +9,7 @@ use crate::engine::kernel::System;
 use crate::engine::known_files::KnownFiles;
 use crate::sys::{self, PARTS_MAX, Span, SpanMut, timespec};
 use crate::types::errno::{Errno, Result};
-use crate::types::feature;
+use crate::types::feature::KernelFeatures;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
 use once_cell::race::OnceBool;
 use std::os::fd::RawFd;
@@ -59,7 +59,7 @@ pub struct Uring {
     awaited: u32,
     /// Bytes of the pool's that are registered.
     registered: u64,
-    features: u64,
+    features: KernelFeatures,
     enters: u64,
 }
 
@@ -89,9 +89,9 @@ impl Uring {
         if !needed.iter().all(|&code| probe.is_supported(code)) {
             return Err(Errno(libc::ENOSYS));
         }
-        let mut features = feature::IO_URING;
+        let mut features = KernelFeatures::IO_URING;
         if ring.submitter().register_buffers_sparse(buffers).is_ok() {
-            features |= feature::REGISTERED_BUFFERS;
+            features |= KernelFeatures::REGISTERED_BUFFERS;
         }
         let mut messages = memory::list(SQ_ENTRIES as usize + 1)?;
         messages.extend((0..=SQ_ENTRIES).map(|_| Message::empty()));
@@ -115,7 +115,7 @@ impl Uring {
         // A seccomp filter may allow the set-up and refuse this.
         engine.enter(0, None)?;
         if probe.is_supported(opcode::SendZc::CODE) && engine.knows_usage()? {
-            engine.features |= feature::SEND_ZC | feature::ZC_REPORT_USAGE;
+            engine.features |= KernelFeatures::SEND_ZC | KernelFeatures::ZC_REPORT_USAGE;
         }
         Ok(engine)
     }
@@ -155,7 +155,7 @@ impl Uring {
     }
 
     /// Bits of [`feature`] that this ring has.
-    pub fn features(&self) -> u64 {
+    pub fn features(&self) -> KernelFeatures {
         self.features
     }
 
@@ -328,7 +328,7 @@ impl Engine for Uring {
     }
 
     fn has_zero_copy(&self) -> bool {
-        self.features & feature::SEND_ZC != 0
+        self.features.contains(KernelFeatures::SEND_ZC)
     }
 
     fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend) {
@@ -396,7 +396,7 @@ impl Engine for Uring {
 
     fn register(&mut self, index: u16, block: SpanMut) -> bool {
         let bytes = block.len() as u64;
-        if self.features & feature::REGISTERED_BUFFERS == 0 || !take_registered(bytes) {
+        if !self.features.contains(KernelFeatures::REGISTERED_BUFFERS) || !take_registered(bytes) {
             return false;
         }
         let iovec = block.as_span().iovec();

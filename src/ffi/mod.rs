@@ -15,10 +15,11 @@ use crate::caller::sendfile;
 use crate::collections::memory;
 use crate::context::{Context, TrySend};
 use crate::sys::{self, CallerOffset, KeepErrno};
-use crate::types::completion::{Completion, Event};
+use crate::types::completion::{Completion, CompletionFlags, Event};
 use crate::types::errno::{Errno, Result};
+use crate::types::feature::KernelFeatures;
 use crate::types::options::{EngineChoice, Options};
-use crate::types::request::Request;
+use crate::types::request::{Request, RequestFlags, TO_EOF};
 use cancellation::{Step, Wait};
 use copy::{copy_in, copy_out};
 use libc::{c_char, c_int, c_void, iovec, off_t, size_t, ssize_t};
@@ -254,6 +255,26 @@ pub struct snapsend_stats {
     pub rings_kept: u64,
 }
 
+// The values of the header are those of the Rust interface.
+const _: () = {
+    assert!(SNAPSEND_TO_EOF == TO_EOF);
+    assert!(SNAPSEND_EAGER == RequestFlags::EAGER.bits());
+    assert!(SNAPSEND_EXACT == RequestFlags::EXACT.bits());
+    assert!(SNAPSEND_NOTIFY_SNAPSHOT == RequestFlags::NOTIFY_SNAPSHOT.bits());
+    assert!(SNAPSEND_ZERO_PAD == RequestFlags::ZERO_PAD.bits());
+    assert!(SNAPSEND_MORE == RequestFlags::MORE.bits());
+    assert!(SNAPSEND_WAS_COPIED == CompletionFlags::WAS_COPIED.bits());
+    assert!(SNAPSEND_WAS_ZEROCOPY == CompletionFlags::WAS_ZEROCOPY.bits());
+    assert!(SNAPSEND_WAS_PADDED == CompletionFlags::WAS_PADDED.bits());
+    assert!(SNAPSEND_WAS_INLINE == CompletionFlags::WAS_INLINE.bits());
+    assert!(SNAPSEND_KERNEL_IO_URING == KernelFeatures::IO_URING.bits());
+    assert!(SNAPSEND_KERNEL_SEND_ZC == KernelFeatures::SEND_ZC.bits());
+    assert!(SNAPSEND_KERNEL_ZC_REPORT_USAGE == KernelFeatures::ZC_REPORT_USAGE.bits());
+    assert!(SNAPSEND_KERNEL_DEFER_TASKRUN == KernelFeatures::DEFER_TASKRUN.bits());
+    assert!(SNAPSEND_KERNEL_REGISTERED_BUFFERS == KernelFeatures::REGISTERED_BUFFERS.bits());
+    assert!(SNAPSEND_KERNEL_CACHESTAT == KernelFeatures::CACHESTAT.bits());
+};
+
 // Runs the body of a call: errors become -errno, errno stays unchanged, panics end here.
 fn fenced(body: impl FnOnce() -> Result<c_int>) -> c_int {
     let _errno = KeepErrno::new();
@@ -376,6 +397,8 @@ unsafe fn request_from<'a>(request: &snapsend_request) -> Result<Request<'a>> {
             slices(request.trailer, request.trailer_count)?,
         )
     };
+    let timeout = Duration::from_millis(request.timeout_ms.into());
+    let timeout = (!timeout.is_zero()).then_some(timeout);
     Ok(Request {
         socket: request.socket_fd,
         file: (request.file_fd != -1).then_some(request.file_fd),
@@ -383,8 +406,8 @@ unsafe fn request_from<'a>(request: &snapsend_request) -> Result<Request<'a>> {
         length: request.length,
         header,
         trailer,
-        flags: request.flags,
-        timeout_ms: request.timeout_ms,
+        flags: RequestFlags::from_bits_retain(request.flags),
+        timeout,
         user_data: request.user_data,
     })
 }
@@ -483,7 +506,7 @@ pub unsafe extern "C-unwind" fn snapsend_submit_many(
             };
             let taken = match group.is_empty() {
                 true => Ok(0),
-                false => context.submit_many(&group, &mut told),
+                false => context.submit_many_with_ids(&group, &mut told),
             };
             match taken {
                 Ok(taken) => queued += taken,
@@ -537,7 +560,7 @@ impl From<Completion> for snapsend_completion {
                 Event::Done => SNAPSEND_EVENT_DONE,
                 Event::Snapshot => SNAPSEND_EVENT_SNAPSHOT,
             },
-            flags: completion.flags,
+            flags: completion.flags.bits(),
             reserved: [0; 5],
         }
     }
@@ -682,7 +705,7 @@ pub unsafe extern "C-unwind" fn snapsend_cancel_socket(
     ctx: *mut snapsend_t,
     socket_fd: c_int,
 ) -> c_int {
-    call_on(ctx, |context| context.cancel_socket(socket_fd).map(|count| count as c_int))
+    call_on(ctx, |context| context.cancel_socket_number(socket_fd).map(|count| count as c_int))
 }
 
 /// Does the whole operation on the calling thread if that is possible without waiting.  As with
@@ -715,8 +738,8 @@ pub unsafe extern "C-unwind" fn snapsend_try_send(
             // SAFETY: not null, so valid for a write.
             unsafe { completion.write(waiting.into()) };
         };
-        match context.try_send(&request, &mut queued)? {
-            TrySend::Queued => Ok(0),
+        match context.try_send_with_id(&request, &mut queued)? {
+            TrySend::Queued(_) => Ok(0),
             TrySend::Done(done) => {
                 // SAFETY: as above.
                 unsafe { completion.write(done.into()) };
@@ -770,7 +793,7 @@ pub unsafe extern "C-unwind" fn snapsend_sendfile(
     let errno = sys::errno();
     // SAFETY: C passes what it would pass to sendfile(2).
     let offset = unsafe { CallerOffset::new(offset) };
-    match sendfile::sendfile(out_fd, in_fd, offset, count).result {
+    match sendfile::sendfile_then(out_fd, in_fd, offset, count, |_| ()).result {
         Ok(sent) => {
             sys::set_errno(errno);
             sent as ssize_t
@@ -799,11 +822,11 @@ pub unsafe extern "C-unwind" fn snapsend_get_info(
         let info = snapsend_info {
             version: snapsend_version(),
             engine: if info.is_uring { SNAPSEND_ENGINE_URING } else { SNAPSEND_ENGINE_PORTABLE },
-            engine_errno: info.engine_errno,
+            engine_errno: info.engine_error.map_or(0, Errno::negative),
             max_ops: info.max_ops,
             pool_bytes: info.pool_bytes,
             exact_max: info.exact_max,
-            kernel_features: info.kernel_features,
+            kernel_features: info.kernel_features.bits(),
         };
         // SAFETY: C passes null or out_size writable bytes.
         unsafe { copy_out(&info, out, out_size) }

@@ -19,7 +19,7 @@
 use crate::collections::Line;
 use crate::handoff::sync::{AtomicBool, AtomicU32, Mutex, MutexGuard, Ordering};
 use crate::sys;
-use crate::types::completion::{Completion, Event};
+use crate::types::completion::{Completion, CompletionFlags, Event};
 use crate::types::errno::{Errno, Result};
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ const IS_SNAPSHOT: u32 = 1 << 31;
 impl From<Entry> for Packed {
     fn from(Entry { completion, cut }: Entry) -> Packed {
         let Completion { id, user_data, file_bytes, wire_bytes, status, event, flags } = completion;
-        let flags = flags | if event == Event::Snapshot { IS_SNAPSHOT } else { 0 };
+        let flags = flags.bits() | if event == Event::Snapshot { IS_SNAPSHOT } else { 0 };
         Packed { id, user_data, file_bytes, wire_bytes, cut, status, flags }
     }
 }
@@ -60,7 +60,7 @@ impl From<Packed> for Entry {
     fn from(packed: Packed) -> Entry {
         let Packed { id, user_data, file_bytes, wire_bytes, cut, status, flags } = packed;
         let event = if flags & IS_SNAPSHOT != 0 { Event::Snapshot } else { Event::Done };
-        let flags = flags & !IS_SNAPSHOT;
+        let flags = CompletionFlags::from_bits_retain(flags & !IS_SNAPSHOT);
         let completion = Completion { id, user_data, file_bytes, wire_bytes, status, event, flags };
         Entry { completion, cut }
     }
@@ -170,7 +170,7 @@ impl Completions {
         timeout: Option<Duration>,
         mut each: impl FnMut(Entry),
     ) -> Result<Taken> {
-        let deadline = timeout.map(|time| Instant::now() + time);
+        let deadline = timeout.and_then(|time| Instant::now().checked_add(time));
         let mut waits = timeout != Some(Duration::ZERO);
         loop {
             let sequence = match self.look(max, waits, &mut each) {

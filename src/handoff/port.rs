@@ -25,7 +25,7 @@ use crate::sys;
 use crate::types::errno::{Errno, Result};
 use crate::types::stats::Counters;
 use crossbeam_channel::Sender;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,11 @@ impl Port {
     pub fn new(shared: Arc<Shared>, own: OwnedFd, channel: Sender<Submission>) -> Result<Port> {
         let cookie = sys::socket_cookie(sys::number(&own))?;
         Ok(Port { shared, own: Some(own), cookie, channel: Some(channel) })
+    }
+
+    /// The calling threads' end, for a caller that waits for completions.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.own.as_ref().expect("taken when the context is dropped").as_fd()
     }
 
     /// The descriptor's number, if it is still the library's.  EBADF: the host has closed it, and

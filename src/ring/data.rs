@@ -11,7 +11,7 @@ use crate::engine::helpers::{self, Task};
 use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, Read};
 use crate::sys::PAGE;
-use crate::types::request::{EXACT, TO_EOF};
+use crate::types::request::{RequestFlags, TO_EOF};
 use std::num::NonZeroU64;
 
 // Of a file of which it is not known whether it answers quickly.
@@ -33,7 +33,7 @@ impl<E: Engine> Driver<E> {
         if job.is_held() {
             self.read_ahead(slot);
             let job = &mut self.jobs[slot];
-            let exact = job.operation.task().flags & EXACT != 0;
+            let exact = job.operation.task().flags.contains(RequestFlags::EXACT);
             if exact || !job.data.waits.for_pool || job.operation.is_reading() {
                 return;
             }

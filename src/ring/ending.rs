@@ -10,7 +10,7 @@ use crate::decide::token::Token;
 use crate::engine::Engine;
 use crate::engine::kernel::Kernel;
 use crate::handoff::questions::Question;
-use crate::types::completion::{Event as Report, WAS_ZEROCOPY};
+use crate::types::completion::{CompletionFlags, Event as Report};
 use std::num::NonZeroU64;
 
 impl<E: Engine> Driver<E> {
@@ -182,7 +182,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn report_done(&mut self, mut job: Job) {
         let status = job.operation.ended().unwrap_or(-libc::EIO);
         if job.sending.unresolved > 0 {
-            job.operation.mark(WAS_ZEROCOPY);
+            job.operation.mark(CompletionFlags::WAS_ZEROCOPY);
         }
         self.shared.counters.count_done(status);
         if job.operation.owes_snapshot() {

@@ -12,7 +12,8 @@ use crate::sys::{FileWindow, PAGE, Span};
 use crate::types::completion::{Completion, Event as Report};
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, FileKind, Size};
-use crate::types::request::{EAGER, EXACT};
+use crate::types::request::RequestFlags;
+
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::os::fd::RawFd;
@@ -199,7 +200,7 @@ impl Job {
 
     /// EAGER or EXACT: what is read stays until it is sent.
     pub(super) fn is_held(&self) -> bool {
-        self.operation.task().flags & (EAGER | EXACT) != 0 && !self.data.passing
+        self.operation.task().flags.intersects(RequestFlags::KEPT) && !self.data.passing
     }
 
     /// Whether what is left of the range can be read in one piece, and nothing of it is on its way.
@@ -210,7 +211,7 @@ impl Job {
             && !self.operation.is_reading()
             && matches!(self.data.source, Source::None)
             && self.operation.file_length().saturating_sub(self.operation.range_sent()) <= most
-            && self.operation.task().flags & (EAGER | EXACT) == 0
+            && !self.operation.task().flags.intersects(RequestFlags::KEPT)
             && self.file.as_ref().is_none_or(reads_at_will)
     }
 

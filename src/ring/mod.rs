@@ -32,7 +32,7 @@ use crate::ring::pool::Pool;
 use crate::types::completion::Completion;
 use crate::types::errno::Result;
 use crate::types::file::Size;
-use crate::types::request::{EXACT, TO_EOF};
+use crate::types::request::{RequestFlags, TO_EOF};
 use crate::types::stats::Counters;
 use files::Files;
 use job::{File, Inspection, Job};
@@ -225,7 +225,7 @@ impl<E: Engine> Driver<E> {
             (Ok(size), Phase::Queued) => job.operation.start(size),
             (Ok(size), _) => job.operation.resume(size),
         }
-        let exact = job.operation.task().flags & EXACT != 0;
+        let exact = job.operation.task().flags.contains(RequestFlags::EXACT);
         let range = job.operation.file_length();
         if exact && range != TO_EOF && range > self.room.pool.kept_max() {
             job.operation.fail(-libc::EMSGSIZE);

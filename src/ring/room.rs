@@ -10,7 +10,8 @@ use crate::engine::Engine;
 use crate::engine::at_once::INLINE_MAX;
 use crate::sys::{Buffers, PAGE};
 use crate::types::errno::Result;
-use crate::types::request::EXACT;
+use crate::types::request::RequestFlags;
+
 use std::num::NonZeroU64;
 
 // The least read of data to be kept when the pool is nearly full.
@@ -245,7 +246,8 @@ impl<E: Engine> Driver<E> {
     // EXACT needs all its room before it starts, or two of them could wait for each other.
     pub(super) fn reserve(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
-        if job.operation.task().flags & EXACT == 0 || job.data.reserved.is_some() {
+        if !job.operation.task().flags.contains(RequestFlags::EXACT) || job.data.reserved.is_some()
+        {
             return true;
         }
         let range = job.operation.file_length().min(self.room.pool.kept_max());

@@ -12,7 +12,8 @@ use crate::engine::at_once::{INLINE_MAX, Passed};
 use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, at_once};
 use crate::sys;
-use crate::types::completion::WAS_COPIED;
+use crate::types::completion::CompletionFlags;
+
 use crate::types::errno::Errno;
 use crate::types::stats::Counters;
 
@@ -99,7 +100,7 @@ impl<E: Engine> Driver<E> {
             let job = &mut self.jobs[slot];
             let before = job.operation.range_sent();
             let in_file = job.available_in_file(self.engine.kernel());
-            job.operation.sent(result as u64, WAS_COPIED, in_file);
+            job.operation.sent(result as u64, CompletionFlags::WAS_COPIED, in_file);
             let file_bytes = job.operation.range_sent() - before;
             if job.operation.has_sent_staged() {
                 // A slow peer may keep the rest waiting for long.
@@ -140,7 +141,7 @@ impl<E: Engine> Driver<E> {
             libc::EFAULT if matches!(job.data.source, Source::Window(_)) => {
                 // The page is not there: the file was cut, or reading it failed; a read tells.
                 let in_file = job.available_in_file(self.engine.kernel());
-                job.operation.sent(0, 0, in_file);
+                job.operation.sent(0, CompletionFlags::empty(), in_file);
                 job.data.source = Source::None;
                 if let Some(file) = &mut job.file {
                     file.mappable = false;

@@ -16,7 +16,8 @@ use crate::ring::pool::Lease;
 use crate::sys::{self, PAGE};
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, Mount, Size};
-use crate::types::request::EXACT;
+use crate::types::request::RequestFlags;
+
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -178,7 +179,8 @@ impl<E: Engine> Driver<E> {
     pub(super) fn charge(&mut self, slot: usize, mount: Mount, length: u64) -> bool {
         let part = self.slow_part();
         let job = &mut self.jobs[slot];
-        let exact = job.operation.task().flags & EXACT != 0 && job.data.reserved.is_none();
+        let exact =
+            job.operation.task().flags.contains(RequestFlags::EXACT) && job.data.reserved.is_none();
         let range = job.operation.file_length().min(self.room.pool.kept_max());
         let pages = if exact { range } else { length }.div_ceil(PAGE) as u32;
         let reads = match self.slow.reads_of(mount) {

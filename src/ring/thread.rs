@@ -17,7 +17,7 @@ use crate::ring::Driver;
 use crate::ring::pool::Pool;
 use crate::sys;
 use crate::types::errno::{Errno, Result};
-use crate::types::feature;
+use crate::types::feature::KernelFeatures;
 use crate::types::options::EngineChoice;
 use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,8 +29,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Started {
     pub is_uring: bool,
-    pub engine_errno: i32,
-    pub features: u64,
+    pub engine_error: Option<Errno>,
+    pub features: KernelFeatures,
 }
 
 /// Starts the thread; `own` is its end of the library's socket, which the caller closes after.
@@ -106,30 +106,30 @@ fn with_engine(
 ) -> Result<()> {
     let pool = Pool::new(shared.settings.pool_bytes - shared.settings.staging_bytes)?;
     let choice = shared.settings.engine;
-    let mut engine_errno = 0;
+    let mut engine_error = None;
     if choice != EngineChoice::Portable {
         let known = shared.known_files.clone();
         match Uring::new(sys::number(&own), pool.block_count() as u32, known) {
             Ok(engine) => {
                 let features = engine.features() | common_features();
                 let ring = RingThread::new(shared, arrivals, own, engine, pool)?;
-                report.give(Ok(Started { is_uring: true, engine_errno: 0, features }));
+                report.give(Ok(Started { is_uring: true, engine_error: None, features }));
                 run(shared, ring);
                 return Ok(());
             }
             Err(error) if choice == EngineChoice::Uring => return Err(error),
-            Err(error) => engine_errno = error.negative(),
+            Err(error) => engine_error = Some(error),
         }
     }
     let engine = Portable::new(sys::number(&own), shared.known_files.clone())?;
     let ring = RingThread::new(shared, arrivals, own, engine, pool)?;
-    report.give(Ok(Started { is_uring: false, engine_errno, features: common_features() }));
+    report.give(Ok(Started { is_uring: false, engine_error, features: common_features() }));
     run(shared, ring);
     Ok(())
 }
 
-fn common_features() -> u64 {
-    if sys::has_cachestat() { feature::CACHESTAT } else { 0 }
+fn common_features() -> KernelFeatures {
+    if sys::has_cachestat() { KernelFeatures::CACHESTAT } else { KernelFeatures::empty() }
 }
 
 fn run<E: Engine>(shared: &Shared, mut ring: RingThread<E>) {

@@ -14,7 +14,8 @@ use crate::decide::token::{Kind, Token};
 use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, ZeroCopySend};
 use crate::sys;
-use crate::types::completion::{WAS_COPIED, WAS_ZEROCOPY};
+use crate::types::completion::CompletionFlags;
+
 use crate::types::errno::Result;
 use crate::types::stats::Counters;
 use std::time::Instant;
@@ -212,7 +213,7 @@ impl<E: Engine> Driver<E> {
         }
         if result >= 0 {
             let job = &mut self.jobs[slot];
-            job.operation.sent(result as u64, 0, u64::MAX);
+            job.operation.sent(result as u64, CompletionFlags::empty(), u64::MAX);
             job.sending.unresolved += result as u64;
             Counters::add(&self.shared.counters.wire_bytes, result as u64);
             Counters::add(&self.shared.counters.file_bytes, result as u64);
@@ -272,7 +273,11 @@ impl<E: Engine> Driver<E> {
         if self.jobs.get(slot).is_some_and(|job| job.id == used.id) {
             let job = &mut self.jobs[slot];
             job.sending.unresolved = job.sending.unresolved.saturating_sub(used.sent);
-            job.operation.mark(if copied { WAS_COPIED } else { WAS_ZEROCOPY });
+            job.operation.mark(if copied {
+                CompletionFlags::WAS_COPIED
+            } else {
+                CompletionFlags::WAS_ZEROCOPY
+            });
         }
     }
 

@@ -304,6 +304,11 @@ impl CallerOffset {
         CallerOffset(address)
     }
 
+    /// For an offset of our own, while `body` runs.  What `body` is given must not outlive it.
+    pub fn with<T>(offset: Option<&mut libc::off_t>, body: impl FnOnce(CallerOffset) -> T) -> T {
+        body(offset.map_or(CallerOffset::NONE, |offset| CallerOffset(offset)))
+    }
+
     /// Whether it is NULL.
     pub fn is_none(self) -> bool {
         self.0.is_null()

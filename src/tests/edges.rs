@@ -8,7 +8,7 @@ use crate::decide::token::{Kind, Token};
 use crate::handoff::staging::{self, IOVECS_MAX, STAGED_MAX, Staged, Staging};
 use crate::sys;
 use crate::types::errno::Errno;
-use crate::types::request::{EXACT, Request, TO_EOF, ZERO_PAD};
+use crate::types::request::{Request, RequestFlags, TO_EOF};
 use proptest::prelude::*;
 use std::io::{IoSlice, Read};
 use std::os::fd::AsRawFd;
@@ -48,28 +48,29 @@ fn request<'a>(header: &'a [IoSlice<'a>], trailer: &'a [IoSlice<'a>]) -> Request
         length: 1,
         header,
         trailer,
-        flags: 0,
-        timeout_ms: 0,
+        flags: RequestFlags::empty(),
+        timeout: None,
         user_data: 0,
     }
 }
 
 /// All that is wrong with a request, by the header file.
 fn faults(request: &Request<'_>, exact_max: u64) -> Vec<i32> {
-    let has = |flag: u32| request.flags & flag != 0;
+    let has = |flag| request.flags.contains(flag);
+    let (exact, pads) = (has(RequestFlags::EXACT), has(RequestFlags::ZERO_PAD));
     let to_eof = request.length == TO_EOF;
     let (offset, length) = (u128::from(request.offset), u128::from(request.length));
     let count = |slices: &[IoSlice<'_>]| slices.iter().map(|slice| slice.len()).sum::<usize>();
     let staged = count(request.header) + count(request.trailer);
     let entries = request.header.len().max(request.trailer.len());
     let faults = [
-        (request.flags >= 1 << 5, libc::EINVAL),
-        (has(ZERO_PAD) && (has(EXACT) || to_eof), libc::EINVAL),
+        (request.flags.bits() >= 1 << 5, libc::EINVAL),
+        (pads && (exact || to_eof), libc::EINVAL),
         (request.socket < 0 || request.file.is_some_and(|file| file < 0), libc::EBADF),
         (request.file.is_none() && request.length != 0, libc::EINVAL),
         (offset > u128::from(FILE_MAX), libc::EINVAL),
         (!to_eof && offset + length > u128::from(FILE_MAX), libc::EOVERFLOW),
-        (has(EXACT) && !to_eof && request.length > exact_max, libc::EMSGSIZE),
+        (exact && !to_eof && request.length > exact_max, libc::EMSGSIZE),
         (staged > STAGED_MAX || entries > IOVECS_MAX, libc::EMSGSIZE),
     ];
     faults.into_iter().filter(|(wrong, _)| *wrong).map(|(_, errno)| errno).collect()
@@ -97,12 +98,14 @@ proptest! {
         static BYTES: [u8; STAGED_MAX + 1] = [0; STAGED_MAX + 1];
         let header = vec![IoSlice::new(&BYTES[..headers.1]); headers.0];
         let trailer = vec![IoSlice::new(&BYTES[..trailers.1]); trailers.0];
+        let flags = RequestFlags::from_bits_retain(flags);
+        let exact = RequestFlags::EXACT;
         let plain = request(&header, &trailer);
         check_request(&Request { socket, file, offset, length, flags, ..plain }, exact_max);
         // One thing at a time, so that every edge is also met alone.
         check_request(&plain, exact_max);
         check_request(&Request { offset, length, ..request(&[], &[]) }, exact_max);
-        check_request(&Request { length, flags: EXACT, ..request(&[], &[]) }, exact_max);
+        check_request(&Request { length, flags: exact, ..request(&[], &[]) }, exact_max);
         check_request(&Request { length, flags, ..request(&[], &[]) }, FILE_MAX);
         check_request(&Request { socket, file, length, ..request(&[], &[]) }, exact_max);
     }

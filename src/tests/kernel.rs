@@ -5,9 +5,9 @@
 use super::wire::Part;
 use super::world::{Buffer, File, Flight, Source, World};
 use crate::decide::operation::{Phase, Portion};
-use crate::types::completion::{WAS_COPIED, WAS_ZEROCOPY};
+use crate::types::completion::CompletionFlags;
 use crate::types::file::Size;
-use crate::types::request::EXACT;
+use crate::types::request::RequestFlags;
 
 /// Pages of the simulated files.
 const PAGE: u64 = 16;
@@ -119,14 +119,18 @@ impl World {
         let count = possible.min(most);
         let gives = self.file_gives();
         self.deliver(&flight, count, seen);
-        let was = if flight.zero_copy { 0 } else { WAS_COPIED };
+        let was = match flight.zero_copy {
+            true => CompletionFlags::empty(),
+            false => CompletionFlags::WAS_COPIED,
+        };
         let available = if flight.epoch.is_none() { gives } else { u64::MAX };
         self.note_way(&flight, count);
         self.oracle.learn(available, self.wire.range());
         self.oracle.sent(self.wire.len());
         self.operation.sent(count, was, available);
         if flight.zero_copy && self.script.pick(2) == 0 {
-            let was = [WAS_COPIED, WAS_ZEROCOPY][self.script.pick(2) as usize];
+            let ways = [CompletionFlags::WAS_COPIED, CompletionFlags::WAS_ZEROCOPY];
+            let was = ways[self.script.pick(2) as usize];
             self.was_due |= was;
             self.was_possible |= was;
             self.operation.mark(was);
@@ -160,7 +164,7 @@ impl World {
         let gives = self.file_gives();
         self.oracle.learn(gives, self.wire.range());
         self.oracle.sent(self.wire.len());
-        self.operation.sent(0, 0, gives);
+        self.operation.sent(0, CompletionFlags::empty(), gives);
         self.source = Source::None;
         if let Some(file) = &mut self.file {
             file.mappable = false;
@@ -193,7 +197,10 @@ impl World {
             let promised = self.told.is_none_or(|told| epoch <= told);
             assert!(promised, "data from after the snapshot went out");
             let first = *self.first_sent.get_or_insert(self.epoch);
-            assert!(!self.has(EXACT) || epoch <= first, "EXACT: read after the first byte went");
+            assert!(
+                !self.has(RequestFlags::EXACT) || epoch <= first,
+                "EXACT: read after the first byte went"
+            );
         }
         // Zeros from beyond the end count as the file's where it has grown again since.
         let seen = seen.saturating_sub(self.task.offset).max(self.in_file());
@@ -213,11 +220,11 @@ impl World {
             return;
         }
         if flight.portion.range.1 > 0 {
-            self.was_due |= WAS_COPIED;
+            self.was_due |= CompletionFlags::WAS_COPIED;
         }
         // Padding is taken for the file's data here.
         if flight.portion.range.1 + flight.portion.zeros > 0 {
-            self.was_possible |= WAS_COPIED;
+            self.was_possible |= CompletionFlags::WAS_COPIED;
         }
     }
 
@@ -259,7 +266,7 @@ impl World {
     pub(super) fn run_inline(&mut self) {
         let size = match self.file {
             None => Size::NoFile,
-            Some(_) if self.has(EXACT) => return,
+            Some(_) if self.has(RequestFlags::EXACT) => return,
             Some(File { size, hides_size: false, .. }) if size > 0 => Size::Known(size),
             Some(_) => return,
         };
@@ -298,7 +305,7 @@ impl World {
         self.deliver(&flight, count, 0);
         self.note_way(&flight, count);
         self.oracle.sent(self.wire.len());
-        self.operation.sent(count, WAS_COPIED, u64::MAX);
+        self.operation.sent(count, CompletionFlags::WAS_COPIED, u64::MAX);
         self.consume();
         self.settle();
     }

@@ -7,8 +7,8 @@ use super::wire::Part;
 use super::world::{File, World};
 use super::{Script, cases, script};
 use crate::decide::operation::Task;
-use crate::types::completion::WAS_PADDED;
-use crate::types::request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, TO_EOF, ZERO_PAD};
+use crate::types::completion::CompletionFlags;
+use crate::types::request::{RequestFlags, TO_EOF};
 use proptest::prelude::*;
 
 /// An operation about to be submitted.
@@ -54,10 +54,10 @@ prop_compose! {
         smaller in prop::option::weighted(0.2, 1..50u64),
         inline in prop::bool::weighted(0.3),
     ) -> Case {
-        let mut flags = flags & (EAGER | EXACT | NOTIFY_SNAPSHOT | ZERO_PAD | MORE);
+        let mut flags = RequestFlags::from_bits_truncate(flags);
         // What Request::check() lets pass.
-        if length == TO_EOF || flags & EXACT != 0 {
-            flags &= !ZERO_PAD;
+        if length == TO_EOF || flags.contains(RequestFlags::EXACT) {
+            flags -= RequestFlags::ZERO_PAD;
         }
         let length = if file.is_some() { length } else { 0 };
         let mut file = file;
@@ -142,14 +142,14 @@ fn check_end(world: &mut World) {
         let staged = u64::from(task.header) + u64::from(task.trailer);
         assert_eq!(world.wire.len(), staged + oracle.range());
         assert!(zeros == 0 || oracle.is_padded, "zeros that nobody asked for");
-        assert!(world.has(ZERO_PAD) || !oracle.is_padded);
-        let due = world.has(NOTIFY_SNAPSHOT) && !world.is_inline;
+        assert!(world.has(RequestFlags::ZERO_PAD) || !oracle.is_padded);
+        let due = world.has(RequestFlags::NOTIFY_SNAPSHOT) && !world.is_inline;
         assert!(!due || world.told.is_some(), "the snapshot was never reported");
     }
     let is_cut = status < 0 && world.wire.len() > 0;
     assert_eq!(world.operation.is_cut(), is_cut);
     // What the socket may still hold back must be let go, unless more was announced.
-    let may_hold = status == 0 && world.has(MORE);
+    let may_hold = status == 0 && world.has(RequestFlags::MORE);
     assert_eq!(world.operation.is_held_back(), world.sent_more && !may_hold);
     check_flags(world);
     // It stays ended, and wants nothing more.
@@ -161,10 +161,11 @@ fn check_end(world: &mut World) {
 }
 
 fn check_flags(world: &World) {
-    let padded = if world.oracle.is_padded { WAS_PADDED } else { 0 };
+    let mut padded = CompletionFlags::empty();
+    padded.set(CompletionFlags::WAS_PADDED, world.oracle.is_padded);
     let (due, possible) = (world.was_due | padded, world.was_possible | padded);
     let was = world.operation.was();
-    assert_eq!((due & !was, was & !possible), (0, 0), "was {was:#x}");
+    assert!(was.contains(due) && possible.contains(was), "{due:?} <= {was:?} <= {possible:?}");
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::decide::operation::Task;
-use crate::types::request::{TO_EOF, ZERO_PAD};
+use crate::types::request::{RequestFlags, TO_EOF};
 
 /// The expectation of one operation.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Oracle {
         }
         if self.task.length == TO_EOF {
             self.file_end = available.max(sent);
-        } else if self.task.flags & ZERO_PAD != 0 {
+        } else if self.task.flags.contains(RequestFlags::ZERO_PAD) {
             self.file_end = available;
             self.is_padded = true;
         } else {

@@ -7,8 +7,9 @@ use super::Script;
 use super::oracle::Oracle;
 use super::wire::Wire;
 use crate::decide::operation::{Operation, PADDING_MAX, Phase, Portion, Task};
+use crate::types::completion::CompletionFlags;
 use crate::types::file::Size;
-use crate::types::request::{EAGER, EXACT, MORE, NOTIFY_SNAPSHOT, TO_EOF};
+use crate::types::request::{RequestFlags, TO_EOF};
 use std::collections::VecDeque;
 
 /// A file as a case starts with it.
@@ -117,8 +118,8 @@ pub(super) struct World {
     /// What was sent last went with MSG_MORE.
     pub(super) sent_more: bool,
     /// WAS_* that must be there, and that may be.
-    pub(super) was_due: u32,
-    pub(super) was_possible: u32,
+    pub(super) was_due: CompletionFlags,
+    pub(super) was_possible: CompletionFlags,
 }
 
 impl World {
@@ -153,18 +154,18 @@ impl World {
             passing: false,
             zero_copy: false,
             sent_more: false,
-            was_due: 0,
-            was_possible: 0,
+            was_due: CompletionFlags::empty(),
+            was_possible: CompletionFlags::empty(),
         }
     }
 
-    pub(super) fn has(&self, flag: u32) -> bool {
-        self.task.flags & flag != 0
+    pub(super) fn has(&self, flag: RequestFlags) -> bool {
+        self.task.flags.intersects(flag)
     }
 
     /// EAGER or EXACT: what is read stays until it is sent.
     fn is_held(&self) -> bool {
-        self.has(EAGER | EXACT) && !self.passing
+        self.has(RequestFlags::KEPT) && !self.passing
     }
 
     pub(super) fn sends_from_window(&self) -> bool {
@@ -202,7 +203,7 @@ impl World {
 
     /// The ring thread takes it up; EAGER and EXACT start at once.
     pub(super) fn accept(&mut self) {
-        if self.has(EAGER | EXACT) && self.script.pick(2) == 0 {
+        if self.has(RequestFlags::KEPT) && self.script.pick(2) == 0 {
             self.begin();
             self.read_ahead();
             self.settle();
@@ -272,7 +273,8 @@ impl World {
         }
         if self.is_held() {
             self.read_ahead();
-            if self.has(EXACT) || !self.waits_for_pool || self.operation.is_reading() {
+            if self.has(RequestFlags::EXACT) || !self.waits_for_pool || self.operation.is_reading()
+            {
                 return;
             }
             self.passing = true;
@@ -424,7 +426,7 @@ impl World {
         assert!(portion.range.1 <= available.min(self.send_chunk), "more than is at hand");
         assert!(portion.zeros <= PADDING_MAX);
         let (sent, end) = (self.wire_range(), self.oracle.file_end);
-        if self.has(EXACT) {
+        if self.has(RequestFlags::EXACT) {
             assert!(end != TO_EOF && self.covered() >= end, "EXACT, and not all is held");
         }
         let waits = sent < end && available == 0 && self.file.is_some();
@@ -437,7 +439,7 @@ impl World {
         let reached = sent + portion.range.1;
         let is_at_hand = reached >= end || self.covered().max(sent + available) > reached;
         let follows = is_at_hand && self.wire.len() + portion.len() < total;
-        assert_eq!(portion.more, self.has(MORE) || follows);
+        assert_eq!(portion.more, self.has(RequestFlags::MORE) || follows);
     }
 
     /// Something has happened: the next step, or the end.
@@ -551,14 +553,14 @@ impl World {
     fn report_snapshot(&mut self) {
         let end = self.oracle.file_end;
         if self.operation.take_snapshot_event(self.is_held()) {
-            assert!(self.has(NOTIFY_SNAPSHOT), "nobody asked for the snapshot");
+            assert!(self.has(RequestFlags::NOTIFY_SNAPSHOT), "nobody asked for the snapshot");
             assert_eq!(self.told, None, "the snapshot is reported twice");
             assert!(matches!(self.oracle.status, None | Some(0)));
             assert!(end != TO_EOF && self.covered() >= end, "reported before it is taken");
             self.told = Some(self.epoch);
         }
         let running = self.operation.phase() == Phase::Running;
-        if running && self.has(NOTIFY_SNAPSHOT) && self.is_held() && end != TO_EOF {
+        if running && self.has(RequestFlags::NOTIFY_SNAPSHOT) && self.is_held() && end != TO_EOF {
             let taken = self.covered() >= end;
             assert!(!taken || self.told.is_some(), "the snapshot has been taken, and not reported");
         }

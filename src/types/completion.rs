@@ -2,43 +2,67 @@
 //! What is reported of an operation.
 #![forbid(unsafe_code)]
 
-/// Some file data was copied into socket buffers.
-pub const WAS_COPIED: u32 = 1 << 0;
+use crate::types::errno::Errno;
+use std::io;
 
-/// Some was sent from memory without a copy.
-pub const WAS_ZEROCOPY: u32 = 1 << 1;
-
-/// Zeros stand in for a missing end of the file.
-pub const WAS_PADDED: u32 = 1 << 2;
-
-/// Done on the calling thread.
-pub const WAS_INLINE: u32 = 1 << 3;
+bitflags::bitflags! {
+    /// How the data of an operation went out.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+    pub struct CompletionFlags: u32 {
+        /// Some file data was copied into socket buffers.
+        const WAS_COPIED = 1 << 0;
+        /// Some file data was sent from memory without a copy.
+        const WAS_ZEROCOPY = 1 << 1;
+        /// Zeros stand in for a missing end of the file.
+        const WAS_PADDED = 1 << 2;
+        /// The calling thread has sent it.
+        const WAS_INLINE = 1 << 3;
+    }
+}
 
 /// What a completion reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum Event {
-    /// The last word on an operation: exactly one each.
+    /// The last completion of an operation: exactly one each.
     #[default]
     Done,
-    /// The file may change from here on; DONE still follows.
+    /// The file may change from here on; Done still follows.
     Snapshot,
 }
 
-/// What is said of an operation.
+/// The report on an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Completion {
-    /// As submit gave it.
+    /// The id that submit returned.
     pub id: u64,
-    /// As the request had it.
+    /// Copied from the request.
     pub user_data: u64,
     /// Bytes of the range, padding included, put into the socket so far.
     pub file_bytes: u64,
-    /// All bytes put into the socket so far.
+    /// All bytes put into the socket so far, header and trailer included.  0: the stream is
+    /// untouched.
     pub wire_bytes: u64,
-    /// 0, or -errno.
+    /// 0, or a negative errno; see [`Completion::result`].
     pub status: i32,
     /// Done or Snapshot.
     pub event: Event,
-    /// WAS_*.
-    pub flags: u32,
+    /// How the data went out.
+    pub flags: CompletionFlags,
+}
+
+impl Completion {
+    /// The outcome: [`Completion::wire_bytes`], or the reason why the operation failed.
+    ///
+    /// After a failure `wire_bytes` still says how much had gone out.  If that is not 0, the stream
+    /// is cut off part-way and must be closed.  The errors are those of `status` in `snapsend.h`:
+    /// ENODATA if the file ended before the range did, ECANCELED, ETIMEDOUT, EPIPE, ECONNRESET and
+    /// others.
+    pub fn result(&self) -> io::Result<u64> {
+        match self.status {
+            status if status < 0 => Err(Errno(-status).into()),
+            _ => Ok(self.wire_bytes),
+        }
+    }
 }

@@ -2,27 +2,28 @@
 //! Error numbers of the kernel's.
 #![forbid(unsafe_code)]
 
-use std::fmt;
+use std::{fmt, io};
 
-/// A positive error number of the kernel's.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// A positive error number of the kernel's, such as `libc::EAGAIN`.  Becomes a
+/// [`std::io::Error`] by `?`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// What the last failed libc call of this thread left behind.
-    pub fn last() -> Errno {
-        Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+    /// The errno of this thread's last failed libc call.
+    pub(crate) fn last() -> Errno {
+        Errno(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// As the C interface gives it: negative.
-    pub fn negative(self) -> i32 {
+    /// Negative, as in the C interface.
+    pub(crate) fn negative(self) -> i32 {
         -self.0
     }
 }
 
 impl fmt::Debug for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
+        fmt::Display::fmt(&io::Error::from(*self), f)
     }
 }
 
@@ -33,6 +34,12 @@ impl fmt::Display for Errno {
 }
 
 impl std::error::Error for Errno {}
+
+impl From<Errno> for io::Error {
+    fn from(errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error(errno.0)
+    }
+}
 
 /// A result whose error is the kernel's number.
 pub type Result<T> = std::result::Result<T, Errno>;

@@ -6,6 +6,7 @@ use crate::types::errno::{Errno, Result};
 
 /// Which engine to use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum EngineChoice {
     /// io_uring where it works, else portable; SNAPSEND_ENGINE in the environment overrides it.
     #[default]
@@ -16,17 +17,55 @@ pub enum EngineChoice {
     Portable,
 }
 
-/// How a context is made; zeros stand for defaults.
+/// How a context is made.
+///
+/// ```
+/// use snapsend::{Context, Options};
+///
+/// let context = Context::new(&Options::new().max_ops(1000).pool_bytes(8 << 20))?;
+/// # Ok::<(), snapsend::Errno>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Options {
-    /// Which engine.
-    pub engine: EngineChoice,
-    /// Operations whose DONE has not been taken; 0: 65536.
-    pub max_ops: u32,
-    /// Most private memory for file data, headers and trailers; 0: 32 MiB.
-    pub pool_bytes: u64,
-    /// Most bytes moved by one kernel request; 0: chosen by the library.
-    pub chunk_bytes: u64,
+    pub(crate) engine: EngineChoice,
+    pub(crate) max_ops: u32,
+    pub(crate) pool_bytes: u64,
+    pub(crate) chunk_bytes: u64,
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Options {
+        Options::default()
+    }
+
+    /// Which engine.  Default: [`EngineChoice::Auto`].
+    pub fn engine(mut self, engine: EngineChoice) -> Options {
+        self.engine = engine;
+        self
+    }
+
+    /// The most operations whose Done has not been taken, at most 1,048,576.  Default, also for 0:
+    /// 65,536.
+    pub fn max_ops(mut self, count: u32) -> Options {
+        self.max_ops = count;
+        self
+    }
+
+    /// The most private memory for file data, headers and trailers, in bytes, at least 65,536.
+    /// Default, also for 0: 32 MiB.
+    pub fn pool_bytes(mut self, bytes: u64) -> Options {
+        self.pool_bytes = bytes;
+        self
+    }
+
+    /// The most bytes moved by one kernel request, at least 4,096.  Default, also for 0: chosen by
+    /// the library.
+    pub fn chunk_bytes(mut self, bytes: u64) -> Options {
+        self.chunk_bytes = bytes;
+        self
+    }
 }
 
 /// The most operations a context can be made for.

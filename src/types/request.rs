@@ -4,68 +4,140 @@
 
 use crate::types::errno::{Errno, Result};
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::ops::{Bound, RangeBounds};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::time::Duration;
 
 /// As a length: up to the end of the file, taken when the operation starts.
 pub const TO_EOF: u64 = u64::MAX;
-/// Snapshot at the disk's pace, not the peer's, as far as the pool allows.
-pub const EAGER: u32 = 1 << 0;
-/// No byte is sent before the whole range has been snapshotted; a short file sends nothing.
-pub const EXACT: u32 = 1 << 1;
-/// Also report the snapshot.
-pub const NOTIFY_SNAPSHOT: u32 = 1 << 2;
-/// A short file is filled up with zeros.
-pub const ZERO_PAD: u32 = 1 << 3;
-/// More data follows on this socket.
-pub const MORE: u32 = 1 << 4;
 
-const FLAGS_KNOWN: u32 = EAGER | EXACT | NOTIFY_SNAPSHOT | ZERO_PAD | MORE;
+bitflags::bitflags! {
+    /// What is asked of an operation.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+    pub struct RequestFlags: u32 {
+        /// Snapshot at the disk's pace, not the peer's, as far as the pool allows.
+        const EAGER = 1 << 0;
+        /// No byte is sent before the whole range has been snapshotted.  If the file is too short,
+        /// nothing is sent.
+        const EXACT = 1 << 1;
+        /// Also report the snapshot, by [`Event::Snapshot`](crate::Event::Snapshot).
+        const NOTIFY_SNAPSHOT = 1 << 2;
+        /// A short file is filled up with zeros.  Not with EXACT or an open-ended range.
+        const ZERO_PAD = 1 << 3;
+        /// More data follows on this socket (MSG_MORE).
+        const MORE = 1 << 4;
+    }
+}
+
+impl RequestFlags {
+    /// With any of these, what is read stays in memory until it is sent.
+    pub(crate) const KEPT: RequestFlags = RequestFlags::EAGER.union(RequestFlags::EXACT);
+}
 
 /// Header, then a range of a file, then a trailer, to a socket.
-#[derive(Clone, Copy)]
+///
+/// ```
+/// use snapsend::{Request, RequestFlags};
+/// use std::io::IoSlice;
+/// use std::time::Duration;
+/// # fn of(socket: &std::net::TcpStream, file: &std::fs::File) {
+/// let header = [IoSlice::new(b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n")];
+/// let request = Request::new(socket)
+///     .file(file, 8192..12288)
+///     .header(&header)
+///     .flags(RequestFlags::EAGER)
+///     .timeout(Duration::from_secs(30))
+///     .user_data(7);
+/// # }
+/// ```
+///
+/// Socket and file must stay open until the operation's Done.  The borrow cannot express that
+/// beyond the call that submits the request.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Request<'a> {
     pub(crate) socket: RawFd,
     pub(crate) file: Option<RawFd>,
-    /// Where the range starts in the file, in bytes; the file position is not used.
-    pub offset: u64,
-    /// Bytes of the range, or [`TO_EOF`].
-    pub length: u64,
-    /// Sent before the range; copied by submit.
-    pub header: &'a [IoSlice<'a>],
-    /// Sent after the range; copied by submit.
-    pub trailer: &'a [IoSlice<'a>],
-    /// [`EAGER`], [`EXACT`], [`NOTIFY_SNAPSHOT`], [`ZERO_PAD`], [`MORE`].
-    pub flags: u32,
-    /// For the whole operation, in milliseconds; 0: none.
-    pub timeout_ms: u32,
-    /// Handed back with each completion.
-    pub user_data: u64,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) header: &'a [IoSlice<'a>],
+    pub(crate) trailer: &'a [IoSlice<'a>],
+    pub(crate) flags: RequestFlags,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) user_data: u64,
 }
 
 impl<'a> Request<'a> {
-    /// A range of `file`, or with None header and trailer alone, to `socket`.  Both stay open
-    /// until the operation's DONE, which the borrow cannot express beyond submit.
-    pub fn new(socket: BorrowedFd<'a>, file: Option<BorrowedFd<'a>>) -> Request<'a> {
+    /// Nothing yet, to a stream socket, blocking or not.
+    pub fn new(socket: &'a impl AsFd) -> Request<'a> {
         Request {
-            socket: socket.as_raw_fd(),
-            file: file.map(|file| file.as_raw_fd()),
+            socket: socket.as_fd().as_raw_fd(),
+            file: None,
             offset: 0,
-            length: if file.is_some() { TO_EOF } else { 0 },
+            length: 0,
             header: &[],
             trailer: &[],
-            flags: 0,
-            timeout_ms: 0,
+            flags: RequestFlags::empty(),
+            timeout: None,
             user_data: 0,
         }
     }
 
-    /// The whole of `file` to `socket`.
-    pub fn whole_file(socket: &'a impl AsFd, file: &'a impl AsFd) -> Request<'a> {
-        Request::new(socket.as_fd(), Some(file.as_fd()))
+    /// A range of a regular file or block device that is open for reading, in bytes.  The file
+    /// position is not used.
+    ///
+    /// An open end, as in `..` or `100..`, is the end of the file, taken when the operation starts:
+    /// a start past it is an empty range.  With any other end, a file that is too short ends the
+    /// operation with ENODATA.  A range whose end is before its start is empty.
+    pub fn file(mut self, file: &'a impl AsFd, range: impl RangeBounds<u64>) -> Request<'a> {
+        self.file = Some(file.as_fd().as_raw_fd());
+        self.offset = match range.start_bound() {
+            Bound::Included(&start) => start,
+            Bound::Excluded(&before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let length = |end: u64| end.saturating_sub(self.offset).min(TO_EOF - 1);
+        self.length = match range.end_bound() {
+            Bound::Included(&last) => length(last.saturating_add(1)),
+            Bound::Excluded(&end) => length(end),
+            Bound::Unbounded => TO_EOF,
+        };
+        self
+    }
+
+    /// Sent before the range.  Submit copies it: at most 1,024 slices, and 1 MiB together with the
+    /// trailer.
+    pub fn header(mut self, header: &'a [IoSlice<'a>]) -> Request<'a> {
+        self.header = header;
+        self
+    }
+
+    /// Sent after the range.  Copied and bounded as the header.
+    pub fn trailer(mut self, trailer: &'a [IoSlice<'a>]) -> Request<'a> {
+        self.trailer = trailer;
+        self
+    }
+
+    /// What is asked of the operation.  Replaces the flags given before.
+    pub fn flags(mut self, flags: RequestFlags) -> Request<'a> {
+        self.flags = flags;
+        self
+    }
+
+    /// For the whole operation, from submit on: it ends with ETIMEDOUT.  Default: none.
+    pub fn timeout(mut self, timeout: Duration) -> Request<'a> {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Copied to each completion.
+    pub fn user_data(mut self, user_data: u64) -> Request<'a> {
+        self.user_data = user_data;
+        self
     }
 
     /// Whether the range goes on to the end of the file, wherever that is.
-    pub fn is_open_ended(&self) -> bool {
+    pub(crate) fn is_open_ended(&self) -> bool {
         self.length == TO_EOF
     }
 
@@ -73,14 +145,14 @@ impl<'a> Request<'a> {
     ///
     /// EINVAL: unknown or contradicting flags, a length without a file, an offset beyond what a
     /// file can have.  EOVERFLOW: offset and length together are beyond it.  EMSGSIZE: an EXACT
-    /// range is longer than `exact_max`.  EBADF: a
-    /// negative descriptor.
-    pub fn check(&self, exact_max: u64) -> Result<()> {
-        if self.flags & !FLAGS_KNOWN != 0 {
+    /// range is longer than `exact_max`.  EBADF: a negative descriptor.
+    pub(crate) fn check(&self, exact_max: u64) -> Result<()> {
+        if !RequestFlags::all().contains(self.flags) {
             return Err(Errno(libc::EINVAL));
         }
-        let pads = self.flags & ZERO_PAD != 0;
-        if pads && (self.flags & EXACT != 0 || self.is_open_ended()) {
+        let pads = self.flags.contains(RequestFlags::ZERO_PAD);
+        let is_exact = self.flags.contains(RequestFlags::EXACT);
+        if pads && (is_exact || self.is_open_ended()) {
             return Err(Errno(libc::EINVAL));
         }
         if self.socket < 0 || self.file.is_some_and(|file| file < 0) {
@@ -103,9 +175,37 @@ impl<'a> Request<'a> {
         if self.length > OFFSET_MAX - self.offset {
             return Err(Errno(libc::EOVERFLOW));
         }
-        if self.flags & EXACT != 0 && self.length > exact_max {
+        if self.flags.contains(RequestFlags::EXACT) && self.length > exact_max {
             return Err(Errno(libc::EMSGSIZE));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(range: impl RangeBounds<u64>) -> (u64, u64) {
+        let pair = std::io::pipe().expect("a pipe");
+        let request = Request::new(&pair.0).file(&pair.1, range);
+        (request.offset, request.length)
+    }
+
+    #[test]
+    fn a_range_is_an_offset_and_a_length() {
+        assert_eq!(range(..), (0, TO_EOF));
+        assert_eq!(range(5..), (5, TO_EOF));
+        assert_eq!(range(5..9), (5, 4));
+        assert_eq!(range(..9), (0, 9));
+        assert_eq!(range(5..=9), (5, 5));
+        assert_eq!(range((Bound::Excluded(5), Bound::Unbounded)), (6, TO_EOF));
+        assert_eq!(range(5..5), (5, 0));
+        #[allow(clippy::reversed_empty_ranges)]
+        let reversed = range(9..5);
+        assert_eq!(reversed, (9, 0));
+        // An end that no file has is refused, and not taken for an open one.
+        assert_eq!(range(..u64::MAX), (0, TO_EOF - 1));
+        assert_eq!(range(..=u64::MAX), (0, TO_EOF - 1));
     }
 }

@@ -17,6 +17,7 @@ macro_rules! counters {
 
         /// A reading of the counters and gauges.
         #[derive(Clone, Copy, Debug, Default)]
+        #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
             /// Operations accepted and not yet done.

@@ -15,7 +15,7 @@ use crate::sys::{self, Buffers, CallerOffset, PAGE, SignalMask, Span};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::FileKind;
 use once_cell::race::OnceBool;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -53,15 +53,36 @@ pub fn trim() {
     BUFFERS.trim();
 }
 
-/// sendfile(2).  From a regular file or block device to a stream socket or a pipe the data is
-/// copied; everything else, mistakes included, is the kernel's to answer.  As sendfile(2), it is no
-/// cancellation point.
-pub fn sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> Moved {
-    sendfile_then(out, file, offset, count, |_| ())
+/// sendfile(2), with one promise more: when it returns n, no later change to the file can change
+/// those n bytes.
+///
+/// `offset` is where the range starts, and is moved behind what was sent; None: the file position
+/// is used and moved.  The promise holds from a regular file or block device to a stream socket or
+/// a pipe.  Other pairs of descriptors are passed on to sendfile(2).
+///
+/// Errors are those of sendfile(2).  As that, it may send fewer bytes than asked for, and raises
+/// SIGPIPE, which Rust programs ignore.
+pub fn sendfile(
+    out: impl AsFd,
+    file: impl AsFd,
+    offset: Option<&mut u64>,
+    count: usize,
+) -> Result<usize> {
+    let (out, file) = (out.as_fd().as_raw_fd(), file.as_fd().as_raw_fd());
+    let start = offset.as_deref().map(|&start| libc::off_t::try_from(start)).transpose();
+    let mut at = start.map_err(|_| Errno(libc::EINVAL))?;
+    let call = |address| sendfile_then(out, file, address, count, |_| ());
+    let moved = CallerOffset::with(at.as_mut(), call);
+    if let (Some(offset), Some(at)) = (offset, at) {
+        *offset = at as u64;
+    }
+    moved.result
 }
 
-/// [`sendfile`]; `then` is told what it did, where neither a cancellation nor a panic can leave it
-/// half done.
+/// sendfile(2) with the caller's own pointer.  From a regular file or block device to a stream
+/// socket or a pipe the data is copied; everything else, errors included, is the kernel's to
+/// answer.  As sendfile(2), it is no cancellation point.  `then` is given what it did, where
+/// neither a cancellation nor a panic can leave it half done.
 pub fn sendfile_then(
     out: RawFd,
     file: RawFd,
@@ -74,20 +95,8 @@ pub fn sendfile_then(
 }
 
 /// splice(2).  From a regular file or block device into a pipe the data is copied; everything
-/// else, mistakes included, is the kernel's to answer.  As splice(2) of libc, it is a cancellation
-/// point.
-pub fn splice(
-    file: RawFd,
-    offset: CallerOffset,
-    out: RawFd,
-    out_offset: CallerOffset,
-    count: usize,
-    flags: u32,
-) -> Moved {
-    splice_then(file, offset, out, out_offset, count, flags, |_| ())
-}
-
-/// [`splice`]; `then` as for [`sendfile_then`].
+/// else, errors included, is the kernel's to answer.  As splice(2) of libc, it is a cancellation
+/// point.  `then` as for [`sendfile_then`].
 pub fn splice_then(
     file: RawFd,
     offset: CallerOffset,

@@ -3,12 +3,12 @@
 
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
-use snapsend::{Context, Errno, Options, kernel_feature};
+use snapsend::{Context, Errno, KernelFeatures, Options};
 use std::path::{Path, PathBuf};
 
 /// An optional feature of the kernel.
 pub struct Feature {
-    bit: u64,
+    bit: KernelFeatures,
     name: &'static str,
     since: &'static str,
     without: &'static str,
@@ -16,31 +16,31 @@ pub struct Feature {
 
 const FEATURES: &[Feature] = &[
     Feature {
-        bit: kernel_feature::IO_URING,
+        bit: KernelFeatures::IO_URING,
         name: "io_uring",
         since: "5.11",
         without: "the portable engine is used: more system calls, no zero-copy",
     },
     Feature {
-        bit: kernel_feature::SEND_ZC,
+        bit: KernelFeatures::SEND_ZC,
         name: "zero-copy sends",
         since: "6.0",
         without: "all data is copied into the socket",
     },
     Feature {
-        bit: kernel_feature::ZC_REPORT_USAGE,
+        bit: KernelFeatures::ZC_REPORT_USAGE,
         name: "zero-copy usage report",
         since: "6.2",
         without: "zero-copy is not used: the kernel does not report whether it copied",
     },
     Feature {
-        bit: kernel_feature::REGISTERED_BUFFERS,
+        bit: KernelFeatures::REGISTERED_BUFFERS,
         name: "registered buffers",
         since: "5.19",
         without: "the kernel looks up the pool's pages at each request",
     },
     Feature {
-        bit: kernel_feature::CACHESTAT,
+        bit: KernelFeatures::CACHESTAT,
         name: "cachestat",
         since: "6.5",
         without: "single bytes are read to find out what is in the page cache",
@@ -79,7 +79,7 @@ impl Library {
         let info = match Context::new(&Options::default()).and_then(|context| context.info()) {
             Ok(info) => info,
             Err(error) => {
-                let error = Some(with_name(error));
+                let error = Some(error.to_string());
                 let (engine, engine_reason) = (None, None);
                 return Library { engine, engine_reason, error, kernel_features: Vec::new() };
             }
@@ -87,23 +87,23 @@ impl Library {
         let found = |feature: &Feature| Found {
             name: feature.name,
             since: feature.since,
-            in_use: info.kernel_features & feature.bit != 0,
+            in_use: info.kernel_features.contains(feature.bit),
             without: feature.without,
         };
         Library {
             engine: Some(if info.is_uring { "io_uring" } else { "portable" }),
-            engine_reason: (!info.is_uring).then(|| engine_reason(info.engine_errno)),
+            engine_reason: (!info.is_uring).then(|| engine_reason(info.engine_error)),
             error: None,
             kernel_features: FEATURES.iter().map(found).collect(),
         }
     }
 }
 
-fn engine_reason(errno: i32) -> String {
-    if errno == 0 {
-        return "selected by SNAPSEND_ENGINE".into();
-    }
-    let meaning = match rustix::io::Errno::from_raw_os_error(-errno) {
+fn engine_reason(error: Option<Errno>) -> String {
+    let Some(error) = error else {
+        return "SNAPSEND_ENGINE asks for it".into();
+    };
+    let meaning = match rustix::io::Errno::from_raw_os_error(error.0) {
         rustix::io::Errno::PERM | rustix::io::Errno::ACCESS => {
             "refused by sysctl kernel.io_uring_disabled, a seccomp filter or a security module"
         }
@@ -114,12 +114,7 @@ fn engine_reason(errno: i32) -> String {
         rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => "no descriptor is available",
         _ => "set-up failed",
     };
-    format!("{meaning}: {}", with_name(Errno(-errno)))
-}
-
-/// "Operation not permitted (os error 1)".
-pub fn with_name(error: Errno) -> String {
-    std::io::Error::from_raw_os_error(error.0).to_string()
+    format!("{meaning}: {error}")
 }
 
 /// RLIMIT_MEMLOCK, against which zero-copy sends are charged.

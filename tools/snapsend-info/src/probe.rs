@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! --socket: sends some data and keeps what the library reports about it.
 
-use crate::machine::with_name;
 use serde::Serialize;
-use snapsend::{Completion, Context, Options, Request, WAS_COPIED, WAS_ZEROCOPY};
+use snapsend::{Completion, CompletionFlags, Context, Options, Request, RequestFlags};
 use std::fs::File;
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 const BYTES: u64 = 1 << 20;
@@ -61,19 +59,16 @@ impl Sent {
     fn fill(&mut self, peer: &str) -> io::Result<()> {
         let socket = connect(peer)?;
         let file = zeros()?;
-        let context = Context::new(&Options::default()).map_err(as_error)?;
+        let context = Context::new(&Options::default())?;
         for _ in 0..TIMES {
-            let mut request = Request::new(socket.as_fd(), Some(file.as_fd()));
-            request.timeout_ms = WAIT.as_millis() as u32;
-            // Zero-copy sends from private memory, where EAGER puts the data.
-            request.flags = snapsend::EAGER;
-            let done = context.send(&request).map_err(as_error)?;
+            // EAGER data is in private memory, which is what is sent without a copy if anything is.
+            let flags = RequestFlags::EAGER;
+            let request = Request::new(&socket).file(&file, ..).flags(flags).timeout(WAIT);
+            let done = context.send(&request)?;
             self.add(&done);
-            if done.status < 0 {
-                return Err(io::Error::from_raw_os_error(-done.status));
-            }
+            done.result()?;
         }
-        let stats = context.stats().map_err(as_error)?;
+        let stats = context.stats()?;
         self.bytes_copied = stats.bytes_copied;
         self.bytes_zerocopy = stats.bytes_zerocopy;
         self.zerocopy_copied_anyway = stats.zerocopy_copied_anyway;
@@ -83,13 +78,9 @@ impl Sent {
 
     fn add(&mut self, done: &Completion) {
         self.wire_bytes += done.wire_bytes;
-        self.completion_was_copied |= done.flags & WAS_COPIED != 0;
-        self.completion_was_zerocopy |= done.flags & WAS_ZEROCOPY != 0;
+        self.completion_was_copied |= done.flags.contains(CompletionFlags::WAS_COPIED);
+        self.completion_was_zerocopy |= done.flags.contains(CompletionFlags::WAS_ZEROCOPY);
     }
-}
-
-fn as_error(error: snapsend::Errno) -> io::Error {
-    io::Error::other(with_name(error))
 }
 
 fn connect(peer: &str) -> io::Result<TcpStream> {
