@@ -197,6 +197,13 @@ impl Context {
         }
     }
 
+    /// [`Context::cancel`] for an operation that was accepted, without waiting for the answer.
+    #[cfg(feature = "futures")]
+    pub(crate) fn cancel_soon(&self, id: u64) -> Result<()> {
+        self.check_process()?;
+        self.caller.port.ask_only(Question::Cancel(id))
+    }
+
     /// Asks for the end of all operations on a socket; returns how many there were.
     pub fn cancel_socket(&self, socket: impl AsFd) -> Result<u32> {
         self.cancel_socket_number(socket.as_fd().as_raw_fd())

@@ -40,7 +40,8 @@
 //!
 //! A [`Context`] is a descriptor ([`AsFd`](std::os::fd::AsFd)) that is readable while completions
 //! wait: register it with whatever waits for descriptors, and call [`Context::poll`] with a timeout
-//! of zero.  A thread for each connection calls [`Context::send`] instead.
+//! of zero.  A thread for each connection calls [`Context::send`] instead.  With tokio, smol and
+//! other runtimes each operation is a future: see the module `futures`.
 //!
 //! # Descriptors
 //!
@@ -57,12 +58,14 @@
 //! - `c-interface` (default): the symbols of `snapsend.h` in the libraries that are built, and the
 //!   module `ffi`; writes the header, which needs cbindgen.  Programs in Rust need neither:
 //!   `snapsend = { version = "0.1", default-features = false }`.
+//! - `futures`: the module of that name.  It depends on no runtime.
 //!
 //! The Rust interface is the same with and without `c-interface`.  What is in `ffi` is meant for C:
 //! its types may grow, as `snapsend.h` says, without a new major version.
 #![deny(unsafe_code)]
 // Some of it is used by the C edge or by the LD_PRELOAD library alone.
 #![cfg_attr(not(all(feature = "c-interface", feature = "preload")), allow(dead_code))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod caller;
 mod collections;
@@ -73,6 +76,9 @@ mod engine;
 #[cfg(feature = "c-interface")]
 #[allow(unsafe_code)]
 pub mod ffi;
+#[cfg(feature = "futures")]
+#[cfg_attr(docsrs, doc(cfg(feature = "futures")))]
+pub mod futures;
 mod handoff;
 mod ring;
 #[allow(unsafe_code)]

@@ -187,6 +187,15 @@ impl Port {
         answer
     }
 
+    /// Asks the ring thread, and does not wait for its answer.
+    #[cfg(feature = "futures")]
+    pub fn ask_only(&self, question: Question) -> Result<()> {
+        let Shared { link, life, .. } = &*self.shared;
+        life.alive()?;
+        let notify = |number| self.notify(Notice::Asked(number), &[]);
+        link.questions.ask_only(question, notify).map(|_| ())
+    }
+
     /// Takes so many bytes of the bell away; those not written yet are owed.
     pub fn clear_bell(&self, count: u32) {
         if let Ok(own) = self.number() {

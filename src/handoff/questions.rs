@@ -3,7 +3,7 @@
 //!
 //! | event | transition |
 //! |---|---|
-//! | a caller asks | [`Questions::ask`], which sends a notice and waits |
+//! | a caller asks | [`Questions::ask`], which sends a notice and waits; [`Questions::ask_only`] |
 //! | the ring thread reads the notice | [`Questions::answer`] |
 //! | the ring thread ends | [`Questions::close`] |
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@ pub(crate) enum Question {
     CancelSocket(u64),
 }
 
-type Answer = Reply<Result<u32>>;
+pub(crate) type Answer = Reply<Result<u32>>;
 
 /// A question and where its answer goes; dropped unanswered it says that the context is dead.
 #[derive(Debug)]
@@ -57,12 +57,21 @@ impl Questions {
     /// EBADF: nobody is there to answer; ECANCELED: nobody is any longer; ENOMEM; others as
     /// `notify` gives them.
     pub fn ask(&self, question: Question, notify: impl FnOnce(u64) -> Result<()>) -> Result<u32> {
+        self.ask_only(question, notify)?.wait()
+    }
+
+    /// [`Questions::ask`] without waiting: where the answer will be.
+    pub fn ask_only(
+        &self,
+        question: Question,
+        notify: impl FnOnce(u64) -> Result<()>,
+    ) -> Result<Arc<Answer>> {
         let (number, reply) = self.put(question)?;
         if let Err(error) = notify(number) {
             drop(self.take(number));
             return Err(error);
         }
-        reply.wait()
+        Ok(reply)
     }
 
     fn put(&self, question: Question) -> Result<(u64, Arc<Answer>)> {
