@@ -13,10 +13,7 @@
 
 #include "data_common.h"
 
-#include <linux/bpf.h>
-#include <linux/if_link.h>
-#include <net/if.h>
-#include <sys/syscall.h>
+#include "xdp.h"
 
 #define NEAR_ADDRESS "10.99.0.1"
 #define FAR_ADDRESS "10.99.0.2"
@@ -51,37 +48,6 @@ static inline void tool(const char *words)
         skip("needs ip (iproute2) and nft (nftables)");
     if (status != 0)
         fail("%s: status %d", words, status);
-}
-
-static inline int bpf(int command, union bpf_attr *attr)
-{
-    return (int)syscall(SYS_bpf, command, attr, sizeof *attr);
-}
-
-/* A program that lets every frame pass, in the driver of that interface. */
-static inline int xdp_attach(const char *interface)
-{
-    const struct bpf_insn pass[] = {
-        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS},
-        {.code = BPF_JMP | BPF_EXIT},
-    };
-    union bpf_attr attr;
-    memset(&attr, 0, sizeof attr);
-    attr.prog_type = BPF_PROG_TYPE_XDP;
-    attr.insns = (uint64_t)(uintptr_t)pass;
-    attr.insn_cnt = COUNT_OF(pass);
-    attr.license = (uint64_t)(uintptr_t) "GPL";
-    int program = bpf(BPF_PROG_LOAD, &attr);
-    if (program < 0)
-        return -1;
-    memset(&attr, 0, sizeof attr);
-    attr.link_create.prog_fd = (uint32_t)program;
-    attr.link_create.target_ifindex = if_nametoindex(interface);
-    attr.link_create.attach_type = BPF_XDP;
-    attr.link_create.flags = XDP_FLAGS_DRV_MODE;
-    int link = bpf(BPF_LINK_CREATE, &attr);
-    close(program);
-    return link;
 }
 
 /* Segments that carry data and come in there are lost at random; connections are set up undisturbed. */
