@@ -7,8 +7,8 @@
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
  *	      [--congestion-control NAME]
  *
- * Ways: submit, submit_many (only if named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
- * mmap, zerocopy, uring_splice, uring_zc, and on the wire uring_zc_plain.  SNAPSEND_ENGINE selects the engine.
+ * Ways: submit, submit_many (only when named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
+ * mmap, zerocopy, uring_splice, uring_zc; on the wire also uring_zc_plain.  The library's engine is chosen by SNAPSEND_ENGINE.
  *
  * A case is a workload with a size and a number of connections.  In each case all ways run one after another, for
  * several rounds.  Each round begins with another way, so that other load on the machine affects all of them.  Figures
@@ -19,8 +19,8 @@
  * --calm PERCENT: a run waits, at most --patience seconds for a case, until other programs use no more than this share
  * of the machine.  The column "others" gives their share.
  *
- * --congestion-control NAME: used on loopback instead of the machine's.  One that paces, such as bbr, sets a timer for
- * each burst, which costs most for the ways that send most at once.
+ * --congestion-control NAME, except on the wire, instead of what the machine has.  One that paces, as bbr does, sets a timer for
+ * each burst, which meets most who send most at once.
  *
  * Workloads:
  *	bulk     one connection, operations back to back; the reader copies
@@ -35,12 +35,13 @@
  *	common    types, messages between the two ends, time, fatal errors
  *	measure   the client's clock and counts
  *	files     the files that are sent
- *	wire      a link where zero-copy is real, and its far end
- *	client    the readers: bulk, and one request at a time on many connections
- *	connections  the common part of all servers: their connections
+ *	veth      two network namespaces and a veth pair
+ *	wire      a link where zero-copy is real and data is dropped, and its far end
+ *	client    the readers: bulk, and one question at a time on many connections
+ *	connections  what all servers do with a connection
  *	classic   the ways that need neither the library nor a ring
  *	server    the epoll server, and the library
- *	ring      the io_uring ways, by raw system calls
+ *	ring      the io_uring ways
  *	ways      the table of ways
  *	options   the command line
  *	run       one run
@@ -71,6 +72,11 @@ static void count_skip(const char *what, const char *way, const char *why)
 {
 	fprintf(stderr, "bench: SKIP %s%s%s: %s\n", what, way != NULL ? ", " : "", way != NULL ? way : "", why);
 	skips++;
+}
+
+static void count_skipped_workload(const char *workload, const char *why)
+{
+	count_skip(workload, NULL, why);
 }
 
 /* With --calm P, a run waits until others use no more than P percent of the machine, and is done again when
@@ -147,7 +153,7 @@ static void run_case(struct one_case *c)
 	patience_left = options.patience;
 	for (unsigned i = 0; i < way_count; i++)
 		if (options.ways[i] && !(ways[i].no_stalled && c->setup.workload == STALLED) &&
-		    (c->setup.wire || !ways[i].wire_only))
+		    (ways[i].links & c->setup.link) != 0)
 			chosen[count++] = i;
 	if (c->setup.cold == 0)
 		warm_file(c->setup.path == files.huge_path);
@@ -167,7 +173,6 @@ static void run_case(struct one_case *c)
 int main(int argc, char **argv)
 {
 	struct rlimit limit;
-	const char *why_not;
 
 	parse_options(argc, argv);
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
@@ -178,9 +183,7 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	make_files(options.dir, options.quick);
-	why_not = plan_cases();
-	if (why_not != NULL)
-		count_skip("wire", NULL, why_not);
+	plan_cases(count_skipped_workload);
 	for (int i = 0; i < case_count; i++)
 		run_case(&cases[i]);
 	print_summary();

@@ -7,6 +7,7 @@
 
 #include "files.h"
 #include "options.h"
+#include "veth.h"
 #include "wire.h"
 
 #define CASES_MAX      256
@@ -26,6 +27,14 @@ static void print_size(char *out, size_t room, uint64_t n)
 		snprintf(out, room, "%" PRIu64 "K", n / KIB);
 	else
 		snprintf(out, room, "%" PRIu64, n);
+}
+
+static void name_case(struct one_case *c, const char *workload)
+{
+	char size[32];
+
+	print_size(size, sizeof(size), c->setup.size);
+	snprintf(c->name, sizeof(c->name), "%s %ux%s", workload, c->setup.connections, size);
 }
 
 static struct one_case *add_case(enum workload workload, uint64_t size, unsigned connections)
@@ -48,12 +57,13 @@ static struct one_case *add_case(enum workload workload, uint64_t size, unsigned
 		.warm_size = files.warm,
 		.file_size = files.size,
 		.pin = options.pin,
+		.link = LOOPBACK,
 		.congestion_control = options.congestion_control,
 	};
 	if (workload == BULK)
 		snprintf(c->name, sizeof(c->name), "bulk %s", text);
 	else
-		snprintf(c->name, sizeof(c->name), "answers %ux%s", connections, text);
+		name_case(c, "answers");
 	case_count++;
 	return c;
 }
@@ -115,37 +125,51 @@ static void plan_answers(void)
 	}
 }
 
-static const char *plan_wire(void)
+static void add_wire(const struct veth *veth, uint64_t size, unsigned connections)
 {
-	static const uint64_t usual[] = { 64 * KIB, 256 * KIB, MIB, 16 * MIB }, quick[] = { MIB };
-	static const unsigned usual_connections[] = { 1, 64 };
-	const uint64_t *sizes = options.size_count > 0 ? options.sizes : options.quick ? quick : usual;
-	const unsigned *connections = options.connection_count > 0 ? options.connections : usual_connections;
-	unsigned size_count = options.size_count > 0 ? options.size_count : options.quick ? 1 : 4;
-	unsigned connection_count = options.connection_count > 0 ? options.connection_count : 2;
-	const char *why_not = wire_open(files.warm);
+	struct one_case *c;
 
-	if (why_not != NULL)
-		return why_not;
-	for (unsigned i = 0; i < connection_count; i++) {
-		for (unsigned j = 0; j < size_count; j++) {
-			struct one_case *c;
-			char text[32];
-
-			/* Connections start in different operations of a file that they go round in. */
-			if (files.warm % sizes[j] != 0 || connections[i] > WIRE_CONNECTIONS)
-				continue;
-			c = add_case(BULK, sizes[j], connections[i]);
-			print_size(text, sizeof(text), sizes[j]);
-			snprintf(c->name, sizeof(c->name), "wire %ux%s", connections[i], text);
-			c->setup.wire = true;
-			c->setup.file_size = files.warm;
-		}
-	}
-	return NULL;
+	/* Connections start in different operations of a file that they go round in. */
+	if (files.warm % size != 0 || connections > WIRE_CONNECTIONS)
+		return;
+	c = add_case(BULK, size, connections);
+	name_case(c, "wire");
+	c->setup.link = WIRE;
+	c->setup.veth = veth;
+	c->setup.file_size = files.warm;
 }
 
-const char *plan_cases(void)
+/* Every size with every number of connections. */
+static void plan_link(const struct veth *veth, const uint64_t *sizes, unsigned size_count,
+		      void (*add)(const struct veth *veth, uint64_t size, unsigned connections))
+{
+	static const unsigned usual_connections[] = { 1, 64 };
+	const unsigned *connections = options.connection_count > 0 ? options.connections : usual_connections;
+	unsigned connection_count = options.connection_count > 0 ? options.connection_count : 2;
+
+	if (options.size_count > 0) {
+		sizes = options.sizes;
+		size_count = options.size_count;
+	}
+	for (unsigned i = 0; i < connection_count; i++)
+		for (unsigned j = 0; j < size_count; j++)
+			add(veth, sizes[j], connections[i]);
+}
+
+static void plan_wire(void (*cannot_run)(const char *workload, const char *why))
+{
+	static const uint64_t usual[] = { 16 * KIB, 64 * KIB, 256 * KIB, MIB, 16 * MIB }, quick[] = { MIB };
+	const struct veth *veth = wire_open(files.warm);
+
+	if (veth->why_not[0] != '\0')
+		cannot_run("wire", veth->why_not);
+	else if (options.quick)
+		plan_link(veth, quick, 1, add_wire);
+	else
+		plan_link(veth, usual, 5, add_wire);
+}
+
+void plan_cases(void (*cannot_run)(const char *workload, const char *why))
 {
 	struct one_case *c;
 
@@ -172,5 +196,6 @@ const char *plan_cases(void)
 		c->setup.stalled = options.stalled;
 		c->alone = case_count - 2;
 	}
-	return options.workloads[WIRE] ? plan_wire() : NULL;
+	if (options.workloads[ON_WIRE])
+		plan_wire(cannot_run);
 }

@@ -20,7 +20,7 @@ struct one_case {
 extern struct one_case cases[];
 extern int case_count;
 
-/* Fills cases[].  Returns NULL, or why those on the wire cannot be run here. */
-const char *plan_cases(void);
+/* Fills cases[].  Reports a workload that cannot be run here, and why. */
+void plan_cases(void (*cannot_run)(const char *workload, const char *why));
 
 #endif

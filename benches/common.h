@@ -32,8 +32,12 @@
 
 enum workload { BULK, ANSWERS, COLD, STALLED };
 
+/* Between server and client; bits, so that a way can name those it runs on. */
+enum link { LOOPBACK = 1, WIRE = 2 };
+
 struct setup;
 struct shared;
+struct veth;
 
 /* One way of sending.  The table of all of them is in ways.c. */
 struct way {
@@ -41,7 +45,7 @@ struct way {
 	const char *group; /* the name of the way that it is a variant of */
 	bool library;
 	bool no_stalled; /* cannot have thousands of peers stalled: a kernel thread, or pinned memory, each */
-	bool wire_only;  /* differs from another way only where zero-copy is real */
+	unsigned links;  /* that it is measured on */
 	int (*serve)(const struct setup *setup, struct shared *shared);
 	int variant; /* which of its ways serve() is to run: its header lists them */
 };
@@ -62,8 +66,9 @@ struct setup {
 	int listener, control;
 	struct sockaddr_in address;
 	bool pin;
-	bool wire;                      /* bulk on each connection, over wire.c's link */
-	const char *congestion_control; /* on loopback; NULL: what the machine has */
+	enum link link;
+	const struct veth *veth;        /* of the link; NULL on loopback */
+	const char *congestion_control; /* except on the wire; NULL: what the machine has */
 	unsigned number;                /* of this run in the program's life */
 };
 

@@ -12,12 +12,13 @@
 
 #define ROUNDS_MAX 64
 #define LIST_MAX   32
-#define WIRE       (STALLED + 1u) /* beside enum workload, since its runs are BULK */
-#define WORKLOADS  (WIRE + 1u)
+
+/* What can be asked for: enum workload on loopback, and the other link. */
+enum { ON_WIRE = STALLED + 1, WORKLOADS };
 
 struct options {
 	bool quick, pin;
-	bool workloads[WORKLOADS]; /* by enum workload, and WIRE */
+	bool workloads[WORKLOADS];
 	bool ways[WAYS_MAX];
 	uint64_t sizes[LIST_MAX];
 	unsigned size_count;

@@ -30,7 +30,7 @@ static double speed(const struct one_case *c, const struct result *r)
 /* On the wire the client's time is the sender's, too: see wire.c. */
 static double cpu_cost(const struct one_case *c, const struct result *r)
 {
-	return c->setup.wire ? r->server_cpu + r->client_cpu : r->server_cpu;
+	return c->setup.link == WIRE ? r->server_cpu + r->client_cpu : r->server_cpu;
 }
 
 void summarise(struct one_case *c, unsigned way, const struct result *results)
@@ -122,7 +122,7 @@ static void print_row(const struct one_case *c, const struct one_case *alone, un
 	printf(" %5.0f%%", m->foreign * 100);
 	if (alone != NULL && alone->median[way].p99 > 0)
 		printf(" %10.2f", m->p99 / alone->median[way].p99);
-	if (c->setup.wire && m->zerocopy_notified > 0)
+	if (c->setup.link != LOOPBACK && m->zerocopy_notified > 0)
 		printf(" %4.0f of %.0f", m->zerocopy_notified - m->zerocopy_copied, m->zerocopy_notified);
 	printf("\n");
 }
@@ -131,12 +131,13 @@ void print_case(const struct one_case *c)
 {
 	const struct one_case *alone = c->alone >= 0 ? &cases[c->alone] : NULL;
 
-	printf("\n%s\n%-14s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", c->name, "way", "GB/s",
-	       "min-max", "answers/s", "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us",
-	       "enters", "wakeups", "others",
-	       alone != NULL   ? "  p99/alone"
-	       : c->setup.wire ? " not copied"
-			       : "");
+	printf("\n%s\n", c->name);
+	printf("%-14s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", "way", "GB/s", "min-max", "answers/s",
+	       "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us", "enters", "wakeups",
+	       "others",
+	       alone != NULL               ? "  p99/alone"
+	       : c->setup.link != LOOPBACK ? " not copied"
+					   : "");
 	for (unsigned i = 0; i < way_count; i++)
 		if (c->median[i].valid)
 			print_row(c, alone, i);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "veth.h"
 #include "wire.h"
 
 #define GRACE 30.0 /* for connecting and tearing down, before a run is given up */
@@ -72,18 +73,20 @@ static void end(pid_t child)
 	waitpid(child, NULL, 0);
 }
 
-/* Sockets that are accepted have the listener's; the clients only ask. */
-static void choose_congestion_control(int listener, const char *wanted)
+/* Sockets that are accepted have the listener's; the clients only ask.  The wire has its own. */
+static void choose_congestion_control(const struct setup *setup)
 {
+	const char *wanted = setup->link == WIRE ? NULL : setup->congestion_control;
 	static bool said;
 	char name[32] = "";
 	socklen_t length = sizeof(name) - 1;
 
-	if (wanted != NULL && setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
+	if (wanted != NULL &&
+	    setsockopt(setup->listener, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
 		die("--congestion-control %s: %s", wanted, strerror(errno));
-	if (said || getsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, name, &length) < 0)
+	if (said || getsockopt(setup->listener, IPPROTO_TCP, TCP_CONGESTION, name, &length) < 0)
 		return;
-	printf("congestion control on loopback: %s\n", name);
+	printf("congestion control: %s\n", name);
 	said = true;
 }
 
@@ -93,9 +96,9 @@ static void listen_for(struct setup *setup)
 
 	setup->address =
 		(struct sockaddr_in){ .sin_family = AF_INET,
-				      .sin_addr.s_addr = setup->wire ? wire_near_address() : htonl(INADDR_LOOPBACK) };
-	if (setup->wire)
-		wire_go(WIRE_NEAR);
+				      .sin_addr.s_addr = htonl(setup->veth != NULL ? NEAR_ADDRESS : INADDR_LOOPBACK) };
+	if (setup->veth != NULL)
+		veth_go(setup->veth, NEAR);
 	setup->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	setup->control = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (setup->listener < 0 || setup->control < 0 ||
@@ -103,10 +106,9 @@ static void listen_for(struct setup *setup)
 	    listen(setup->listener, 4096) < 0 ||
 	    getsockname(setup->listener, (struct sockaddr *)&setup->address, &length) < 0)
 		die("listening: %s", strerror(errno));
-	if (setup->wire)
-		wire_go(WIRE_HOME);
-	else
-		choose_congestion_control(setup->listener, setup->congestion_control);
+	choose_congestion_control(setup);
+	if (setup->veth != NULL)
+		veth_go(setup->veth, HOME);
 }
 
 static pid_t start(const struct setup *setup, bool server)
@@ -120,12 +122,12 @@ static pid_t start(const struct setup *setup, bool server)
 	if (child > 0)
 		return child;
 	become(server ? "bench-server" : "bench-client", setup, server ? 0 : 1);
-	if (setup->wire)
-		wire_go(server ? WIRE_NEAR : WIRE_FAR);
+	if (setup->veth != NULL)
+		veth_go(setup->veth, server ? NEAR : FAR);
 	if (server)
 		_exit(setup->way->serve(setup, shared));
 	close(setup->listener);
-	if (setup->wire)
+	if (setup->link == WIRE)
 		run_far_end(setup, shared);
 	else
 		run_client(setup, shared);

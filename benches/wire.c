@@ -2,40 +2,32 @@
 /*
  * The wire: a link as a network card sees it, where data leaves without being touched and zero-copy is real.
  *
- * Two network namespaces and a veth pair between them.  The server is in the near one.  Connections are set up
- * normally; from then on a BPF program at the far device's tc ingress takes each segment that carries data, compares a
- * word of it with the file's pattern, notes where it ends, and drops it.  The client reads those notes every ACK_NS
- * and answers by raw socket with bare acknowledgements, as a card that coalesces its interrupts would let them in.
- *
- * The namespaces have no names: descriptors of ours are all that holds them and the program, so that they are gone
- * with the last process of the benchmark, however it ends.
+ * The server is at the near end of a veth pair (veth.h).  Connections are set up normally; from then on a BPF program
+ * at the far device's tc ingress takes each segment that carries data, compares a word of it with the file's pattern,
+ * notes where it ends, and drops it.  The client reads those notes every ACK_NS and answers by raw socket with bare
+ * acknowledgements, as a card that coalesces its interrupts would let them in.
  *
  * Acknowledgements are handled, and what they let out is sent, on the client's time: only the CPU time of both
  * processes together, or of the whole machine, says what a way costs.
  */
 #include "wire.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
-#include <sched.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../tests/torture/xdp.h"
 #include "measure.h"
+#include "veth.h"
 
-#define NEAR_ADDRESS       0x0a4d0001u /* 10.77.0.1 */
-#define FAR_ADDRESS        0x0a4d0002u
 #define FLOWS              WIRE_CONNECTIONS
 #define FIRST_PORT         16384u /* of the far end; each run has its own FLOWS */
 #define PORT_SETS          256u
@@ -50,12 +42,8 @@ struct flow {
 	uint64_t checked, wrong; /* words of the file compared */
 };
 
-static struct {
-	bool tried;
-	char why_not[256];   /* empty: it is there */
-	int home, near, far; /* network namespaces */
-	struct flow *flows;
-} wire;
+static struct veth veth;
+static struct flow *flows;
 
 /* ---- the program at the far end ------------------------------------------------------------ */
 
@@ -203,21 +191,26 @@ static void write_program(int map, uint32_t file_mask)
 	}
 }
 
-static int bpf(int command, union bpf_attr *attributes)
-{
-	return (int)syscall(SYS_bpf, command, attributes, sizeof(*attributes));
-}
-
 /* ---- setting it up, in the coordinator ----------------------------------------------------- */
 
-__attribute__((format(printf, 1, 2))) static bool cannot(const char *format, ...)
+static bool load_program(int *fd)
 {
-	va_list arguments;
+	static char log[16384];
+	union bpf_attr load;
 
-	va_start(arguments, format);
-	vsnprintf(wire.why_not, sizeof(wire.why_not), format, arguments);
-	va_end(arguments);
-	return false;
+	memset(&load, 0, sizeof(load));
+	load.prog_type = BPF_PROG_TYPE_SCHED_CLS;
+	load.insns = (uintptr_t)program;
+	load.insn_cnt = (uint32_t)program_length;
+	load.license = (uintptr_t) "Dual MIT/GPL";
+	*fd = bpf(BPF_PROG_LOAD, &load);
+	if (*fd >= 0)
+		return true;
+	load.log_buf = (uintptr_t)log; /* once more for the reason */
+	load.log_size = sizeof(log);
+	load.log_level = 1;
+	bpf(BPF_PROG_LOAD, &load);
+	return veth_cannot(&veth, "a BPF program: %s\n%s", strerror(errno), log);
 }
 
 static bool attach_program(uint32_t file_mask)
@@ -227,101 +220,45 @@ static bool attach_program(uint32_t file_mask)
 			       .value_size = sizeof(struct flow),
 			       .max_entries = FLOWS,
 			       .map_flags = BPF_F_MMAPABLE };
-	union bpf_attr load, link;
-	static char log[16384];
+	union bpf_attr link;
 	int map_fd = bpf(BPF_MAP_CREATE, &map), fd;
 
 	if (map_fd < 0)
-		return cannot("a BPF map: %s", strerror(errno));
-	wire.flows = mmap(NULL, FLOWS * sizeof(*wire.flows), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
-	if (wire.flows == MAP_FAILED)
-		return cannot("mapping a BPF map: %s", strerror(errno));
+		return veth_cannot(&veth, "a BPF map: %s", strerror(errno));
+	flows = mmap(NULL, FLOWS * sizeof(*flows), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+	if (flows == MAP_FAILED)
+		return veth_cannot(&veth, "mapping a BPF map: %s", strerror(errno));
 	write_program(map_fd, file_mask);
-	memset(&load, 0, sizeof(load));
-	load.prog_type = BPF_PROG_TYPE_SCHED_CLS;
-	load.insns = (uintptr_t)program;
-	load.insn_cnt = (uint32_t)program_length;
-	load.license = (uintptr_t) "Dual MIT/GPL";
-	fd = bpf(BPF_PROG_LOAD, &load);
-	if (fd < 0) { /* once more for the reason */
-		load.log_buf = (uintptr_t)log;
-		load.log_size = sizeof(log);
-		load.log_level = 1;
-		bpf(BPF_PROG_LOAD, &load);
-		return cannot("a BPF program: %s\n%s", strerror(errno), log);
-	}
+	if (!load_program(&fd))
+		return false;
 	memset(&link, 0, sizeof(link));
 	link.link_create.prog_fd = (uint32_t)fd;
-	link.link_create.target_ifindex = if_nametoindex("far0");
+	link.link_create.target_ifindex = if_nametoindex(FAR_DEVICE);
 	link.link_create.attach_type = ATTACH_TCX_INGRESS;
 	if (bpf(BPF_LINK_CREATE, &link) < 0)
-		return cannot("attaching a BPF program at tc ingress: %s (it needs Linux 6.6)", strerror(errno));
+		return veth_cannot(&veth, "attaching a BPF program at tc ingress: %s (it needs Linux 6.6)",
+				   strerror(errno));
 	return true;
-}
-
-static int new_namespace(void)
-{
-	return unshare(CLONE_NEWNET) < 0 ? -1 : open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 }
 
 /* Reno, since CUBIC's HyStart leaves slow start early in some runs; a route with a large window, and nothing learnt from one run
  * for the next; no timestamps and no SACK, which bare acknowledgements would have to answer. */
 static const char near_commands[] =
-	"ip addr add 10.77.0.1/24 dev near0 && ip link set lo up && ip link set near0 up && cd /proc/sys/net/ipv4 && "
-	"echo 0 >tcp_timestamps && echo 0 >tcp_sack && echo 1 >tcp_no_metrics_save && echo reno >tcp_congestion_control && "
-	"ip route change 10.77.0.0/24 dev near0 src 10.77.0.1 initcwnd 1000";
+	"cd /proc/sys/net/ipv4 && echo 0 >tcp_timestamps && echo 0 >tcp_sack && echo 1 >tcp_no_metrics_save && "
+	"echo reno >tcp_congestion_control && "
+	"ip route change 10.77.0.0/24 dev " NEAR_DEVICE " src 10.77.0.1 initcwnd 1000";
 /* The large buffer is for the scale of the window that the client offers. */
 static const char far_commands[] =
-	"ip addr add 10.77.0.2/24 dev far0 && ip link set lo up && ip link set far0 up && cd /proc/sys/net/ipv4 && "
-	"echo 0 >tcp_timestamps && echo 0 >tcp_sack && echo '4096 131072 67108864' >tcp_rmem";
+	"cd /proc/sys/net/ipv4 && echo 0 >tcp_timestamps && echo 0 >tcp_sack && echo '4096 131072 67108864' >tcp_rmem";
 
-static bool make_link(void)
+const struct veth *wire_open(uint64_t file_size)
 {
-	char command[256];
-
-	snprintf(command, sizeof(command), "ip link add far0 type veth peer name near0 netns /proc/%d/fd/%d",
-		 (int)getpid(), wire.near);
-	if (system(command) != 0 || system(far_commands) != 0)
-		return cannot("the far end of a veth pair: ip(8) or a sysctl failed");
-	if (setns(wire.near, CLONE_NEWNET) < 0 || system(near_commands) != 0 || setns(wire.far, CLONE_NEWNET) < 0)
-		return cannot("the near end of a veth pair: ip(8) or a sysctl failed");
-	return true;
-}
-
-const char *wire_open(uint64_t file_size)
-{
-	if (wire.tried)
-		return wire.why_not[0] != '\0' ? wire.why_not : NULL;
-	wire.tried = true;
-	if (system("command -v ip >/dev/null 2>&1") != 0) {
-		cannot("no ip(8): Debian's package iproute2 has it");
-		return wire.why_not;
-	}
-	wire.home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	wire.near = wire.home < 0 ? -1 : new_namespace();
-	wire.far = wire.near < 0 ? -1 : new_namespace();
-	if (wire.far < 0)
-		cannot("network namespaces: %s%s", strerror(errno), geteuid() != 0 ? " (it needs root)" : "");
-	else if (make_link())
+	if (veth_make(&veth, near_commands, far_commands)) {
+		veth_go(&veth, FAR);
 		attach_program((uint32_t)file_size - 1);
-	if (wire.near >= 0)
-		wire_go(WIRE_HOME);
-	return wire.why_not[0] != '\0' ? wire.why_not : NULL;
-}
-
-void wire_go(enum wire_place place)
-{
-	int to = place == WIRE_HOME ? wire.home : place == WIRE_NEAR ? wire.near : wire.far;
-
-	if (setns(to, CLONE_NEWNET) < 0) {
-		perror("bench: setns");
-		exit(EXIT_FAILURE);
+		veth_go(&veth, HOME);
 	}
-}
-
-uint32_t wire_near_address(void)
-{
-	return htonl(NEAR_ADDRESS);
+	return &veth;
 }
 
 /* ---- the client ---------------------------------------------------------------------------- */
@@ -373,7 +310,7 @@ static void begin_far(const struct setup *setup, struct shared *shared, struct f
 {
 	uint64_t start = setup->file_size / setup->connections * index / setup->size * setup->size;
 	struct question question = { .offset = start, .length = setup->size };
-	struct flow *flow = &wire.flows[c->port % FLOWS];
+	struct flow *flow = &flows[c->port % FLOWS];
 
 	c->acknowledged = sequence_of(shared, c->fd, TCP_RECV_QUEUE);
 	c->sequence = sequence_of(shared, c->fd, TCP_SEND_QUEUE) + (uint32_t)sizeof(question);
@@ -448,7 +385,7 @@ static uint64_t acknowledge(struct shared *shared, int raw, const struct setup *
 
 	for (unsigned i = 0; i < setup->connections; i++) {
 		struct far_connection *c = &all[i];
-		uint32_t end = __atomic_load_n(&wire.flows[c->port % FLOWS].end, __ATOMIC_RELAXED);
+		uint32_t end = __atomic_load_n(&flows[c->port % FLOWS].end, __ATOMIC_RELAXED);
 
 		if (end == c->acknowledged && !again)
 			continue;
@@ -465,7 +402,7 @@ static uint64_t words_checked(const struct setup *setup, struct shared *shared, 
 	uint64_t checked = 0;
 
 	for (unsigned i = 0; i < setup->connections; i++) {
-		const struct flow *flow = &wire.flows[all[i].port % FLOWS];
+		const struct flow *flow = &flows[all[i].port % FLOWS];
 
 		if (flow->wrong > 0)
 			fail(shared, "WRONG DATA: %" PRIu64 " words of connection %u", flow->wrong, i);

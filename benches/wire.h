@@ -9,14 +9,8 @@
 
 #define WIRE_CONNECTIONS 128u /* of a run, at most; a power of two */
 
-enum wire_place { WIRE_HOME, WIRE_NEAR, WIRE_FAR };
-
-/* Makes the link, once; NULL, or why it cannot be made here.  The file's size is a power of two up to 2 GiB. */
-const char *wire_open(uint64_t file_size);
-/* Takes the calling thread there. */
-void wire_go(enum wire_place place);
-/* The server's, in network order. */
-uint32_t wire_near_address(void);
+/* Makes the link.  The file's size is a power of two up to 2 GiB. */
+const struct veth *wire_open(uint64_t file_size);
 /* The client of a run on the wire. */
 void run_far_end(const struct setup *setup, struct shared *shared);
 
