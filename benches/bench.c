@@ -41,6 +41,7 @@
  *	connections  what all servers do with a connection
  *	classic   the ways that need neither the library nor a ring
  *	server    the epoll server, and the library
+ *	uring     an io_uring by raw system calls
  *	ring      the io_uring ways
  *	ways      the table of ways
  *	options   the command line

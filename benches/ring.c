@@ -10,7 +10,6 @@
 #include "ring.h"
 
 #include <fcntl.h>
-#include <linux/io_uring.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -18,104 +17,18 @@
 #include <unistd.h>
 
 #include "connections.h"
+#include "uring.h"
 
-#define ENTRIES   4096u
 #define CHAIN_MAX 4u /* most requests that are made together */
 #define POOL_SIZE (64 * MIB)
 #define SLOTS     2u /* buffers of a connection: one is read into while the other is sent */
 
-/* Not in all headers. */
-#define ZC_REPORT_USAGE (1u << 3)
-#define ZC_COPIED       (1u << 31)
-
-/* ---- the ring ------------------------------------------------------------------------------ */
-
-static struct {
-	int fd;
-	unsigned *sq_head, *sq_tail, *sq_array, sq_mask;
-	unsigned *cq_head, *cq_tail, cq_mask;
-	struct io_uring_sqe *sqes;
-	struct io_uring_cqe *cqes;
-	unsigned tail, unsubmitted;
-} ring;
-
 static const struct setup *setup;
 static struct shared *shared;
 
-static void *map_ring(size_t size, uint64_t offset)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring.fd, (off_t)offset);
-
-	if (p == MAP_FAILED)
-		fail(shared, "server: mapping the ring: %s", strerror(errno));
-	return p;
-}
-
-static void make_ring(void)
-{
-	struct io_uring_params params = {
-		.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
-		.cq_entries = 4 * ENTRIES,
-	};
-	char *sq, *cq;
-
-	ring.fd = (int)syscall(SYS_io_uring_setup, ENTRIES, &params);
-	if (ring.fd < 0 && errno == EINVAL) { /* before Linux 6.1 */
-		params = (struct io_uring_params){ .flags = IORING_SETUP_CQSIZE, .cq_entries = 4 * ENTRIES };
-		ring.fd = (int)syscall(SYS_io_uring_setup, ENTRIES, &params);
-	}
-	if (ring.fd < 0)
-		skip(shared, "io_uring: %s", strerror(errno));
-	sq = map_ring(params.sq_off.array + params.sq_entries * sizeof(unsigned), IORING_OFF_SQ_RING);
-	cq = map_ring(params.cq_off.cqes + params.cq_entries * sizeof(struct io_uring_cqe), IORING_OFF_CQ_RING);
-	ring.sqes = map_ring(params.sq_entries * sizeof(struct io_uring_sqe), IORING_OFF_SQES);
-	ring.sq_head = (unsigned *)(sq + params.sq_off.head);
-	ring.sq_tail = (unsigned *)(sq + params.sq_off.tail);
-	ring.sq_array = (unsigned *)(sq + params.sq_off.array);
-	ring.sq_mask = params.sq_entries - 1;
-	ring.cq_head = (unsigned *)(cq + params.cq_off.head);
-	ring.cq_tail = (unsigned *)(cq + params.cq_off.tail);
-	ring.cqes = (struct io_uring_cqe *)(cq + params.cq_off.cqes);
-	ring.cq_mask = params.cq_entries - 1;
-	ring.tail = *ring.sq_tail;
-}
-
-static void enter(unsigned wait)
-{
-	int r;
-
-	__atomic_store_n(ring.sq_tail, ring.tail, __ATOMIC_RELEASE);
-	r = (int)syscall(SYS_io_uring_enter, ring.fd, ring.unsubmitted, wait, IORING_ENTER_GETEVENTS, NULL, 0);
-	if (r < 0 && errno != EINTR && errno != EAGAIN && errno != EBUSY)
-		fail(shared, "server: io_uring_enter: %s", strerror(errno));
-	if (r > 0)
-		ring.unsubmitted -= (unsigned)r;
-}
-
-/* A chain must go in by one call. */
-static void make_room(unsigned count)
-{
-	while (ring.tail - __atomic_load_n(ring.sq_head, __ATOMIC_ACQUIRE) + count > ring.sq_mask + 1)
-		enter(0);
-}
-
-static struct io_uring_sqe *request(unsigned op, int fd, uint64_t user_data)
-{
-	unsigned slot = ring.tail++ & ring.sq_mask;
-	struct io_uring_sqe *sqe = &ring.sqes[slot];
-
-	memset(sqe, 0, sizeof(*sqe));
-	ring.sq_array[slot] = slot;
-	ring.unsubmitted++;
-	sqe->opcode = (uint8_t)op;
-	sqe->fd = fd;
-	sqe->user_data = user_data;
-	return sqe;
-}
-
 /* ---- connections --------------------------------------------------------------------------- */
 
-enum { CONTROL, QUESTION, HEADER, TO_PIPE, TO_SOCKET, READ, SEND };
+enum { QUESTION, HEADER, TO_PIPE, TO_SOCKET, READ, SEND };
 
 struct slot {
 	enum { FREE, READING, READY, SENDING } state;
@@ -147,19 +60,7 @@ static uint64_t mark(const struct peer *p, unsigned kind, unsigned slot, uint32_
 
 static void wait_for_question(struct peer *p)
 {
-	struct io_uring_sqe *sqe;
-
-	make_room(1);
-	sqe = request(IORING_OP_RECV, p->c->fd, mark(p, QUESTION, 0, 0));
-	sqe->addr = (uintptr_t)&p->question;
-	sqe->len = sizeof(p->question);
-	sqe->msg_flags = MSG_WAITALL;
-}
-
-static void check_result(const char *what, int result)
-{
-	if (result < 0 && !atomic_load(&shared->stopping))
-		fail(shared, "server: %s: %s", what, strerror(-result));
+	request_question(p->c->fd, &p->question, mark(p, QUESTION, 0, 0));
 }
 
 /* ---- uring_splice -------------------------------------------------------------------------- */
@@ -272,7 +173,7 @@ static void make_pool(void)
 	map_pool();
 	memset(pool.memory, 0, POOL_SIZE);
 	all = (struct iovec){ pool.memory, POOL_SIZE };
-	if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_BUFFERS, &all, 1) < 0)
+	if (syscall(SYS_io_uring_register, ring_descriptor(), IORING_REGISTER_BUFFERS, &all, 1) < 0)
 		skip(shared, "registering buffers: %s", strerror(errno));
 	pool.free = calloc(pool.count, sizeof(*pool.free));
 	pool.notices = calloc(pool.count, sizeof(*pool.notices));
@@ -421,8 +322,7 @@ static void send_event(struct peer *p, unsigned index, uint32_t buffer, int resu
 
 	if ((flags & IORING_CQE_F_NOTIF) != 0) {
 		pool.notices[buffer]--;
-		shared->zerocopy_notified++;
-		shared->zerocopy_copied += ((uint32_t)result & ZC_COPIED) != 0;
+		count_notification(result);
 		let_go(buffer);
 		return;
 	}
@@ -475,17 +375,6 @@ static void make_pipe(struct connection *c)
 		skip(shared, "F_SETPIPE_SZ: %s", strerror(errno));
 }
 
-static void wait_for_control(void)
-{
-	static uint64_t control;
-	struct io_uring_sqe *sqe;
-
-	make_room(1);
-	sqe = request(IORING_OP_READ, setup->control, CONTROL);
-	sqe->addr = (uintptr_t)&control;
-	sqe->len = sizeof(control);
-}
-
 static void make_peers(bool zerocopy)
 {
 	struct connection *all = accept_all(setup, shared, true);
@@ -502,23 +391,19 @@ static void make_peers(bool zerocopy)
 	}
 }
 
-/* False: the run is over. */
-static bool take_event(struct io_uring_cqe cqe, bool zerocopy)
+static void take_completion(const struct io_uring_cqe *cqe)
 {
-	unsigned kind = cqe.user_data & 255, slot = cqe.user_data >> 8 & 255;
-	struct peer *p = &peers[cqe.user_data >> 32];
+	unsigned kind = cqe->user_data & 255, slot = cqe->user_data >> 8 & 255;
+	struct peer *p = &peers[cqe->user_data >> 32];
 
-	if (kind == CONTROL)
-		return false;
 	if (kind == QUESTION)
-		begin(p, zerocopy, cqe.res);
+		begin(p, setup->way->variant != RING_SPLICE, cqe->res);
 	else if (kind == READ)
-		read_event(p, slot, cqe.res);
+		read_event(p, slot, cqe->res);
 	else if (kind == SEND)
-		send_event(p, slot, cqe.user_data >> 16 & 65535, cqe.res, cqe.flags);
+		send_event(p, slot, cqe->user_data >> 16 & 65535, cqe->res, cqe->flags);
 	else
-		splice_event(p, kind, cqe.res);
-	return true;
+		splice_event(p, kind, cqe->res);
 }
 
 int serve_by_ring(const struct setup *the_setup, struct shared *the_shared)
@@ -527,22 +412,13 @@ int serve_by_ring(const struct setup *the_setup, struct shared *the_shared)
 
 	setup = the_setup;
 	shared = the_shared;
-	make_ring();
+	make_ring(setup, shared);
 	pool.send_fixed = setup->way->variant == RING_ZEROCOPY;
 	if (zerocopy)
 		make_pool();
 	pipe_size = setup->size > 64 * KIB || setup->cold > 0 ? MIB : 64 * KIB;
 	make_peers(zerocopy);
-	wait_for_control();
 	atomic_store(&shared->server_ready, 1);
-	for (;;) {
-		unsigned head = *ring.cq_head, tail;
-
-		enter(1);
-		tail = __atomic_load_n(ring.cq_tail, __ATOMIC_ACQUIRE);
-		for (; head != tail; head++)
-			if (!take_event(ring.cqes[head & ring.cq_mask], zerocopy))
-				return 0;
-		__atomic_store_n(ring.cq_head, head, __ATOMIC_RELEASE);
-	}
+	run_ring(take_completion);
+	return 0;
 }
