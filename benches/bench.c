@@ -8,7 +8,7 @@
  *	      [--congestion-control NAME]
  *
  * Ways: submit, submit_many (only when named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
- * mmap, zerocopy, uring_splice, uring_zc; on the wire also uring_zc_plain.  The library's engine is chosen by SNAPSEND_ENGINE.
+ * mmap, zerocopy, uring_splice, uring_zc; on the wire also uring_zc_plain and raw_ring.  The library's engine is chosen by SNAPSEND_ENGINE.
  *
  * A case is a workload with a size and a number of connections.  In each case all ways run one after another, for
  * several rounds.  Each round begins with another way, so that other load on the machine affects all of them.  Figures
@@ -43,6 +43,7 @@
  *	server    the epoll server, and the library
  *	uring     an io_uring by raw system calls
  *	ring      the io_uring ways
+ *	raw_ring  the least that zero-copy from the page cache costs
  *	ways      the table of ways
  *	options   the command line
  *	run       one run

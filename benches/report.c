@@ -144,7 +144,8 @@ void print_case(const struct one_case *c)
 	fflush(stdout);
 }
 
-static const char *const others[] = { "sendfile", "splice", "pread", "mmap", "zerocopy", "uring_splice", "uring_zc" };
+static const char *const others[] = { "sendfile", "splice",       "pread",    "mmap",
+				      "zerocopy", "uring_splice", "uring_zc", "raw_ring" };
 #define OTHERS (sizeof(others) / sizeof(others[0]))
 
 static void print_summary_row(const struct one_case *c, unsigned way)

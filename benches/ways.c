@@ -2,6 +2,7 @@
 #include "ways.h"
 
 #include "classic.h"
+#include "raw_ring.h"
 #include "ring.h"
 #include "server.h"
 
@@ -36,6 +37,7 @@ const struct way ways[] = {
 	  .links = WIRE,
 	  .serve = serve_by_ring,
 	  .variant = RING_ZEROCOPY_PLAIN },
+	{ .name = "raw_ring", .links = WIRE, .serve = serve_by_raw_ring },
 };
 const unsigned way_count = sizeof(ways) / sizeof(ways[0]);
 
