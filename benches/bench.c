@@ -2,13 +2,14 @@
 /*
  * bench: compares the library with the other ways that a server has, in one run.
  *
- *	bench [--quick] [--workload bulk,answers,cold,stalled,wire] [--way NAME,...] [--size N,...]
+ *	bench [--quick] [--workload bulk,answers,cold,stalled,wire,lan] [--way NAME,...] [--size N,...]
  *	      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
  *	      [--congestion-control NAME]
  *
  * Ways: submit, submit_many (only when named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
- * mmap, zerocopy, uring_splice, uring_zc; on the wire also uring_zc_plain and raw_ring.  The library's engine is chosen by SNAPSEND_ENGINE.
+ * mmap, zerocopy, uring_splice, uring_zc; on the wire also uring_zc_plain, there and on the LAN raw_ring.  The LAN has neither
+ * mmap nor the other io_uring ways.  The library's engine is chosen by SNAPSEND_ENGINE.
  *
  * A case is a workload with a size and a number of connections.  In each case all ways run one after another, for
  * several rounds.  Each round begins with another way, so that other load on the machine affects all of them.  Figures
@@ -27,9 +28,10 @@
  *	answers  each connection sends a request, reads a header of 64 bytes and the range, and repeats
  *	cold     16 connections read ranges that are not in the page cache, 16 others warm answers of 16 KiB;
  *	         and the warm ones alone
- *	stalled  64 connections beside thousands that send requests and do not read; and the 64 alone
- *	wire     bulk on 1 and on 64 connections over a link that takes data without touching it, like a network card:
- *	         see wire.c.  As root only
+ *	stalled  64 connections beside thousands that ask and do not read; and the 64 alone
+ *	wire     bulk on 1 and on 64 connections over a link that takes data without touching it, as a network card
+ *	         does: see wire.c.  As root only
+ *	lan      answers over a link that copies each frame, as a network card does: see lan.c.  As root only
  *
  * The sources, each of which uses only those above it:
  *	common    types, messages between the two ends, time, fatal errors
@@ -37,6 +39,7 @@
  *	files     the files that are sent
  *	veth      two network namespaces and a veth pair
  *	wire      a link where zero-copy is real and data is dropped, and its far end
+ *	lan       a link where zero-copy is real and data is read
  *	client    the readers: bulk, and one question at a time on many connections
  *	connections  what all servers do with a connection
  *	classic   the ways that need neither the library nor a ring

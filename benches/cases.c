@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "files.h"
+#include "lan.h"
 #include "options.h"
 #include "veth.h"
 #include "wire.h"
@@ -139,6 +140,18 @@ static void add_wire(const struct veth *veth, uint64_t size, unsigned connection
 	c->setup.file_size = files.warm;
 }
 
+static void add_lan(const struct veth *veth, uint64_t size, unsigned connections)
+{
+	struct one_case *c;
+
+	if (size > files.warm)
+		return;
+	c = add_case(ANSWERS, size, connections);
+	name_case(c, "lan");
+	c->setup.link = LAN;
+	c->setup.veth = veth;
+}
+
 /* Every size with every number of connections. */
 static void plan_link(const struct veth *veth, const uint64_t *sizes, unsigned size_count,
 		      void (*add)(const struct veth *veth, uint64_t size, unsigned connections))
@@ -167,6 +180,19 @@ static void plan_wire(void (*cannot_run)(const char *workload, const char *why))
 		plan_link(veth, quick, 1, add_wire);
 	else
 		plan_link(veth, usual, 5, add_wire);
+}
+
+static void plan_lan(void (*cannot_run)(const char *workload, const char *why))
+{
+	static const uint64_t usual[] = { 16 * KIB, 64 * KIB, 256 * KIB, MIB };
+	const struct veth *veth = lan_open();
+
+	if (veth->why_not[0] != '\0')
+		cannot_run("lan", veth->why_not);
+	else if (options.quick && options.size_count == 0 && options.connection_count == 0)
+		add_lan(veth, 256 * KIB, 16);
+	else
+		plan_link(veth, usual, 4, add_lan);
 }
 
 void plan_cases(void (*cannot_run)(const char *workload, const char *why))
@@ -198,4 +224,6 @@ void plan_cases(void (*cannot_run)(const char *workload, const char *why))
 	}
 	if (options.workloads[ON_WIRE])
 		plan_wire(cannot_run);
+	if (options.workloads[ON_LAN])
+		plan_lan(cannot_run);
 }

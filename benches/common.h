@@ -33,7 +33,7 @@
 enum workload { BULK, ANSWERS, COLD, STALLED };
 
 /* Between server and client; bits, so that a way can name those it runs on. */
-enum link { LOOPBACK = 1, WIRE = 2 };
+enum link { LOOPBACK = 1, WIRE = 2, LAN = 4 };
 
 struct setup;
 struct shared;

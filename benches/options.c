@@ -38,7 +38,7 @@ static void each_of(char *list, void (*take)(const char *word))
 
 static void take_workload(const char *word)
 {
-	static const char *const names[] = { "bulk", "answers", "cold", "stalled", "wire" };
+	static const char *const names[] = { "bulk", "answers", "cold", "stalled", "wire", "lan" };
 
 	for (unsigned i = 0; i < WORKLOADS; i++) {
 		if (strcmp(word, names[i]) == 0) {
@@ -81,7 +81,7 @@ static void take_connections(const char *word)
 
 static void usage(FILE *out)
 {
-	fputs("bench [--quick] [--workload bulk,answers,cold,stalled,wire] [--way NAME,...] [--size N,...]\n"
+	fputs("bench [--quick] [--workload bulk,answers,cold,stalled,wire,lan] [--way NAME,...] [--size N,...]\n"
 	      "      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]\n"
 	      "      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]\n"
 	      "      [--congestion-control NAME]\nways:",

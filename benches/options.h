@@ -13,8 +13,8 @@
 #define ROUNDS_MAX 64
 #define LIST_MAX   32
 
-/* What can be asked for: enum workload on loopback, and the other link. */
-enum { ON_WIRE = STALLED + 1, WORKLOADS };
+/* What can be asked for: enum workload on loopback, and the other links. */
+enum { ON_WIRE = STALLED + 1, ON_LAN, WORKLOADS };
 
 struct options {
 	bool quick, pin;

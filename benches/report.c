@@ -27,10 +27,12 @@ static double speed(const struct one_case *c, const struct result *r)
 	return c->setup.cold > 0 ? r->cold_rate : r->rate;
 }
 
-/* On the wire the client's time is the sender's, too: see wire.c. */
+/* On the wire the client's time is the sender's, too, and on the LAN anybody's: see wire.c and lan.c. */
 static double cpu_cost(const struct one_case *c, const struct result *r)
 {
-	return c->setup.link == WIRE ? r->server_cpu + r->client_cpu : r->server_cpu;
+	return c->setup.link == WIRE  ? r->server_cpu + r->client_cpu
+	       : c->setup.link == LAN ? r->machine_cpu
+				      : r->server_cpu;
 }
 
 void summarise(struct one_case *c, unsigned way, const struct result *results)
@@ -171,7 +173,7 @@ static void print_summary_row(const struct one_case *c, unsigned way)
 void print_summary(void)
 {
 	printf("\nThe library's rate divided by that of (splice: the better pipe; cpu: server s/GB divided by sendfile's,\n"
-	       "on the wire that of server and client together)\n"
+	       "on the wire that of server and client together, on the LAN the whole machine's)\n"
 	       "%-26s %-11s",
 	       "case", "way");
 	for (unsigned i = 0; i < OTHERS; i++)
