@@ -37,6 +37,7 @@
  *	common    types, messages between the two ends, time, fatal errors
  *	measure   the client's clock and counts
  *	files     the files that are sent
+ *	machine   its processors and its kernel
  *	veth      two network namespaces and a veth pair
  *	wire      a link where zero-copy is real and data is dropped, and its far end
  *	lan       a link where zero-copy is real and data is read
@@ -189,6 +190,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	make_files(options.dir, options.quick);
 	plan_cases(count_skipped_workload);
+	print_machine();
 	for (int i = 0; i < case_count; i++)
 		run_case(&cases[i]);
 	print_summary();

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "machine.h"
 #include "options.h"
 
 static int compare_doubles(const void *a, const void *b)
@@ -129,11 +130,16 @@ static void print_row(const struct one_case *c, const struct one_case *alone, un
 	printf("\n");
 }
 
+void print_machine(void)
+{
+	printf("%s, Linux %s\n", processor_name(), kernel_release());
+}
+
 void print_case(const struct one_case *c)
 {
 	const struct one_case *alone = c->alone >= 0 ? &cases[c->alone] : NULL;
 
-	printf("\n%s\n", c->name);
+	printf("\n%s, %s\n", c->name, run_congestion_control());
 	printf("%-14s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", "way", "GB/s", "min-max", "answers/s",
 	       "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us", "enters", "wakeups",
 	       "others",
@@ -195,7 +201,7 @@ void write_csv(const struct one_case *c, unsigned way, unsigned round, const str
 	if (!headed)
 		fputs("case,way,engine,size,connections,cold,stalled,round,gb_per_s,cold_gb_per_s,answers_per_s,"
 		      "server_cpu_s_per_gb,client_cpu_s_per_gb,machine_cpu_s_per_gb,p50_us,p99_us,p999_us,enters_per_op,wakeups_per_op,"
-		      "others_share,words_checked,zerocopy_notified,zerocopy_copied\n",
+		      "others_share,words_checked,zerocopy_notified,zerocopy_copied,processor,kernel,congestion_control\n",
 		      options.csv);
 	headed = true;
 	fprintf(options.csv, "%s,%s,%s,%" PRIu64 ",%u,%u,%u,%u,%.4f,%.4f,%.1f,%.5f,%.5f,%.5f,%.2f,%.2f,%.2f,", c->name,
@@ -206,7 +212,7 @@ void write_csv(const struct one_case *c, unsigned way, unsigned round, const str
 		fprintf(options.csv, "%.4f,%.4f", r->enters, r->wakeups);
 	else
 		fputs(",", options.csv);
-	fprintf(options.csv, ",%.3f,%" PRIu64 ",%.0f,%.0f\n", r->foreign, r->checked, r->zerocopy_notified,
-		r->zerocopy_copied);
+	fprintf(options.csv, ",%.3f,%" PRIu64 ",%.0f,%.0f,%s,%s,%s\n", r->foreign, r->checked, r->zerocopy_notified,
+		r->zerocopy_copied, processor_name(), kernel_release(), run_congestion_control());
 	fflush(options.csv);
 }

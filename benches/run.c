@@ -24,10 +24,16 @@
 
 static struct shared *shared;
 static unsigned runs;
+static char congestion_control[16];
 
 const char *run_message(void)
 {
 	return shared->message;
+}
+
+const char *run_congestion_control(void)
+{
+	return congestion_control;
 }
 
 unsigned run_count(void)
@@ -77,17 +83,13 @@ static void end(pid_t child)
 static void choose_congestion_control(const struct setup *setup)
 {
 	const char *wanted = setup->link == WIRE ? NULL : setup->congestion_control;
-	static bool said;
-	char name[32] = "";
-	socklen_t length = sizeof(name) - 1;
+	socklen_t length = sizeof(congestion_control) - 1;
 
 	if (wanted != NULL &&
 	    setsockopt(setup->listener, IPPROTO_TCP, TCP_CONGESTION, wanted, (socklen_t)strlen(wanted)) < 0)
 		die("--congestion-control %s: %s", wanted, strerror(errno));
-	if (said || getsockopt(setup->listener, IPPROTO_TCP, TCP_CONGESTION, name, &length) < 0)
-		return;
-	printf("congestion control: %s\n", name);
-	said = true;
+	memset(congestion_control, 0, sizeof(congestion_control));
+	getsockopt(setup->listener, IPPROTO_TCP, TCP_CONGESTION, congestion_control, &length);
 }
 
 static void listen_for(struct setup *setup)

@@ -24,6 +24,8 @@ struct result {
 /* EXIT_SUCCESS, EXIT_FAILURE or SKIPPED; except for the first, run_message() says why. */
 int run(struct setup *setup, struct result *result);
 const char *run_message(void);
+/* Of the last run, as the kernel calls it. */
+const char *run_congestion_control(void);
 /* How many there have been. */
 unsigned run_count(void);
 
