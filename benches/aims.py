@@ -2,118 +2,184 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Compares the benchmark's figures with the aims of the library: aims.py results.csv
 
-One line for each aim: the ratio of medians in this run for submit and for try_send, and whether the better of the two
-reaches it.  "splice" is the better of its two pipes.  Ends with how many are reached.
+One line for each aim that the CSV has figures for: the ratio of medians, or the median itself, and whether the aim is
+reached.  The others are listed as not measured.  That includes ways and cases that the benchmark does not have yet:
+
+    submit_zc               submit with SNAPSEND_ZEROCOPY and registered descriptors
+    submit_zc_unregistered  the same without registered descriptors, all connections on one file
+    submit_zc_new_file      the same, a new file for each operation
+    submit_fixed            submit with registered descriptors
+    try_fixed               try_send with registered descriptors
+    memfd, squashfs         the cases of answers and of the wire with content that cannot change
+
+"splice" is the better of its two pipes.  Ends with how many aims are reached.
 """
 
 import csv
 import math
 import statistics
 import sys
-from collections import defaultdict
+from collections import defaultdict, namedtuple
 
-KIB, MIB = 1 << 10, 1 << 20
-LIBRARY = ("submit", "try_send")
-GROUPS = {"splice": ("splice64k", "splice1m")}
+# way's figure divided by that of the best of others (or in the case "beside"; or by nothing) against bound.
+Aim = namedtuple("Aim", "topic case way measure others bound beside", defaults=(None,))
 
-# For answers, by size: least ratio to (another way).
-ANSWER_AIMS = {
-    4 * KIB: (("pread", 1.2), ("sendfile", 1.0), ("splice", 1.0)),
-    16 * KIB: (("pread", 1.2), ("sendfile", 1.0), ("splice", 1.0)),
-    64 * KIB: (("pread", 1.2), ("sendfile", 0.9), ("splice", 0.9)),
-    256 * KIB: (("pread", 1.2), ("splice", 0.8)),
-    MIB: (("pread", 1.2), ("sendfile", 1.3), ("splice", 1.3)),
+SPLICE = ("splice64k", "splice1m")
+EITHER = ("sendfile", *SPLICE)
+SIZES = ("4K", "16K", "64K", "256K", "1M", "16M", "8G")
+LOOPBACK = [f"bulk {size}" for size in ("64K", "256K", "1M", "16M", "8G")] + [
+    f"answers {count}x{size}" for count in (1, 16, 64, 1024) for size in ("4K", "16K", "64K", "256K", "1M")]
+LINK_COUNTS = (1, 64)
+ALONE, STALLED = "stalled: 64x16K alone", "stalled: 10000 + 64x16K"
+COLD = "cold: 16x1M cold + 16x16K"
+
+# What is measured: its name, whether more is better, from a row of the CSV.
+MEASURES = {
+    "rate": (True, lambda row: row["gb_per_s"]),
+    "cold and warm rate": (True, lambda row: row["gb_per_s"] + row["cold_gb_per_s"]),
+    "CPU of both ends": (False, lambda row: row["server_cpu_s_per_gb"] + row["client_cpu_s_per_gb"]),
+    "CPU of the machine": (False, lambda row: row["machine_cpu_s_per_gb"]),
+    "p50": (False, lambda row: row["p50_us"]),
+    "p99": (False, lambda row: row["p99_us"]),
 }
 
 
-class Case:
-    """The medians of one case: figure(way, column)."""
+def at_least(size, case):
+    """Whether a case's operations have that size at least."""
+    return SIZES.index(case.split()[-1].split("x")[-1]) >= SIZES.index(size)
 
-    def __init__(self, name, rows):
-        self.name = name
-        self.rows = rows
-        self.size = int(next(iter(rows.values()))[0]["size"])
 
-    def figure(self, way, column):
-        if way in GROUPS:
-            best = min if column.endswith("per_gb") or column.startswith("p99") else max
-            return best((self.figure(one, column) for one in GROUPS[way] if one in self.rows), default=math.nan)
-        if way not in self.rows:
-            return math.nan
-        return statistics.median(float(row[column] or "nan") for row in self.rows[way])
+def wire_aims():
+    topic = "Zero-copy on the wire, of the better of sendfile and splice"
+    registered = {
+        1: (("16K", 0.9), ("64K", 1.0), ("256K", 1.35), ("1M", 1.6), ("16M", 1.6)),
+        64: (("16K", 1.0), ("64K", 1.1), ("256K", 1.4), ("1M", 1.7), ("16M", 1.7)),
+    }
+    for count, rates in registered.items():
+        for size, bound in rates:
+            yield Aim(topic, f"wire {count}x{size}", "submit_zc", "rate", EITHER, bound)
+    yield Aim(topic, "wire 1x1M", "submit_zc", "CPU of both ends", EITHER, 0.65)
+    yield Aim(topic, "wire 64x1M", "submit_zc", "CPU of both ends", EITHER, 0.6)
+    for size, bound in (("256K", 1.1), ("1M", 1.5), ("16M", 1.5)):
+        yield Aim(topic, f"wire 64x{size}", "submit_zc_unregistered", "rate", EITHER, bound)
+    yield Aim(topic, "wire 64x1M", "submit_zc_unregistered", "CPU of both ends", EITHER, 0.7)
+    for size in ("1M", "16M"):
+        yield Aim(topic, f"wire 1x{size}", "submit_zc_new_file", "rate", EITHER, 1.2)
+    yield Aim(topic, "wire 1x1M", "submit_zc_new_file", "CPU of both ends", EITHER, 0.9)
 
-    def cpu(self, way):
-        if not self.name.startswith("wire"):
-            return self.figure(way, "server_cpu_s_per_gb")
-        return self.figure(way, "server_cpu_s_per_gb") + self.figure(way, "client_cpu_s_per_gb")
+
+def lan_aims():
+    topic = "Zero-copy on the LAN, of sendfile"
+    for count in LINK_COUNTS:
+        for size in ("16K", "64K", "256K", "1M"):
+            case = f"lan {count}x{size}"
+            if at_least("256K", case):
+                yield Aim(topic, case, "submit_zc", "rate", ("sendfile",), 1.0)
+                yield Aim(topic, case, "submit_zc", "CPU of the machine", ("sendfile",), 1.0)
+            yield Aim(topic, case, "submit_zc", "p50", ("sendfile",), 1.1)
+            yield Aim(topic, case, "submit_zc", "p99", ("sendfile",), 1.1)
+
+
+def copy_aims():
+    topic = "Copies on loopback, of pread + send"
+    for case in LOOPBACK:
+        yield Aim(topic, case, "try_send", "rate", ("pread",), 0.97)
+        if at_least("256K", case):
+            yield Aim(topic, case, "try_send", "rate", ("pread",), 1.1)
+        yield Aim(topic, case, "try_fixed", "rate", ("pread",), 1.0)
+        if at_least("16K", case):
+            yield Aim(topic, case, "submit_fixed", "rate", ("pread",), 0.9)
+        if at_least("64K", case):
+            yield Aim(topic, case, "submit", "rate", ("pread",), 0.85)
+    yield Aim(topic, "answers 64x4K", "submit_fixed", "rate", ("pread",), 0.75)
+
+
+def beside_aims():
+    topic = "Warm answers beside others"
+    for way in ("submit", "try_send"):
+        yield Aim(f"{topic}: us, and of pread + send", COLD, way, "p99", None, 2000)
+        yield Aim(f"{topic}: us, and of pread + send", COLD, way, "cold and warm rate", ("pread",), 0.9)
+    for way in ("submit", "try_send"):
+        for measure in ("p50", "p99"):
+            yield Aim(f"{topic}: of what they take alone", STALLED, way, measure, (way,), 1.2, ALONE)
+
+
+def frozen_aims():
+    topic = "Content that cannot change, of sendfile"
+    for kind in ("memfd", "squashfs"):
+        for count in LINK_COUNTS:
+            for size in ("64K", "256K", "1M"):
+                for way in ("submit", "try_send"):
+                    yield Aim(topic, f"{kind} {count}x{size}", way, "rate", ("sendfile",), 0.9)
+            for way in ("submit_fixed", "try_fixed"):
+                yield Aim(topic, f"{kind} {count}x1M", way, "rate", ("sendfile",), 0.95)
+            for size in ("256K", "1M", "16M"):
+                yield Aim(topic, f"{kind} wire {count}x{size}", "submit", "rate", ("sendfile",), 1.4)
 
 
 def read(path):
+    """{case: {way: [row of each round]}}"""
     cases = defaultdict(lambda: defaultdict(list))
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            cases[row["case"]][row["way"]].append(row)
-    return [Case(name, rows) for name, rows in cases.items()]
+            numbers = {key: float(value) for key, value in row.items() if key.endswith(("_per_s", "_per_gb", "_us"))}
+            cases[row["case"]][row["way"]].append(numbers)
+    return cases
 
 
-def ratio(one, other):
-    return one / other if other else math.nan
+def figure(cases, case, ways, measure):
+    """The best median of those ways, or nan."""
+    more, value = MEASURES[measure]
+    medians = [statistics.median(value(row) for row in cases[case][way]) for way in ways if way in cases.get(case, ())]
+    return (max if more else min)(medians, default=math.nan)
 
 
-def rate_aims(case, aims, column="gb_per_s"):
-    """Lines (what, ratio of each library way, comparison, aim) for rates."""
-    for other, aim in aims:
-        figures = [ratio(case.figure(way, column), case.figure(other, column)) for way in LIBRARY]
-        yield f"{case.name}: rate / {other}", figures, ">=", aim
+def outcome(cases, aim):
+    own = figure(cases, aim.case, (aim.way,), aim.measure)
+    if aim.others is None:
+        return own
+    other = figure(cases, aim.beside or aim.case, aim.others, aim.measure)
+    return own / other if other else math.nan
 
 
-def cpu_aims(case, others, aim):
-    for other in others:
-        yield f"{case.name}: CPU per GB / {other}", [ratio(case.cpu(way), case.cpu(other)) for way in LIBRARY], "<=", aim
+def is_reached(aim, value):
+    return value >= aim.bound if MEASURES[aim.measure][0] else value <= aim.bound
 
 
-def tail_aim(case, alone, aim):
-    figures = [ratio(case.figure(way, "p99_us"), alone.figure(way, "p99_us")) for way in LIBRARY]
-    yield f"{case.name}: p99 / alone", figures, "<=", aim
+def bound_text(aim):
+    return f"{'>=' if MEASURES[aim.measure][0] else '<='} {aim.bound:g}"
 
 
-def aims_of(cases):
-    both = ("sendfile", "splice")
-    before = None
-    for case in cases:
-        large = case.size >= MIB
-        if case.name.startswith("bulk") and (large or case.size == 64 * KIB):
-            yield from rate_aims(case, [(other, 1.5 if large else 1.2) for other in both])
-            if large:
-                yield from cpu_aims(case, both, 0.7)
-        elif case.name.startswith("answers"):
-            yield from rate_aims(case, ANSWER_AIMS.get(case.size, ()))
-        elif case.name.startswith("wire"):
-            yield from rate_aims(case, [(other, 1.5 if large else 1.2) for other in both])
-            if large:
-                yield from cpu_aims(case, both, 1.0)
-        elif case.name.startswith("cold") and "alone" not in case.name:
-            yield from rate_aims(case, [("sendfile", 1.0)], "cold_gb_per_s")
-            yield from tail_aim(case, before, 2.0)
-        elif case.name.startswith("stalled") and "alone" not in case.name:
-            yield from tail_aim(case, before, 1.2)
-        before = case
+def print_topic(cases, topic, aims):
+    """Returns how many are reached, and how many have been measured."""
+    reached = measured = 0
+    missing = defaultdict(list)
+    print(f"\n{topic}")
+    for aim in aims:
+        value = outcome(cases, aim)
+        if math.isnan(value):
+            missing[f"{aim.way}, {aim.measure} {bound_text(aim)}"].append(aim.case)
+            continue
+        good = is_reached(aim, value)
+        print(f"  {aim.case:26} {aim.way:12} {aim.measure:18} {value:8.2f}  {bound_text(aim)}{'' if good else '  MISSED'}")
+        reached += good
+        measured += 1
+    for what, where in missing.items():
+        print(f"  not measured: {what}: {', '.join(where)}")
+    return reached, measured
 
 
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    reached = count = 0
-    print(f"{'':44} {'submit':>8} {'try_send':>8}   aim")
-    for what, figures, comparison, aim in aims_of(read(sys.argv[1])):
-        known = [figure for figure in figures if not math.isnan(figure)]
-        if not known:
-            continue
-        good = max(known) >= aim if comparison == ">=" else min(known) <= aim
-        print(f"{what:44} {figures[0]:8.2f} {figures[1]:8.2f}   {comparison} {aim}  {'' if good else 'MISSED'}")
-        reached += good
-        count += 1
-    print(f"{reached} of {count} aims reached")
+    cases = read(sys.argv[1])
+    topics = defaultdict(list)
+    for table in (wire_aims, lan_aims, copy_aims, beside_aims, frozen_aims):
+        for aim in table():
+            topics[aim.topic].append(aim)
+    results = [print_topic(cases, topic, aims) for topic, aims in topics.items()]
+    reached, measured = (sum(column) for column in zip(*results))
+    print(f"\n{reached} of {measured} aims reached, {sum(map(len, topics.values())) - measured} more not measured")
 
 
 if __name__ == "__main__":
