@@ -7,9 +7,9 @@
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
  *	      [--congestion-control NAME]
  *
- * Ways: submit, submit_many (only when named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
- * mmap, zerocopy, uring_splice, uring_zc; on the wire also uring_zc_plain, there and on the LAN raw_ring.  The LAN has neither
- * mmap nor the other io_uring ways.  The library's engine is chosen by SNAPSEND_ENGINE.
+ * Ways: submit, submit_many (only if named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
+ * mmap, zerocopy, uring_splice, uring_zc; on the wire also uring_zc_plain; on the wire and the LAN raw_ring.  The LAN has
+ * neither mmap nor the other io_uring ways.  SNAPSEND_ENGINE selects the engine.
  *
  * A case is a workload with a size and a number of connections.  In each case all ways run one after another, for
  * several rounds.  Each round begins with another way, so that other load on the machine affects all of them.  Figures
@@ -20,18 +20,18 @@
  * --calm PERCENT: a run waits, at most --patience seconds for a case, until other programs use no more than this share
  * of the machine.  The column "others" gives their share.
  *
- * --congestion-control NAME, except on the wire, instead of what the machine has.  One that paces, as bbr does, sets a timer for
- * each burst, which meets most who send most at once.
+ * --congestion-control NAME: used instead of the machine's, except on the wire.  One that paces, such as bbr, sets a
+ * timer for each burst, which costs most for the ways that send most at once.
  *
  * Workloads:
  *	bulk     one connection, operations back to back; the reader copies
  *	answers  each connection sends a request, reads a header of 64 bytes and the range, and repeats
  *	cold     16 connections read ranges that are not in the page cache, 16 others warm answers of 16 KiB;
  *	         and the warm ones alone
- *	stalled  64 connections beside thousands that ask and do not read; and the 64 alone
- *	wire     bulk on 1 and on 64 connections over a link that takes data without touching it, as a network card
- *	         does: see wire.c.  As root only
- *	lan      answers over a link that copies each frame, as a network card does: see lan.c.  As root only
+ *	stalled  64 connections beside thousands that send requests and do not read; and the 64 alone
+ *	wire     bulk on 1 and on 64 connections over a link that takes data without touching it, like a network card:
+ *	         see wire.c.  As root only
+ *	lan      answers over a link that copies each frame, like a network card: see lan.c.  As root only
  *
  * The sources, each of which uses only those above it:
  *	common    types, messages between the two ends, time, fatal errors
@@ -41,13 +41,13 @@
  *	veth      two network namespaces and a veth pair
  *	wire      a link where zero-copy is real and data is dropped, and its far end
  *	lan       a link where zero-copy is real and data is read
- *	client    the readers: bulk, and one question at a time on many connections
- *	connections  what all servers do with a connection
+ *	client    the readers: bulk, and one request at a time on many connections
+ *	connections  the common part of all servers: their connections
  *	classic   the ways that need neither the library nor a ring
  *	server    the epoll server, and the library
  *	uring     an io_uring by raw system calls
  *	ring      the io_uring ways
- *	raw_ring  the least that zero-copy from the page cache costs
+ *	raw_ring  the minimum cost of zero-copy from the page cache
  *	ways      the table of ways
  *	options   the command line
  *	run       one run
