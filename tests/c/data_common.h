@@ -3,12 +3,14 @@
  * What the tests of the data path (data_*.c) share, beyond common.h.
  *
  *   sockets   KINDS  kind_name  pair_of_kind  room_in  unread  expect_eof  expect_silence  stuff_socket  swallow
- *   files     image_of  file_put  file_spoil  drop_cache  drop_cache_wholly  cached_bytes
+ *             reader_start_slow
+ *   files     image_of  file_put  file_spoil  drop_cache  drop_cache_wholly  cached_bytes  reuse_number
+ *             truncate_at_random
  *   transfer  submit_range
  *             transfer_ok: one operation to a reading peer, everything checked
  *             call_done  every_way: by each call, with each flag, small and large, warm and cold
  *   snapshot  struct shot  shot_changed  shot_matrix: file changed as soon as it may be, and the controls
- *   machine   root_or_skip  private_mounts  loop_attach  image_attach  run_tool  have_tool  raise_fd_limit
+ *   machine   root_or_skip  private_mounts  loop_attach  image_attach  overlay_attach  run_tool  have_tool  raise_fd_limit
  */
 #ifndef SNAPSEND_TESTS_DATA_COMMON_H
 #define SNAPSEND_TESTS_DATA_COMMON_H
@@ -117,6 +119,14 @@ static inline void swallow(int fd, uint64_t length)
     }
 }
 
+/* A peer that pauses after every 32 KiB; keeps all that it reads. */
+static inline void reader_start_slow(struct reader *r, int fd, int pause_us)
+{
+    reader_init(r, fd, UINT64_MAX);
+    r->keep = true, r->step = 32 * 1024, r->pause_us = pause_us;
+    reader_go(r);
+}
+
 /* ---- files ------------------------------------------------------------------------------------ */
 
 /* Bytes offset.. of the pattern in memory: comparing with memory is faster than computing. */
@@ -199,6 +209,29 @@ static inline uint64_t submit_range(snapsend_t *ctx, int socket, int file, uint6
 {
     struct snapsend_request request = make_request(socket, file, offset, length);
     return submit_ok(ctx, &request);
+}
+
+/* Another file behind the number of a descriptor: by dup2 at once, by close and open, or it is closed and left so. */
+static inline void reuse_number(int round, int number, int other)
+{
+    if (rand() % 4 == 0)
+        usleep((useconds_t)(rand() % 100));
+    if (round % 3 == 0) {
+        SYS(dup2(other, number));
+    } else {
+        close(number);
+        if (round % 3 == 1)
+            CHECK_EQ(SYS(fcntl(other, F_DUPFD_CLOEXEC, number)), number);
+    }
+}
+
+/* Some time within 6 ms the file gets some length below this one, which it has: its new length. */
+static inline size_t truncate_at_random(int fd, size_t length)
+{
+    usleep((useconds_t)(rand() % 6000));
+    size_t cut = (size_t)rand() % length;
+    SYS(ftruncate(fd, (off_t)cut));
+    return cut;
 }
 
 /* ---- one operation to a peer that reads ----------------------------------------------------------- */
@@ -547,6 +580,25 @@ static inline void image_attach(const char *dir, const char *name, const char *t
     close(backing);
 }
 
+/* An overlayfs at dir/merged, whose lower layer has a file of that name holding the pattern. */
+static inline void overlay_attach(const char *dir, const char *name, uint64_t length, uint64_t seed)
+{
+    static const char *const layers[] = {"lower", "upper", "work", "merged"};
+    char path[PATH_MAX], options[3 * PATH_MAX];
+    for (size_t i = 0; i < COUNT_OF(layers); i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, layers[i]);
+        SYS(mkdir(path, 0700));
+    }
+    snprintf(path, sizeof path, "%s/lower/%s", dir, name);
+    int file = (int)SYS(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    pattern_write(file, 0, length, seed);
+    close(file);
+    snprintf(options, sizeof options, "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir);
+    snprintf(path, sizeof path, "%s/merged", dir);
+    if (mount("overlay", path, "overlay", 0, options) != 0)
+        skip("no overlayfs here");
+}
+
 /* ---- a file system: everything that depends on it, in a folder on it ------------------------------------ */
 
 #define FS_LENGTH (5 * MIB + 123)
@@ -599,14 +651,10 @@ static inline void fs_truncation(snapsend_t *ctx, int file, const unsigned char 
         struct snapsend_completion done;
         file_put(file, 0, image, FS_LENGTH);
         unix_pair(sv);
-        reader_init(&reader, sv[1], UINT64_MAX);
-        reader.keep = true, reader.step = 32 * 1024, reader.pause_us = 50;
-        reader_go(&reader);
+        reader_start_slow(&reader, sv[1], 50);
         struct snapsend_request request = make_request(sv[0], file, 0, FS_LENGTH);
         uint64_t id = submit_ok(ctx, &request);
-        usleep((useconds_t)(rand() % 5000));
-        size_t cut = (size_t)rand() % FS_LENGTH;
-        SYS(ftruncate(file, (off_t)cut));
+        size_t cut = truncate_at_random(file, FS_LENGTH);
         wait_done(ctx, id, &done);
         SYS(shutdown(sv[0], SHUT_WR));
         uint64_t got = reader_join(&reader);

@@ -9,20 +9,6 @@
 static unsigned char *right;
 static unsigned char got[LENGTH];
 
-/* By dup2 at once, by close and open, or closed and left so. */
-static void reuse(int round, int number, int other)
-{
-    if (rand() % 4 == 0)
-        usleep((useconds_t)(rand() % 100));
-    if (round % 3 == 0) {
-        SYS(dup2(other, number));
-    } else {
-        close(number);
-        if (round % 3 == 1)
-            CHECK_EQ(SYS(fcntl(other, F_DUPFD_CLOEXEC, number)), number);
-    }
-}
-
 static void one(snapsend_t *ctx, int sv[2], int file, int other, int round, int outcomes[2])
 {
     static const uint32_t flags[] = {0, SNAPSEND_EAGER, SNAPSEND_EXACT, 0};
@@ -36,7 +22,7 @@ static void one(snapsend_t *ctx, int sv[2], int file, int other, int round, int 
     struct snapsend_request request = make_request(sv[0], number, offset, length);
     request.flags = flags[round / 3 % 4];
     uint64_t id = submit_ok(ctx, &request);
-    reuse(round, number, other);
+    reuse_number(round, number, other);
     size_t taken = 0;
     while (!wait_event(ctx, id, SNAPSEND_EVENT_DONE, &done, big ? 0 : 2))
         if (unread(sv[1]) > 0)

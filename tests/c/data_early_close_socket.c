@@ -10,19 +10,6 @@
 static unsigned char *image;
 static unsigned char got[LENGTH];
 
-static void reuse(int round, int number, int other)
-{
-    if (rand() % 4 == 0)
-        usleep((useconds_t)(rand() % 100));
-    if (round % 3 == 0) {
-        SYS(dup2(other, number));
-    } else {
-        close(number);
-        if (round % 3 == 1)
-            CHECK_EQ(SYS(fcntl(other, F_DUPFD_CLOEXEC, number)), number);
-    }
-}
-
 static void one(snapsend_t *ctx, enum kind kind, int file, int other[2], int round, int outcomes[2])
 {
     static const uint32_t flags[] = {0, SNAPSEND_EAGER, SNAPSEND_EXACT, 0};
@@ -39,7 +26,7 @@ static void one(snapsend_t *ctx, enum kind kind, int file, int other[2], int rou
     struct snapsend_request request = make_request(number, file, 0, length);
     request.flags = flags[round / 3 % 4];
     uint64_t id = submit_ok(ctx, &request);
-    reuse(round, number, other[0]);
+    reuse_number(round, number, other[0]);
     size_t taken = 0;
     while (!wait_event(ctx, id, SNAPSEND_EVENT_DONE, &done, big ? 0 : 2)) {
         ssize_t n = recv(sv[1], got + taken, LENGTH - taken, MSG_DONTWAIT);

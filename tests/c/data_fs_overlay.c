@@ -23,21 +23,10 @@ static void from_below(const char *dir)
 
 int main(void)
 {
-    static const char *const names[] = {"lower", "upper", "work", "merged"};
     const char *dir = private_mounts();
-    char path[PATH_MAX], options[3 * PATH_MAX];
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        SYS(mkdir(path, 0700));
-    }
-    snprintf(path, sizeof path, "%s/lower/below", dir);
-    int file = (int)SYS(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    pattern_write(file, 0, LENGTH, 45);
-    close(file);
-    snprintf(options, sizeof options, "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir);
+    char path[PATH_MAX];
+    overlay_attach(dir, "below", LENGTH, 45);
     snprintf(path, sizeof path, "%s/merged", dir);
-    if (mount("overlay", path, "overlay", 0, options) != 0)
-        skip("no overlayfs here");
     from_below(dir);
     exercise_file_system(path);
     return 0;

@@ -5,24 +5,6 @@
 
 #define LENGTH (2 * MIB + 3)
 
-static void mount_overlay(const char *dir)
-{
-    static const char *const names[] = {"lower", "upper", "work", "merged"};
-    char path[PATH_MAX], options[3 * PATH_MAX];
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        SYS(mkdir(path, 0700));
-    }
-    snprintf(path, sizeof path, "%s/lower/file", dir);
-    int file = (int)SYS(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    pattern_write(file, 0, LENGTH, 1);
-    close(file);
-    snprintf(options, sizeof options, "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir);
-    snprintf(path, sizeof path, "%s/merged", dir);
-    if (mount("overlay", path, "overlay", 0, options) != 0)
-        skip("no overlayfs here");
-}
-
 /* The control: a mapping is not what read(2) gives. */
 static bool mapping_is_old(int file)
 {
@@ -38,7 +20,7 @@ int main(void)
     char path[PATH_MAX];
     int sv[2];
     const char *dir = private_mounts();
-    mount_overlay(dir);
+    overlay_attach(dir, "file", LENGTH, 1);
     snprintf(path, sizeof path, "%s/merged/file", dir);
     snapsend_t *ctx = create_ctx();
     unsigned char *image = image_of(0, LENGTH, 2);

@@ -20,7 +20,7 @@ static void check_data(const unsigned char *got, size_t n, const unsigned char *
 }
 
 /* One or two truncations; the shortest length. */
-static size_t truncate_at_random(int file)
+static size_t truncate_once_or_twice(int file)
 {
     size_t length = (size_t)rand() % LENGTH;
     if (rand() % 4 == 0)
@@ -51,14 +51,12 @@ static void one(snapsend_t *ctx, int file, const unsigned char *image, int round
     file_put(file, 0, image, LENGTH);
     if (round % 5 == 0)
         drop_cache(file);
-    reader_init(&reader, sv[1], UINT64_MAX);
-    reader.keep = true, reader.step = 32 * 1024, reader.pause_us = 30;
-    reader_go(&reader);
+    reader_start_slow(&reader, sv[1], 30);
     struct snapsend_request request = make_request(sv[0], file, 0, LENGTH);
     request.flags = flags[round / KINDS % 4];
     request.header = &piece, request.header_count = 1;
     uint64_t id = submit_ok(ctx, &request);
-    size_t cut = truncate_at_random(file);
+    size_t cut = truncate_once_or_twice(file);
     wait_done(ctx, id, &done);
     SYS(shutdown(sv[0], SHUT_WR));
     size_t got = reader_join(&reader);

@@ -18,16 +18,12 @@ static void one(snapsend_t *ctx, int file, const unsigned char *image, int round
     file_put(file, 0, image, LENGTH);
     if (round % 5 == 0)
         drop_cache(file);
-    reader_init(&reader, sv[1], UINT64_MAX);
-    reader.keep = true, reader.step = 32 * 1024, reader.pause_us = 30;
-    reader_go(&reader);
+    reader_start_slow(&reader, sv[1], 30);
     struct snapsend_request request = make_request(sv[0], file, 0, SNAPSEND_TO_EOF);
     request.flags = flags[round / KINDS % 4];
     request.trailer = &tail, request.trailer_count = 1;
     uint64_t id = submit_ok(ctx, &request);
-    usleep((useconds_t)(rand() % 6000));
-    size_t cut = (size_t)rand() % LENGTH;
-    SYS(ftruncate(file, (off_t)cut));
+    size_t cut = truncate_at_random(file, LENGTH);
     wait_done(ctx, id, &done);
     SYS(shutdown(sv[0], SHUT_WR));
     size_t got = reader_join(&reader), range = got - 4;

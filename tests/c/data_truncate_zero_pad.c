@@ -12,15 +12,11 @@ static void one(snapsend_t *ctx, int file, const unsigned char *image, int round
     if (!pair_of_kind((enum kind)(round % KINDS), sv, 128 * 1024))
         return;
     file_put(file, 0, image, LENGTH);
-    reader_init(&reader, sv[1], UINT64_MAX);
-    reader.keep = true, reader.step = 32 * 1024, reader.pause_us = 30;
-    reader_go(&reader);
+    reader_start_slow(&reader, sv[1], 30);
     struct snapsend_request request = make_request(sv[0], file, 0, LENGTH);
     request.flags = SNAPSEND_ZERO_PAD | (round % 2 ? SNAPSEND_EAGER : 0);
     uint64_t id = submit_ok(ctx, &request);
-    usleep((useconds_t)(rand() % 6000));
-    size_t cut = (size_t)rand() % LENGTH;
-    SYS(ftruncate(file, (off_t)cut));
+    size_t cut = truncate_at_random(file, LENGTH);
     wait_done(ctx, id, &done);
     SYS(shutdown(sv[0], SHUT_WR));
     CHECK_UEQ(reader_join(&reader), LENGTH);

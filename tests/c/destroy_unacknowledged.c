@@ -114,15 +114,7 @@ static void with_many(const void *unused)
 
 int main(void)
 {
-    root_or_skip();
-    if (strcmp(engine_name(), "portable") == 0)
-        skip("this engine has no zero-copy");
-    network_set_up(&net);
-    if (net.xdp < 0)
-        skip("no XDP here, so no true zero-copy");
-    enter(net.far);
-    tool("nft delete table ip torture"); /* nothing is to be lost */
-    enter(net.near);
+    zero_copy_network(&net);
     file = temp_file(MIB, 1);
     in_child("one", with_one, NULL);
     in_child("many", with_many, NULL);

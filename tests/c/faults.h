@@ -672,13 +672,12 @@ ssize_t recv(int fd, void *data, size_t length, int flags)
     return real(fd, data, length, flags);
 }
 
-ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+typedef ssize_t vectored(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+
+/* The call fails, or gets half of the first piece, or is made as it is. */
+static inline ssize_t vectored_with(int fault, vectored *real, int fd, const struct iovec *iov, int count, off_t offset,
+                                    int flags)
 {
-    KEEP_REAL(preadv2);
-    bool ours = FROM_LIBRARY;
-    int fault = ours ? fault_of(K_PREADV2) : 0;
-    if (ours)
-        fault_note_size(iov, (size_t)count);
     if (fault > 0) {
         errno = fault;
         return -1;
@@ -691,20 +690,21 @@ ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int fl
     return real(fd, iov, count, offset, flags);
 }
 
+ssize_t preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    KEEP_REAL(preadv2);
+    bool ours = FROM_LIBRARY;
+    int fault = ours ? fault_of(K_PREADV2) : 0;
+    if (ours)
+        fault_note_size(iov, (size_t)count);
+    return vectored_with(fault, real, fd, iov, count, offset, flags);
+}
+
 ssize_t pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
     KEEP_REAL(pwritev2);
     int fault = FROM_LIBRARY ? fault_of(K_PWRITEV2) : 0;
-    if (fault > 0) {
-        errno = fault;
-        return -1;
-    }
-    struct iovec first = iov[0];
-    if (fault == SHORT) {
-        first.iov_len = (first.iov_len + 1) / 2;
-        return real(fd, &first, 1, offset, flags);
-    }
-    return real(fd, iov, count, offset, flags);
+    return vectored_with(fault, real, fd, iov, count, offset, flags);
 }
 
 ssize_t pread(int fd, void *data, size_t length, off_t offset)

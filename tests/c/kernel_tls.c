@@ -110,9 +110,7 @@ static void cut_off(snapsend_t *ctx, const unsigned char *image, bool cancel, in
     struct snapsend_completion done;
     size_t cut = (size_t)rand() % SIZE;
     tls_pair(sv, 65536, 65536);
-    reader_init(&reader, sv[1], UINT64_MAX);
-    reader.keep = true, reader.step = 32 * 1024, reader.pause_us = 200;
-    reader_go(&reader);
+    reader_start_slow(&reader, sv[1], 200);
     if (round % 2)
         drop_cache(file);
     uint64_t id = submit_range(ctx, sv[0], file, 0, SIZE);

@@ -2,6 +2,7 @@
 /*
  * A host that closes every descriptor from 3 up with operations in flight, for manners_closefrom_*.c.
  *
+ *   fork_holder   a child that keeps the descriptors open
  *   flight_start  operations of all kinds to peers in a process of its own, which goes on reading, or does not
  *   flight_ends   each ends once, through poll
  *   beyond_use    every call on the context says so
@@ -28,6 +29,18 @@ static inline void close_from_3(void)
     if (syscall(SYS_close_range, 3, ~0U, 0) != 0)
         for (int fd = 3; fd < 20000; fd++)
             close(fd);
+}
+
+/* A child that holds all descriptors open until it is killed. */
+static inline pid_t fork_holder(void)
+{
+    pid_t child = (pid_t)SYS(fork());
+    if (child != 0)
+        return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    alarm(0);
+    for (;;)
+        pause();
 }
 
 /* Reads slowly from all of them (stalled: not at all for stalled_ms), until the end of each, and compares. */

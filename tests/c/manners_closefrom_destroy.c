@@ -10,13 +10,7 @@ static void round_(int stalled_ms, bool holder, bool open_first)
     struct watched w;
     int status;
     flight_start(&f, stalled_ms);
-    pid_t child = holder ? (pid_t)SYS(fork()) : 1;
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        alarm(0);
-        for (;;)
-            pause();
-    }
+    pid_t child = holder ? fork_holder() : -1;
     close_from_3();
     if (open_first)
         watched_open(&w);

@@ -10,13 +10,7 @@ static void with_a_child(int stalled_ms, bool poll_first)
     struct watched w;
     int status;
     flight_start(&f, stalled_ms);
-    pid_t child = (pid_t)SYS(fork());
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        alarm(0);
-        for (;;)
-            pause();
-    }
+    pid_t child = fork_holder();
     close_from_3();
     watched_open(&w);
     if (poll_first)

@@ -119,15 +119,7 @@ static void with(const void *argument)
 
 int main(void)
 {
-    root_or_skip();
-    if (strcmp(engine_name(), "portable") == 0)
-        skip("this engine has no zero-copy");
-    network_set_up(&net);
-    if (net.xdp < 0)
-        skip("no XDP here, so no true zero-copy");
-    enter(net.far);
-    tool("nft delete table ip torture"); /* nothing is to be lost */
-    enter(net.near);
+    zero_copy_network(&net);
     for (size_t i = 0; i < COUNT_OF(variants); i++)
         in_child(variants[i].name, with, &variants[i]);
     return parts_done();

@@ -8,23 +8,11 @@
 
 int main(void)
 {
-    static const char *const names[] = {"lower", "upper", "work", "merged"};
     const char *dir = private_mounts();
-    char path[PATH_MAX], options[3 * PATH_MAX];
+    char path[PATH_MAX];
     int sv[2];
     struct reader reader;
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        SYS(mkdir(path, 0700));
-    }
-    snprintf(path, sizeof path, "%s/lower/below", dir);
-    int below = (int)SYS(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    pattern_write(below, 0, LENGTH, 1);
-    close(below);
-    snprintf(options, sizeof options, "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work", dir, dir, dir);
-    snprintf(path, sizeof path, "%s/merged", dir);
-    if (mount("overlay", path, "overlay", 0, options) != 0)
-        skip("no overlayfs here");
+    overlay_attach(dir, "below", LENGTH, 1);
     snprintf(path, sizeof path, "%s/merged/below", dir);
     int file = (int)SYS(open(path, O_RDONLY | O_CLOEXEC));
     int writer = (int)SYS(open(path, O_WRONLY | O_CLOEXEC));

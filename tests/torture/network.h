@@ -117,6 +117,20 @@ static inline void network_set_up(struct network *n)
     SYS(waitpid(far, NULL, 0));
 }
 
+/* One in which nothing is lost, for tests of zero-copy; without such a thing the test is skipped. */
+static inline void zero_copy_network(struct network *n)
+{
+    root_or_skip();
+    if (strcmp(engine_name(), "portable") == 0)
+        skip("this engine has no zero-copy");
+    network_set_up(n);
+    if (n->xdp < 0)
+        skip("no XDP here, so no true zero-copy");
+    enter(n->far);
+    tool("nft delete table ip torture");
+    enter(n->near);
+}
+
 /* sv[0] is the near end and sends; rcvbuf 0: as the system has it. */
 static inline void connect_over(const struct network *n, enum path path, int rcvbuf, int sv[2])
 {
