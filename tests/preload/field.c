@@ -5,6 +5,8 @@
  * probes probes_short.
  * Each holds for the kernel's own sendfile and splice too. Exit 0 passed, 77 skipped.
  */
+#include "check.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -36,13 +38,6 @@
 #include <unistd.h>
 
 #define MIB (1 << 20)
-#define CHECK(x) \
-    do { \
-        if (!(x)) { \
-            dprintf(2, "line %d: %s (%s)\n", __LINE__, #x, strerror(errno)); \
-            _exit(1); \
-        } \
-    } while (0)
 
 static int file; /* 4 MiB */
 static char block[MIB];

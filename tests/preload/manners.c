@@ -3,6 +3,8 @@
  * What hosts do to a library, one name each on the command line: nothing_at_start fork daemon chroot clearenv
  * close_all own_sigsegv reentry threads cold. Exit 0 passed, 77 skipped.
  */
+#include "check.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,13 +26,6 @@
 #include <unistd.h>
 
 #define SIZE 300000
-#define CHECK(x) \
-    do { \
-        if (!(x)) { \
-            dprintf(2, "line %d: %s (%s)\n", __LINE__, #x, strerror(errno)); \
-            _exit(1); \
-        } \
-    } while (0)
 
 static int file;
 static unsigned char data[SIZE];

@@ -4,6 +4,7 @@
 usage: SNAPSEND_PRELOAD=LIBRARY statistics.py FOLDER CASE; statistics.py cases
 FOLDER is an empty one on the file system to be tried. Exit 0 passed, 77 skipped.
 """
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -223,27 +224,34 @@ def removed():
     assert not os.path.exists(path)
 
 
-def full():
-    """A disk without room, and one that is filled later."""
+@contextlib.contextmanager
+def disk(options):
+    """A tmpfs mounted for a while, by its path."""
     if os.getuid() != 0:
         raise Skip("not root")
-    disk = folder + "/disk"
-    os.mkdir(disk)
-    if libc.mount(b"none", disk.encode(), b"tmpfs", 0, b"size=16k") != 0:
+    mounted = folder + "/disk"
+    os.mkdir(mounted)
+    if libc.mount(b"none", mounted.encode(), b"tmpfs", 0, options) != 0:
         raise Skip("no tmpfs can be mounted")
     try:
-        with open(disk + "/filler", "wb", buffering=0) as f:
+        yield mounted
+    finally:
+        libc.umount(mounted.encode())
+
+
+def full():
+    """A disk without room, and one that is filled later."""
+    with disk(b"size=16k") as mounted:
+        with open(mounted + "/filler", "wb", buffering=0) as f:
             try:
                 while True:
                     f.write(bytes(4096))
             except OSError:
                 pass
-        run("call()", stats=disk + "/stats")
-        os.unlink(disk + "/filler")
-        run("call()", stats=disk + "/stats")
-        expect(lines(disk + "/stats")[0]["socket_calls"], "1")
-    finally:
-        libc.umount(disk.encode())
+        run("call()", stats=mounted + "/stats")
+        os.unlink(mounted + "/filler")
+        run("call()", stats=mounted + "/stats")
+        expect(lines(mounted + "/stats")[0]["socket_calls"], "1")
 
 
 def no_file():
@@ -271,21 +279,13 @@ def foreign():
 
 
 def read_only():
-    if os.getuid() != 0:
-        raise Skip("not root")
-    disk = folder + "/disk"
-    os.mkdir(disk)
-    if libc.mount(b"none", disk.encode(), b"tmpfs", 0, b"") != 0:
-        raise Skip("no tmpfs can be mounted")
-    try:
-        open(disk + "/stats", "w").close()
+    with disk(b"") as mounted:
+        open(mounted + "/stats", "w").close()
         read_only_again = 32 | 1
-        expect(libc.mount(b"none", disk.encode(), b"tmpfs", read_only_again, b""), 0)
-        run("call()", stats=disk + "/stats")
-        run("call()", stats=disk + "/new")
-        expect(os.listdir(disk), ["stats"])
-    finally:
-        libc.umount(disk.encode())
+        expect(libc.mount(b"none", mounted.encode(), b"tmpfs", read_only_again, b""), 0)
+        run("call()", stats=mounted + "/stats")
+        run("call()", stats=mounted + "/new")
+        expect(os.listdir(mounted), ["stats"])
 
 
 def leased():
