@@ -40,6 +40,7 @@ done
 
 user=""
 [ "$(id -u)" != 0 ] || user="user root;"
+declare -A ports workers
 for way in without shim; do
     for try in 1 2 3 4 5; do
         port=$((20000 + RANDOM % 12000))
@@ -66,9 +67,9 @@ END
         [ "$try" != 5 ] || { echo "nginx does not start:"; cat "$work/$way.err" "$work/$way.log"; exit 1; }
     done
     servers+=("$pid")
-    declare "port_$way=$port" "worker_$way=$worker"
+    ports[$way]=$port workers[$way]=$worker
 done
-grep -q snapsend_preload "/proc/$worker_shim/maps" || { echo "the shim is not loaded"; exit 1; }
+grep -q snapsend_preload "/proc/${workers[shim]}/maps" || { echo "the shim is not loaded"; exit 1; }
 
 ticks() { # user and system time of a process, in hundredths of a second
     local stat
@@ -79,11 +80,10 @@ ticks() { # user and system time of a process, in hundredths of a second
     echo $((${12} + ${13}))
 }
 one() { # way size seconds: "requests-per-second cpu-microseconds-per-request"
-    local port worker before after output requests
-    port=port_$1 worker=worker_$1
-    before=$(ticks "${!worker}")
-    output=$(wrk -t 1 -c "$connections" -d "${3}s" "http://127.0.0.1:${!port}/$2")
-    after=$(ticks "${!worker}")
+    local port=${ports[$1]} worker=${workers[$1]} before after output requests
+    before=$(ticks "$worker")
+    output=$(wrk -t 1 -c "$connections" -d "${3}s" "http://127.0.0.1:$port/$2")
+    after=$(ticks "$worker")
     if grep -q 'Socket errors\|Non-2xx' <<<"$output"; then
         echo "$output" >&2
     fi
