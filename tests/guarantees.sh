@@ -5,7 +5,7 @@
 # that breaks a promise, or that loom catches, is missing there.
 
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit 1
 page=docs/GUARANTEES.md
 bad=0
 
