@@ -14,14 +14,10 @@
 set -euo pipefail
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=server.sh
 . "$root/integrations/nginx/server.sh"
-if lacks=$(server_lacks); then
-    echo "bench.sh: $lacks" >&2
-    exit 77
-fi
-command -v wrk >/dev/null || { echo "bench.sh: no wrk" >&2; exit 77; }
-in_own_network "$@"
-[ -z "${SNAPSEND_CONGESTION:-}" ] || echo "$SNAPSEND_CONGESTION" >/proc/sys/net/ipv4/tcp_congestion_control
+command -v wrk >/dev/null || lack "no wrk"
+begin_benchmark "$@"
 rounds=${1:-3} seconds=${2:-2}
 shift $(($# < 2 ? $# : 2))
 parts=("$@")

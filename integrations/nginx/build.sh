@@ -11,48 +11,13 @@
 # As root it installs what it needs from Debian: nginx, dpkg-dev, gcc, make, libpcre2-dev, libssl-dev and zlib1g-dev.
 # Otherwise it prints what is missing and ends with status 77.
 set -euo pipefail
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive
-PATH=/usr/sbin:/usr/bin:/sbin:/bin
-
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
-work=$root/target/nginx
+server=nginx
+# shellcheck source=../debian.sh
+. "$(dirname "$0")/../debian.sh"
 module=$work/ngx_http_snapsend_module.so
-
-say() { echo "nginx-module: $*"; }
-missing() {
-    say "$*"
-    exit 77
-}
-quietly() { # name command...: its output is shown only when it fails
-    local name=$1
-    shift
-    "$@" >"$work/$name.log" 2>&1 </dev/null || {
-        tail -n 30 "$work/$name.log"
-        say "$name failed; all of it is in $work/$name.log"
-        exit 1
-    }
-}
-is_root() { [ "$(id -u)" = 0 ]; }
-
 library=$(realpath "${1:?which library?}")
-command -v apt-get >/dev/null || missing "this is not Debian: the module is built with Debian's nginx-dev"
-mkdir -p "$work"
 
-wanted=()
-for package in nginx dpkg-dev gcc make libpcre2-dev libssl-dev zlib1g-dev; do
-    dpkg -s "$package" >/dev/null 2>&1 || wanted+=("$package")
-done
-if [ ${#wanted[@]} -gt 0 ]; then
-    is_root || missing "not installed: ${wanted[*]}"
-    quietly update apt-get -q update
-    # Installing must not start the server.
-    policy=/usr/sbin/policy-rc.d
-    [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && trap 'rm -f $policy' EXIT; }
-    quietly install apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends install "${wanted[@]}"
-fi
-version=$(dpkg-query -W -f '${Version}' nginx)
-upstream=$(dpkg-query -W -f '${source:Upstream-Version}' nginx)
+install_packages dpkg-dev gcc make libpcre2-dev libssl-dev zlib1g-dev
 source=$work/nginx-dev-$upstream/usr/share/nginx/src
 
 # ---- nginx-dev, configured as Debian's nginx is ----------------------------------------------------------
@@ -81,6 +46,7 @@ fi
 # ---- the module ----------------------------------------------------------------------------------------------
 
 configure() (
+    # shellcheck source=/dev/null
     . "$source/conf_flags" && cd "$source" || exit
     SNAPSEND_INCLUDE=$root/include SNAPSEND_LIBRARY=$library ./configure "${NGX_CONF_FLAGS[@]}" \
         --builddir="$work/objs" --add-dynamic-module="$here" \

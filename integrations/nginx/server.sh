@@ -6,6 +6,9 @@
 #
 # Sets work and client. The caller sets root, and may set under, a command that nginx is started by.
 
+# shellcheck source=../network.sh
+. "${root:?}/integrations/network.sh"
+
 module=${SNAPSEND_NGINX_MODULE:-$root/target/nginx/ngx_http_snapsend_module.so}
 # shellcheck disable=SC2034 # for the script that sources this
 client=$root/integrations/nginx/client.py
@@ -24,13 +27,7 @@ server_lacks() {
     return 1
 }
 
-# Begins the script anew in a network of its own.
-in_own_network() { # the script's arguments
-    if [ -z "${SNAPSEND_OWN_NETWORK:-}" ]; then
-        SNAPSEND_OWN_NETWORK=yes exec unshare -n -- "$0" "$@"
-    fi
-    ip link set lo up
-}
+in_network() { in_own_network -- "$@"; } # the script's arguments
 
 clean_up() {
     local name

@@ -18,15 +18,10 @@
 set -euo pipefail
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/../.." && pwd)
+# shellcheck source=server.sh
 . "$root/integrations/samba/server.sh"
-if lacks=$(server_lacks); then
-    echo "bench.sh: $lacks" >&2
-    exit 77
-fi
-[ -f "$(module_directory)/vfs/io_uring.so" ] ||
-    { echo "bench.sh: no vfs_io_uring: install samba-vfs-modules" >&2; exit 77; }
-in_own_network "$@"
-[ -z "${SNAPSEND_CONGESTION:-}" ] || echo "$SNAPSEND_CONGESTION" >/proc/sys/net/ipv4/tcp_congestion_control
+begin_benchmark "$@"
+[ -f "$(module_directory)/vfs/io_uring.so" ] || lack "no vfs_io_uring: install samba-vfs-modules"
 rounds=${1:-5}
 [ $# -eq 0 ] || shift
 parts=("$@")

@@ -13,50 +13,14 @@
 # package. Otherwise it prints what is missing and ends with status 77. The lists of source packages are kept in
 # target/samba/, so that the package sources of the system are not changed.
 set -euo pipefail
-export LC_ALL=C DEBIAN_FRONTEND=noninteractive
-# Debian's own tools come first in PATH: another Python may lack the modules that configure looks for.
-PATH=/usr/sbin:/usr/bin:/sbin:/bin
-
-here=$(cd "$(dirname "$0")" && pwd)
-root=$(cd "$here/../.." && pwd)
-work=$root/target/samba
+server=samba
+# shellcheck source=../debian.sh
+. "$(dirname "$0")/../debian.sh"
 module=$work/snapsend.so
-
-say() { echo "samba-module: $*"; }
-missing() {
-    say "$*"
-    exit 77
-}
-quietly() { # name command...: its output is shown only when it fails
-    local name=$1
-    shift
-    "$@" >"$work/$name.log" 2>&1 </dev/null || {
-        tail -n 30 "$work/$name.log"
-        say "$name failed; all of it is in $work/$name.log"
-        exit 1
-    }
-}
-is_root() { [ "$(id -u)" = 0 ]; }
-
 library=$(realpath "${1:?which library?}")
-command -v apt-get >/dev/null || missing "this is not Debian: the module is built from Debian's source package"
-mkdir -p "$work"
 
 # dpkg-dev unpacks source packages; a container has neither it nor a compiler.
-wanted=()
-for package in samba dpkg-dev gcc; do
-    dpkg -s "$package" >/dev/null 2>&1 || wanted+=("$package")
-done
-if [ ${#wanted[@]} -gt 0 ]; then
-    is_root || missing "not installed: ${wanted[*]}"
-    quietly update apt-get -q update
-    # Installing must not start the server.
-    policy=/usr/sbin/policy-rc.d
-    [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && trap 'rm -f $policy' EXIT; }
-    quietly install apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends install "${wanted[@]}"
-fi
-version=$(dpkg-query -W -f '${Version}' samba)
-upstream=$(dpkg-query -W -f '${source:Upstream-Version}' samba)
+install_packages dpkg-dev gcc
 source=$work/samba-$upstream
 libraries=/usr/lib/$(dpkg-architecture -qDEB_HOST_MULTIARCH)
 

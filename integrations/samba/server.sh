@@ -9,6 +9,9 @@
 # command that smbd is started by, and others=no: smbd then finds no modules for vfs objects but this one. start_server
 # may be called again after stop_server.
 
+# shellcheck source=../network.sh
+. "${root:?}/integrations/network.sh"
+
 module=${SNAPSEND_SAMBA_MODULE:-$root/target/samba/snapsend.so}
 port=10445
 # Two addresses of this machine's, for what is to look like two machines (RFC 5737).
@@ -29,15 +32,7 @@ server_lacks() {
     return 1
 }
 
-# Begins the script anew in a network of its own.
-in_own_network() { # the script's arguments
-    if [ -z "${SNAPSEND_OWN_NETWORK:-}" ]; then
-        SNAPSEND_OWN_NETWORK=yes exec unshare -n -- "$0" "$@"
-    fi
-    ip link set lo up
-    ip address add "$near/32" dev lo
-    ip address add "$far/32" dev lo
-}
+in_network() { in_own_network "$near" "$far" -- "$@"; } # the script's arguments
 
 stop_server() {
     [ -n "$server" ] || return 0
