@@ -156,19 +156,26 @@ static inline void connect_over(const struct network *n, enum path path, int rcv
     close(listener);
 }
 
-/* Segments sent again so far in the near namespace, where all senders are. */
-static inline uint64_t retransmitted(void)
+/* Segments so far in the near namespace, where all senders are. */
+struct segments {
+    uint64_t sent, again;
+};
+
+static inline struct segments segments_now(void)
 {
     char names[2048], values[2048];
     FILE *snmp = fopen("/proc/self/net/snmp", "re");
     CHECK(snmp != NULL);
-    uint64_t found = 0;
+    struct segments found = {0, 0};
     while (fgets(names, sizeof names, snmp) != NULL && fgets(values, sizeof values, snmp) != NULL) {
         char *name = names, *value = values, *n, *v;
         while (strncmp(names, "Tcp:", 4) == 0 && (n = strtok_r(name, " \n", &name)) != NULL &&
-               (v = strtok_r(value, " \n", &value)) != NULL)
+               (v = strtok_r(value, " \n", &value)) != NULL) {
+            if (strcmp(n, "OutSegs") == 0)
+                found.sent = strtoull(v, NULL, 10);
             if (strcmp(n, "RetransSegs") == 0)
-                found = strtoull(v, NULL, 10);
+                found.again = strtoull(v, NULL, 10);
+        }
     }
     fclose(snmp);
     return found;

@@ -28,7 +28,8 @@
 
 #define WAY_SHARE 10       /* one part in so many of a run's bytes must go the way that it drives */
 #define FS_SHARE 50        /* and come from each file system */
-#define LOST_LEAST 100     /* segments */
+#define LOST_LEAST 100     /* segments sent again, */
+#define LOST_SHARE 50      /* and one of so many sent: 5 % are lost; without loss less than 1 % are sent again */
 #define CHANGES_LEAST 10   /* of each kind on each file system; 10,000 megabytes bring about thousands */
 #define SHOWN_WITHIN 600   /* seconds for a run */
 #define TIME_LIMIT 900     /* the same, with the end of all that is under way */
@@ -54,7 +55,7 @@ struct run {
     _Atomic uint64_t started;
     atomic_int active;
     uint64_t pool_peak;
-    uint64_t resent; /* segments, before it began */
+    struct segments before;
     int64_t began_ms;
 };
 
@@ -98,16 +99,23 @@ static uint64_t driven(void)
     }
 }
 
+static struct segments segments_of_run(void)
+{
+    struct segments now = segments_now();
+    return (struct segments){now.sent - run.before.sent, now.again - run.before.again};
+}
+
 /* Writes what has not been shown yet; false: nothing. */
 static bool missing(char *text, size_t size)
 {
-    uint64_t way = driven(), lost = retransmitted() - run.resent;
+    uint64_t way = driven();
+    struct segments segments = segments_of_run();
     if (way < run.goal / WAY_SHARE) {
         snprintf(text, size, "%" PRIu64 " of %" PRIu64 " bytes went this way", way, run.goal);
         return true;
     }
-    if (lost < LOST_LEAST) {
-        snprintf(text, size, "%" PRIu64 " segments were sent again", lost);
+    if (segments.again < LOST_LEAST || segments.again < segments.sent / LOST_SHARE) {
+        snprintf(text, size, "%" PRIu64 " of %" PRIu64 " segments were sent again", segments.again, segments.sent);
         return true;
     }
     for (int fs = 0; fs < FSES; fs++) {
@@ -483,7 +491,8 @@ static void report(const struct snapsend_stats *stats)
         printf("  inline %3.0f %%  zero-copy %3.0f %%  mapped %3.0f %%  pool %5.1f MiB",
                percent(stats->bytes_inline, stats->file_bytes), percent(stats->bytes_zerocopy, stats->file_bytes),
                percent(atomic_load(&bytes_mapped), stats->file_bytes), (double)run.pool_peak / (double)MIB);
-    printf("  resent %6" PRIu64 " ", retransmitted() - run.resent);
+    struct segments segments = segments_of_run();
+    printf("  resent %6" PRIu64 " (%2.0f %%)", segments.again, percent(segments.again, segments.sent));
     for (int fs = 0; fs < FSES; fs++) {
         printf("  %s %2.0f %%", fs_name[fs], percent(atomic_load(&bytes_got[fs]), sum(bytes_got)));
         if (stats == NULL)
@@ -501,7 +510,7 @@ static void run_one(uint32_t engine, enum method way, uint64_t goal)
     time_limit(TIME_LIMIT);
     memset(&run, 0, sizeof run);
     run.engine = engine, run.way = way, run.goal = goal;
-    run.began_ms = now_ms(), run.resent = retransmitted();
+    run.began_ms = now_ms(), run.before = segments_now();
     atomic_store(&bytes_mapped, 0);
     atomic_store(&run.active, (int)(count * each));
     wrong_is_fatal = library;
