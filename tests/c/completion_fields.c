@@ -3,8 +3,8 @@
 #include "common.h"
 
 #define AT(type, field, offset) _Static_assert(offsetof(struct type, field) == (offset), #type "." #field)
-#define FIELD(type, field, ctype)                                                                    \
-    _Static_assert(_Generic(((struct type *)0)->field, ctype : 1, default : 0), #type "." #field)
+#define FIELD(type, field, ctype) \
+	_Static_assert(_Generic(((struct type *)0)->field, ctype : 1, default : 0), #type "." #field)
 
 _Static_assert(sizeof(struct snapsend_options) >= 32, "options");
 AT(snapsend_options, flags, 0);
@@ -72,74 +72,76 @@ AT(snapsend_stats, rings_kept, 128);
 
 _Static_assert(SNAPSEND_ENGINE_AUTO == 0 && SNAPSEND_ENGINE_URING == 1 && SNAPSEND_ENGINE_PORTABLE == 2, "engines");
 _Static_assert(SNAPSEND_TO_EOF == UINT64_MAX, "to eof");
-_Static_assert(SNAPSEND_EAGER == 1 && SNAPSEND_EXACT == 2 && SNAPSEND_NOTIFY_SNAPSHOT == 4 &&
-                   SNAPSEND_ZERO_PAD == 8 && SNAPSEND_MORE == 16, "request flags");
+_Static_assert(SNAPSEND_EAGER == 1 && SNAPSEND_EXACT == 2 && SNAPSEND_NOTIFY_SNAPSHOT == 4 && SNAPSEND_ZERO_PAD == 8 &&
+		       SNAPSEND_MORE == 16,
+	       "request flags");
 _Static_assert(SNAPSEND_EVENT_DONE == 0 && SNAPSEND_EVENT_SNAPSHOT == 1, "events");
 _Static_assert(SNAPSEND_WAS_COPIED == 1 && SNAPSEND_WAS_ZEROCOPY == 2 && SNAPSEND_WAS_PADDED == 4 &&
-                   SNAPSEND_WAS_INLINE == 8, "completion flags");
+		       SNAPSEND_WAS_INLINE == 8,
+	       "completion flags");
 
 static void check_fields(const struct snapsend_completion *c, uint64_t id, uint32_t event, uint64_t file_bytes,
-                         uint64_t wire_bytes)
+			 uint64_t wire_bytes)
 {
-    static const uint32_t zeros[5];
-    CHECK_UEQ(c->id, id);
-    CHECK_UEQ(c->user_data, 0xfedcba9876543210ULL);
-    CHECK_UEQ(c->event, event);
-    CHECK_EQ(c->status, 0);
-    CHECK(memcmp(c->reserved, zeros, sizeof zeros) == 0);
-    CHECK_UEQ(c->flags & ~15u, 0);
-    if (event != SNAPSEND_EVENT_DONE)
-        return;
-    CHECK_UEQ(c->file_bytes, file_bytes);
-    CHECK_UEQ(c->wire_bytes, wire_bytes);
-    CHECK(c->flags & (SNAPSEND_WAS_COPIED | SNAPSEND_WAS_ZEROCOPY));
-    CHECK(!(c->flags & SNAPSEND_WAS_PADDED));
+	static const uint32_t zeros[5];
+	CHECK_UEQ(c->id, id);
+	CHECK_UEQ(c->user_data, 0xfedcba9876543210ULL);
+	CHECK_UEQ(c->event, event);
+	CHECK_EQ(c->status, 0);
+	CHECK(memcmp(c->reserved, zeros, sizeof zeros) == 0);
+	CHECK_UEQ(c->flags & ~15u, 0);
+	if (event != SNAPSEND_EVENT_DONE)
+		return;
+	CHECK_UEQ(c->file_bytes, file_bytes);
+	CHECK_UEQ(c->wire_bytes, wire_bytes);
+	CHECK(c->flags & (SNAPSEND_WAS_COPIED | SNAPSEND_WAS_ZEROCOPY));
+	CHECK(!(c->flags & SNAPSEND_WAS_PADDED));
 }
 
 int main(void)
 {
-    int sv[2];
-    struct snapsend_completion completion;
-    struct iovec head = {"head", 4}, tail = {"tails", 5};
-    snapsend_t *ctx = create_ctx();
-    tcp_pair(sv);
-    int file = temp_file(MIB, 1);
-    struct snapsend_request request = make_request(sv[0], file, 10, 1000);
-    request.user_data = 0xfedcba9876543210ULL;
-    request.header = &head;
-    request.header_count = 1;
-    request.trailer = &tail;
-    request.trailer_count = 1;
+	int sv[2];
+	struct snapsend_completion completion;
+	struct iovec head = { "head", 4 }, tail = { "tails", 5 };
+	snapsend_t *ctx = create_ctx();
+	tcp_pair(sv);
+	int file = temp_file(MIB, 1);
+	struct snapsend_request request = make_request(sv[0], file, 10, 1000);
+	request.user_data = 0xfedcba9876543210ULL;
+	request.header = &head;
+	request.header_count = 1;
+	request.trailer = &tail;
+	request.trailer_count = 1;
 
-    uint64_t id = submit_ok(ctx, &request);
-    memset(&completion, 0xaa, sizeof completion); /* all of it must be written */
-    CHECK_EQ(snapsend_poll(ctx, &completion, 1, WAIT_MS), 1);
-    check_fields(&completion, id, SNAPSEND_EVENT_DONE, 1000, 1009);
+	uint64_t id = submit_ok(ctx, &request);
+	memset(&completion, 0xaa, sizeof completion); /* all of it must be written */
+	CHECK_EQ(snapsend_poll(ctx, &completion, 1, WAIT_MS), 1);
+	check_fields(&completion, id, SNAPSEND_EVENT_DONE, 1000, 1009);
 
-    memset(&completion, 0xaa, sizeof completion);
-    CHECK_EQ(snapsend_send(ctx, &request, sizeof request, &completion), 0);
-    check_fields(&completion, completion.id, SNAPSEND_EVENT_DONE, 1000, 1009);
+	memset(&completion, 0xaa, sizeof completion);
+	CHECK_EQ(snapsend_send(ctx, &request, sizeof request, &completion), 0);
+	check_fields(&completion, completion.id, SNAPSEND_EVENT_DONE, 1000, 1009);
 
-    memset(&completion, 0xaa, sizeof completion);
-    int done = snapsend_try_send(ctx, &request, sizeof request, &completion);
-    id = completion.id;
-    if (done == 0) {
-        CHECK_UNE(id, 0xaaaaaaaaaaaaaaaaULL);
-        wait_done(ctx, id, &completion);
-    } else {
-        CHECK_EQ(done, 1);
-        CHECK(completion.flags & SNAPSEND_WAS_INLINE);
-    }
-    check_fields(&completion, id, SNAPSEND_EVENT_DONE, 1000, 1009);
+	memset(&completion, 0xaa, sizeof completion);
+	int done = snapsend_try_send(ctx, &request, sizeof request, &completion);
+	id = completion.id;
+	if (done == 0) {
+		CHECK_UNE(id, 0xaaaaaaaaaaaaaaaaULL);
+		wait_done(ctx, id, &completion);
+	} else {
+		CHECK_EQ(done, 1);
+		CHECK(completion.flags & SNAPSEND_WAS_INLINE);
+	}
+	check_fields(&completion, id, SNAPSEND_EVENT_DONE, 1000, 1009);
 
-    request.flags = SNAPSEND_NOTIFY_SNAPSHOT;
-    id = submit_ok(ctx, &request);
-    memset(&completion, 0xaa, sizeof completion);
-    CHECK(wait_event(ctx, id, SNAPSEND_EVENT_SNAPSHOT, &completion, WAIT_MS));
-    check_fields(&completion, id, SNAPSEND_EVENT_SNAPSHOT, 0, 0);
-    wait_done(ctx, id, &completion);
-    check_fields(&completion, id, SNAPSEND_EVENT_DONE, 1000, 1009);
-    expect_nothing(ctx, 20);
-    destroy_ctx(ctx);
-    return 0;
+	request.flags = SNAPSEND_NOTIFY_SNAPSHOT;
+	id = submit_ok(ctx, &request);
+	memset(&completion, 0xaa, sizeof completion);
+	CHECK(wait_event(ctx, id, SNAPSEND_EVENT_SNAPSHOT, &completion, WAIT_MS));
+	check_fields(&completion, id, SNAPSEND_EVENT_SNAPSHOT, 0, 0);
+	wait_done(ctx, id, &completion);
+	check_fields(&completion, id, SNAPSEND_EVENT_DONE, 1000, 1009);
+	expect_nothing(ctx, 20);
+	destroy_ctx(ctx);
+	return 0;
 }

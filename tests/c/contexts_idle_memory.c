@@ -5,16 +5,16 @@
 
 int main(void)
 {
-    enum { CONTEXTS = 48 };
-    snapsend_t *contexts[CONTEXTS];
-    destroy_ctx(create_ctx()); /* what is made once */
-    long before = rss_kib();
-    for (int i = 0; i < CONTEXTS; i++)
-        contexts[i] = create_ctx();
-    long each = (rss_kib() - before) / CONTEXTS;
-    printf("%ld KiB each\n", each);
-    CHECK_LT(each, 1024);
-    for (int i = 0; i < CONTEXTS; i++)
-        destroy_ctx(contexts[i]);
-    return 0;
+	enum { CONTEXTS = 48 };
+	snapsend_t *contexts[CONTEXTS];
+	destroy_ctx(create_ctx()); /* what is made once */
+	long before = rss_kib();
+	for (int i = 0; i < CONTEXTS; i++)
+		contexts[i] = create_ctx();
+	long each = (rss_kib() - before) / CONTEXTS;
+	printf("%ld KiB each\n", each);
+	CHECK_LT(each, 1024);
+	for (int i = 0; i < CONTEXTS; i++)
+		destroy_ctx(contexts[i]);
+	return 0;
 }

@@ -4,8 +4,8 @@
 
 int main(void)
 {
-    char dir[PATH_MAX];
-    image_attach(private_mounts(), "xfs", "xfs", 512 * MIB, dir);
-    exercise_file_system(dir);
-    return 0;
+	char dir[PATH_MAX];
+	image_attach(private_mounts(), "xfs", "xfs", 512 * MIB, dir);
+	exercise_file_system(dir);
+	return 0;
 }

@@ -4,6 +4,6 @@
 
 int main(void)
 {
-    shot_matrix(WAY_DONE, SNAPSEND_EAGER, false);
-    return 0;
+	shot_matrix(WAY_DONE, SNAPSEND_EAGER, false);
+	return 0;
 }

@@ -4,6 +4,6 @@
 
 int main(void)
 {
-    shot_matrix(WAY_DONE, 0, true);
-    return 0;
+	shot_matrix(WAY_DONE, 0, true);
+	return 0;
 }

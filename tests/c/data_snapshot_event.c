@@ -4,6 +4,6 @@
 
 int main(void)
 {
-    shot_matrix(WAY_EVENT, 0, false);
-    return 0;
+	shot_matrix(WAY_EVENT, 0, false);
+	return 0;
 }

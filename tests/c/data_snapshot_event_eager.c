@@ -4,6 +4,6 @@
 
 int main(void)
 {
-    shot_matrix(WAY_EVENT, SNAPSEND_EAGER, true);
-    return 0;
+	shot_matrix(WAY_EVENT, SNAPSEND_EAGER, true);
+	return 0;
 }

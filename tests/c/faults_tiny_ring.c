@@ -5,17 +5,17 @@
 
 int main(void)
 {
-    struct scenario scenario = scenario_files();
-    if (strcmp(engine_name(), "portable") == 0)
-        skip("no ring in this engine");
-    fault_ring_entries = 2;
-    for (int i = 0; i < 100; i++) {
-        struct fault_plan plan = {.at_random = i < 40 ? 0 : 500, .seed = (unsigned)i};
-        scenario.far = i % 4 == 3;
-        snprintf(scenario.what, sizeof scenario.what, "tiny ring, run %d", i);
-        scenario_run(&scenario, plan);
-    }
-    CHECK_GT(fault_overflows, 0);
-    printf("%u times completions had overflowed\n", fault_overflows);
-    return 0;
+	struct scenario scenario = scenario_files();
+	if (strcmp(engine_name(), "portable") == 0)
+		skip("no ring in this engine");
+	fault_ring_entries = 2;
+	for (int i = 0; i < 100; i++) {
+		struct fault_plan plan = { .at_random = i < 40 ? 0 : 500, .seed = (unsigned)i };
+		scenario.far = i % 4 == 3;
+		snprintf(scenario.what, sizeof scenario.what, "tiny ring, run %d", i);
+		scenario_run(&scenario, plan);
+	}
+	CHECK_GT(fault_overflows, 0);
+	printf("%u times completions had overflowed\n", fault_overflows);
+	return 0;
 }

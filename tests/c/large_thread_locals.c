@@ -7,7 +7,7 @@ static _Thread_local volatile unsigned char large[4 * MIB];
 
 int main(void)
 {
-    large[0] = 1;
-    exercise_file_system("/tmp");
-    return 0;
+	large[0] = 1;
+	exercise_file_system("/tmp");
+	return 0;
 }

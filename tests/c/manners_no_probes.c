@@ -12,80 +12,80 @@
 
 static void forbid(void)
 {
-    enum { CACHESTAT = 451, STATMOUNT = 457 };
-    static const long numbers[] = {CACHESTAT, STATMOUNT,   SYS_mincore, SYS_preadv2,
-                                   SYS_kcmp,  SYS_fstatfs, SYS_readahead};
-    struct sock_filter filter[2 * COUNT_OF(numbers) + 2];
-    size_t n = 0;
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
-        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)numbers[i], 0, 1);
-        filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-    }
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    struct sock_fprog program = {.len = (unsigned short)n, .filter = filter};
-    SYS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-        skip("no seccomp here");
+	enum { CACHESTAT = 451, STATMOUNT = 457 };
+	static const long numbers[] = { CACHESTAT, STATMOUNT,   SYS_mincore,  SYS_preadv2,
+					SYS_kcmp,  SYS_fstatfs, SYS_readahead };
+	struct sock_filter filter[2 * COUNT_OF(numbers) + 2];
+	size_t n = 0;
+	filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+	for (size_t i = 0; i < COUNT_OF(numbers); i++) {
+		filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)numbers[i], 0, 1);
+		filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+	}
+	filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = { .len = (unsigned short)n, .filter = filter };
+	SYS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		skip("no seccomp here");
 }
 
 /* So many descriptors that the library would like to know which of them are the same open file. */
 static void many(snapsend_t *ctx, int file)
 {
-    enum { MANY = 150 };
-    static int sv[MANY][2];
-    uint64_t ids[MANY];
-    for (int i = 0; i < MANY; i++) {
-        unix_pair(sv[i]);
-        struct snapsend_request request = make_request(sv[i][0], file, 0, LENGTH);
-        ids[i] = submit_ok(ctx, &request);
-    }
-    for (int i = 0; i < MANY; i++) {
-        struct reader reader;
-        reader_start_check(&reader, sv[i][1], LENGTH, 0, 8);
-        wait_done(ctx, ids[i], NULL);
-        reader_join(&reader);
-        close_pair(sv[i]);
-    }
+	enum { MANY = 150 };
+	static int sv[MANY][2];
+	uint64_t ids[MANY];
+	for (int i = 0; i < MANY; i++) {
+		unix_pair(sv[i]);
+		struct snapsend_request request = make_request(sv[i][0], file, 0, LENGTH);
+		ids[i] = submit_ok(ctx, &request);
+	}
+	for (int i = 0; i < MANY; i++) {
+		struct reader reader;
+		reader_start_check(&reader, sv[i][1], LENGTH, 0, 8);
+		wait_done(ctx, ids[i], NULL);
+		reader_join(&reader);
+		close_pair(sv[i]);
+	}
 }
 
 static int sandboxed(void)
 {
-    int sv[2], file = temp_file(LENGTH, 8);
-    unsigned char *image = image_of(0, LENGTH, 8);
-    tcp_pair(sv);
-    forbid();
-    snapsend_t *ctx = create_ctx();
-    every_way(ctx, sv, file, image, LENGTH, NULL, NULL, NULL);
-    many(ctx, file);
-    destroy_ctx(ctx);
-    free(image);
-    return 0;
+	int sv[2], file = temp_file(LENGTH, 8);
+	unsigned char *image = image_of(0, LENGTH, 8);
+	tcp_pair(sv);
+	forbid();
+	snapsend_t *ctx = create_ctx();
+	every_way(ctx, sv, file, image, LENGTH, NULL, NULL, NULL);
+	many(ctx, file);
+	destroy_ctx(ctx);
+	free(image);
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-    int status;
-    (void)argv;
-    if (argc > 1)
-        return sandboxed();
-    for (int probes = 0; probes < 2; probes++) {
-        doing(probes ? "with probes" : "without");
-        pid_t pid = (pid_t)SYS(fork());
-        if (pid == 0) {
-            /* The environment is read when the library is loaded. */
-            if (!probes)
-                setenv("SNAPSEND_PROBES", "none", 1);
-            execl("/proc/self/exe", "manners_no_probes", "sandboxed", (char *)NULL);
-            _exit(2);
-        }
-        SYS(waitpid(pid, &status, 0));
-        if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-            test_leave(WEXITSTATUS(status));
-        if (probes)
-            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
-        else
-            CHECK(WIFEXITED(status));
-    }
-    return 0;
+	int status;
+	(void)argv;
+	if (argc > 1)
+		return sandboxed();
+	for (int probes = 0; probes < 2; probes++) {
+		doing(probes ? "with probes" : "without");
+		pid_t pid = (pid_t)SYS(fork());
+		if (pid == 0) {
+			/* The environment is read when the library is loaded. */
+			if (!probes)
+				setenv("SNAPSEND_PROBES", "none", 1);
+			execl("/proc/self/exe", "manners_no_probes", "sandboxed", (char *)NULL);
+			_exit(2);
+		}
+		SYS(waitpid(pid, &status, 0));
+		if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+			test_leave(WEXITSTATUS(status));
+		if (probes)
+			CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+		else
+			CHECK(WIFEXITED(status));
+	}
+	return 0;
 }

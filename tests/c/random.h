@@ -11,21 +11,21 @@ static _Thread_local uint64_t random_state;
 
 static inline uint64_t random_number(void)
 {
-    random_state += 0x9e3779b97f4a7c15ULL;
-    uint64_t x = random_state;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
-    return x ^ x >> 31;
+	random_state += 0x9e3779b97f4a7c15ULL;
+	uint64_t x = random_state;
+	x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ x >> 27) * 0x94d049bb133111ebULL;
+	return x ^ x >> 31;
 }
 
 static inline uint64_t random_below(uint64_t limit)
 {
-    return random_number() % limit;
+	return random_number() % limit;
 }
 
 static inline bool one_in(uint64_t n)
 {
-    return random_below(n) == 0;
+	return random_below(n) == 0;
 }
 
 #endif

@@ -4,38 +4,38 @@
 
 int main(void)
 {
-    const uint32_t known =
-        SNAPSEND_EAGER | SNAPSEND_EXACT | SNAPSEND_NOTIFY_SNAPSHOT | SNAPSEND_ZERO_PAD | SNAPSEND_MORE;
-    int sv[2];
-    snapsend_t *ctx = create_ctx();
-    unix_pair(sv);
-    int file = temp_file(100, 1);
-    struct snapsend_request request = make_request(sv[0], file, 0, 100);
-    struct snapsend_completion completion;
+	const uint32_t known =
+		SNAPSEND_EAGER | SNAPSEND_EXACT | SNAPSEND_NOTIFY_SNAPSHOT | SNAPSEND_ZERO_PAD | SNAPSEND_MORE;
+	int sv[2];
+	snapsend_t *ctx = create_ctx();
+	unix_pair(sv);
+	int file = temp_file(100, 1);
+	struct snapsend_request request = make_request(sv[0], file, 0, 100);
+	struct snapsend_completion completion;
 
-    for (int bit = 0; bit < 32; bit++) {
-        uint32_t flag = (uint32_t)1 << bit;
-        request.flags = flag;
-        if (!(known & flag)) {
-            CHECK_EQ(rejected(ctx, &request), EINVAL);
-            request.flags = flag | SNAPSEND_EAGER | SNAPSEND_MORE;
-            CHECK_EQ(rejected(ctx, &request), EINVAL);
-            continue;
-        }
-        wait_done(ctx, submit_ok(ctx, &request), &completion);
-        CHECK_EQ(completion.status, 0);
-        CHECK_UEQ(completion.wire_bytes, 100);
-    }
-    CHECK_UEQ(drain(sv[1], 50), 500);
+	for (int bit = 0; bit < 32; bit++) {
+		uint32_t flag = (uint32_t)1 << bit;
+		request.flags = flag;
+		if (!(known & flag)) {
+			CHECK_EQ(rejected(ctx, &request), EINVAL);
+			request.flags = flag | SNAPSEND_EAGER | SNAPSEND_MORE;
+			CHECK_EQ(rejected(ctx, &request), EINVAL);
+			continue;
+		}
+		wait_done(ctx, submit_ok(ctx, &request), &completion);
+		CHECK_EQ(completion.status, 0);
+		CHECK_UEQ(completion.wire_bytes, 100);
+	}
+	CHECK_UEQ(drain(sv[1], 50), 500);
 
-    /* Options have no flags yet. */
-    for (int bit = 0; bit < 32; bit++) {
-        struct snapsend_options options;
-        snapsend_t *other = NULL;
-        memset(&options, 0, sizeof options);
-        options.flags = (uint32_t)1 << bit;
-        CHECK_ERR(snapsend_create(&options, sizeof options, &other), EINVAL);
-    }
-    destroy_ctx(ctx);
-    return 0;
+	/* Options have no flags yet. */
+	for (int bit = 0; bit < 32; bit++) {
+		struct snapsend_options options;
+		snapsend_t *other = NULL;
+		memset(&options, 0, sizeof options);
+		options.flags = (uint32_t)1 << bit;
+		CHECK_ERR(snapsend_create(&options, sizeof options, &other), EINVAL);
+	}
+	destroy_ctx(ctx);
+	return 0;
 }

@@ -8,12 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHECK(x) \
-    do { \
-        if (!(x)) { \
-            dprintf(2, "line %d: %s (%s)\n", __LINE__, #x, strerror(errno)); \
-            _exit(1); \
-        } \
-    } while (0)
+#define CHECK(x)                                                                         \
+	do {                                                                             \
+		if (!(x)) {                                                              \
+			dprintf(2, "line %d: %s (%s)\n", __LINE__, #x, strerror(errno)); \
+			_exit(1);                                                        \
+		}                                                                        \
+	} while (0)
 
 #endif

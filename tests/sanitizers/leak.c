@@ -4,8 +4,8 @@
 
 int main(void)
 {
-    char *volatile lost = malloc(1000);
-    lost[0] = 1;
-    lost = NULL;
-    return lost != NULL;
+	char *volatile lost = malloc(1000);
+	lost[0] = 1;
+	lost = NULL;
+	return lost != NULL;
 }
