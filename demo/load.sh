@@ -16,20 +16,20 @@ most_kib=65536
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
 [ -x "$bin/fetch" ] || {
-    echo "load.sh: cannot run $bin/fetch: no such file (run make demo)" >&2
-    exit 2
+	echo "load.sh: cannot run $bin/fetch: no such file (run make demo)" >&2
+	exit 2
 }
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-load.XXXXXX")
 server=
 client=
 
 cleanup() {
-    trap - EXIT INT TERM
-    for pid in $client $server; do
-        kill "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
-    done
-    rm -rf "$work"
+	trap - EXIT INT TERM
+	for pid in $client $server; do
+		kill "$pid" 2>/dev/null || true
+		wait "$pid" 2>/dev/null || true
+	done
+	rm -rf "$work"
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -39,25 +39,25 @@ trap 'exit 143' TERM
 # shellcheck disable=SC3045 # every shell in use has it
 hard=$(ulimit -H -n)
 if [ "$hard" != unlimited ] && [ "$hard" -lt $((2 * connections + 100)) ]; then
-    # shellcheck disable=SC3045
-    ulimit -n $((2 * connections + 100)) || {
-        echo "FAILED: $connections clients need $((2 * connections + 100)) descriptors (ulimit -n)"
-        exit 1
-    }
+	# shellcheck disable=SC3045
+	ulimit -n $((2 * connections + 100)) || {
+		echo "FAILED: $connections clients need $((2 * connections + 100)) descriptors (ulimit -n)"
+		exit 1
+	}
 else
-    # shellcheck disable=SC3045
-    ulimit -S -n "$hard"
+	# shellcheck disable=SC3045
+	ulimit -S -n "$hard"
 fi
 
 # Prints the memory of a process without mapped pages of files, in KiB.
 held_kib() {
-    sum=0
-    while read -r name value _; do
-        case $name in
-        RssAnon: | RssShmem: | HugetlbPages:) sum=$((sum + value)) ;;
-        esac
-    done <"/proc/$1/status"
-    echo "$sum"
+	sum=0
+	while read -r name value _; do
+		case $name in
+		RssAnon: | RssShmem: | HugetlbPages:) sum=$((sum + value)) ;;
+		esac
+	done <"/proc/$1/status"
+	echo "$sum"
 }
 
 "$bin/fetch" --make "$work/big.bin" 1073741824
@@ -65,24 +65,24 @@ held_kib() {
 # Runs the server with a time limit, and records its own process id.
 # shellcheck disable=SC2016
 timeout -k 10 $((seconds + 120)) sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$work/pid" \
-    "$bin/http_server" --root "$work" >"$work/server.out" 2>"$work/server.err" &
+	"$bin/http_server" --root "$work" >"$work/server.out" 2>"$work/server.err" &
 server=$!
 for _ in $(seq 100); do
-    read -r line 2>/dev/null <"$work/server.out" && break
-    sleep 0.1
+	read -r line 2>/dev/null <"$work/server.out" && break
+	sleep 0.1
 done
 port=${line##*:}
 pid=$(cat "$work/pid")
 idle=$(held_kib "$pid")
 
 timeout -k 10 $((seconds + 60)) "$bin/fetch" --port "$port" --root "$work" \
-    --connections "$connections" --seconds "$seconds" big.bin &
+	--connections "$connections" --seconds "$seconds" big.bin &
 client=$!
 peak=$idle
 while kill -0 "$client" 2>/dev/null; do
-    now=$(held_kib "$pid")
-    [ "$now" -le "$peak" ] || peak=$now
-    sleep 0.2
+	now=$(held_kib "$pid")
+	[ "$now" -le "$peak" ] || peak=$now
+	sleep 0.2
 done
 status=0
 wait "$client" || status=$?
@@ -90,13 +90,16 @@ client=
 [ "$status" -eq 0 ] || echo "FAILED: fetch ended with status $status"
 
 kill "$server"
-wait "$server" || { status=1; echo "FAILED: http_server ended with an error"; }
+wait "$server" || {
+	status=1
+	echo "FAILED: http_server ended with an error"
+}
 server=
 cat "$work/server.err"
 echo "the server held $idle KiB before and at most $peak KiB under load (without pages of files)"
 if [ "$peak" -gt "$most_kib" ]; then
-    echo "FAILED: more than $most_kib KiB"
-    status=1
+	echo "FAILED: more than $most_kib KiB"
+	status=1
 fi
 [ "$status" -eq 0 ] && echo "$connections connections for $seconds s: every byte correct"
 exit "$status"

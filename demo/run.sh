@@ -13,20 +13,20 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
 [ -x "$bin/fetch" ] || {
-    echo "run.sh: cannot run $bin/fetch: no such file (run make demo)" >&2
-    exit 2
+	echo "run.sh: cannot run $bin/fetch: no such file (run make demo)" >&2
+	exit 2
 }
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-demo.XXXXXX")
 server=
 failed=
 
 cleanup() {
-    trap - EXIT INT TERM
-    if [ -n "$server" ]; then
-        kill "$server" 2>/dev/null || true
-        wait "$server" 2>/dev/null || true
-    fi
-    rm -rf "$work"
+	trap - EXIT INT TERM
+	if [ -n "$server" ]; then
+		kill "$server" 2>/dev/null || true
+		wait "$server" 2>/dev/null || true
+	fi
+	rm -rf "$work"
 }
 trap cleanup EXIT
 trap 'exit 130' INT
@@ -34,32 +34,35 @@ trap 'exit 143' TERM
 
 # Runs one step with a time limit, and records its failure.
 step() {
-    what=$1
-    shift
-    timeout -k 10 "$@" || {
-        echo "FAILED: $what (status $?)"
-        failed="$failed $what"
-    }
+	what=$1
+	shift
+	timeout -k 10 "$@" || {
+		echo "FAILED: $what (status $?)"
+		failed="$failed $what"
+	}
 }
 
 # Waits until a program has printed its address; sets $port.
 await_port() {
-    port=
-    for _ in $(seq 100); do
-        read -r line 2>/dev/null <"$1" || line=
-        case $line in
-        *:*) port=${line##*:}; return 0 ;;
-        esac
-        sleep 0.1
-    done
-    echo "FAILED: the program did not print its address within 10 s"
-    exit 1
+	port=
+	for _ in $(seq 100); do
+		read -r line 2>/dev/null <"$1" || line=
+		case $line in
+		*:*)
+			port=${line##*:}
+			return 0
+			;;
+		esac
+		sleep 0.1
+	done
+	echo "FAILED: the program did not print its address within 10 s"
+	exit 1
 }
 
 mkdir "$work/root" "$work/root/sub"
 cd "$work/root"
 for size in 0 1 4095 4096 4097 65536 102400 1048576 1048577 16777215 67108864; do
-    "$bin/fetch" --make "size-$size.bin" "$size"
+	"$bin/fetch" --make "size-$size.bin" "$size"
 done
 "$bin/fetch" --make sub/index.html 30001
 cp "$here/run.sh" run.txt
@@ -88,9 +91,9 @@ cd root
 set -- *.* sub/index.html
 cd ..
 step "fetch, 16 connections" 200 \
-    "$bin/fetch" --port "$port" --root root --connections 16 --limit 180 "$@"
+	"$bin/fetch" --port "$port" --root root --connections 16 --limit 180 "$@"
 step "fetch, 64 connections, pipelined" 200 \
-    "$bin/fetch" --port "$port" --root root --connections 64 --pipeline 8 --seed 2 --limit 180 "$@"
+	"$bin/fetch" --port "$port" --root root --connections 64 --pipeline 8 --seed 2 --limit 180 "$@"
 kill "$server"
 wait "$server" || failed="$failed http_server"
 server=
@@ -102,8 +105,8 @@ step before_after 60 "$bin/before_after"
 
 echo
 if [ -n "$failed" ]; then
-    echo "The demonstration FAILED:$failed"
-    exit 1
+	echo "The demonstration FAILED:$failed"
+	exit 1
 fi
 echo "Every byte was correct: each file arrived unchanged, whole and by range, and no later write"
 echo "changed data that snapsend had reported as sent."

@@ -25,11 +25,18 @@ mistakes() {
 
 while read -r name; do
 	case $name in code | src/* | tests/* | make* | snapsend.h) continue ;; esac
-	{ mistakes breaks; mistakes mutant; mistakes races; } | grep -qxF "$name" || complain "there is no mistake '$name'"
+	{
+		mistakes breaks
+		mistakes mutant
+		mistakes races
+	} | grep -qxF "$name" || complain "there is no mistake '$name'"
 done < <(grep -oE '`[^`]+`' "$page" | tr -d '`')
 
 while read -r name; do
 	grep -qF "\`$name\`" "$page" || complain "'$name' is missing"
-done < <(mistakes breaks; mistakes races)
+done < <(
+	mistakes breaks
+	mistakes races
+)
 
 exit $bad

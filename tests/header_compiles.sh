@@ -37,10 +37,13 @@ echo "C11: no warning"
 
 cxx=${CXX:-c++}
 if ! command -v "${cxx%% *}" >/dev/null 2>&1; then
-    echo "SKIP: no C++ compiler, C11 alone was checked"
-    exit 77
+	echo "SKIP: no C++ compiler, C11 alone was checked"
+	exit 77
 fi
 $cxx -std=c++17 -Wall -Wextra -Wpedantic -Werror -I"$include" -c "$folder/use.cpp" -o "$folder/cpp.o"
 echo "C++17: no warning"
 # The functions must have C linkage there.
-nm -u "$folder/cpp.o" | grep -q ' snapsend_event_fd$' || { echo "C++ sees no C linkage"; exit 1; }
+nm -u "$folder/cpp.o" | grep -q ' snapsend_event_fd$' || {
+	echo "C++ sees no C linkage"
+	exit 1
+}

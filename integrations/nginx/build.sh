@@ -24,40 +24,40 @@ source=$work/nginx-dev-$upstream/usr/share/nginx/src
 
 # The mirror has the newest version only. nginx accepts a module of the same upstream version.
 fetch_headers() ( # directory
-    apt-get -q update && cd "$1" || exit
-    for from in "=$version" ""; do
-        if apt-get -q -o APT::Sandbox::User= download "nginx-dev$from"; then
-            exec dpkg -x nginx-dev_"$upstream"-*.deb unpacked
-        fi
-    done
-    exit 1
+	apt-get -q update && cd "$1" || exit
+	for from in "=$version" ""; do
+		if apt-get -q -o APT::Sandbox::User= download "nginx-dev$from"; then
+			exec dpkg -x nginx-dev_"$upstream"-*.deb unpacked
+		fi
+	done
+	exit 1
 )
 
 if [ ! -x "$source/configure" ]; then
-    say "fetching the headers of nginx $version"
-    rm -rf "$work/fetched"
-    mkdir "$work/fetched"
-    quietly fetch fetch_headers "$work/fetched"
-    rm -rf "$work/nginx-dev-$upstream"
-    mv "$work/fetched/unpacked" "$work/nginx-dev-$upstream"
-    rm -rf "$work/fetched"
+	say "fetching the headers of nginx $version"
+	rm -rf "$work/fetched"
+	mkdir "$work/fetched"
+	quietly fetch fetch_headers "$work/fetched"
+	rm -rf "$work/nginx-dev-$upstream"
+	mv "$work/fetched/unpacked" "$work/nginx-dev-$upstream"
+	rm -rf "$work/fetched"
 fi
 
 # ---- the module ----------------------------------------------------------------------------------------------
 
 configure() (
-    # shellcheck source=/dev/null
-    . "$source/conf_flags" && cd "$source" || exit
-    SNAPSEND_INCLUDE=$root/include SNAPSEND_LIBRARY=$library ./configure "${NGX_CONF_FLAGS[@]}" \
-        --builddir="$work/objs" --add-dynamic-module="$here" \
-        --with-cc-opt="-g -O2 -Wextra -Wno-unused-parameter -fstack-protector-strong -fPIC -Wdate-time -D_FORTIFY_SOURCE=2 -ffile-prefix-map=$here/=" \
-        --with-ld-opt="-Wl,-z,relro -Wl,-z,now -fPIC"
+	# shellcheck source=/dev/null
+	. "$source/conf_flags" && cd "$source" || exit
+	SNAPSEND_INCLUDE=$root/include SNAPSEND_LIBRARY=$library ./configure "${NGX_CONF_FLAGS[@]}" \
+		--builddir="$work/objs" --add-dynamic-module="$here" \
+		--with-cc-opt="-g -O2 -Wextra -Wno-unused-parameter -fstack-protector-strong -fPIC -Wdate-time -D_FORTIFY_SOURCE=2 -ffile-prefix-map=$here/=" \
+		--with-ld-opt="-Wl,-z,relro -Wl,-z,now -fPIC"
 )
 if [ ! -f "$work/configured" ] || [ "$here/config" -nt "$work/configured" ] ||
-    [ "$(cat "$work/configured")" != "$version $library" ]; then
-    say "configuring nginx (half a minute)"
-    quietly configure configure
-    echo "$version $library" >"$work/configured"
+	[ "$(cat "$work/configured")" != "$version $library" ]; then
+	say "configuring nginx (half a minute)"
+	quietly configure configure
+	echo "$version $library" >"$work/configured"
 fi
 quietly compile make -C "$source" -f "$work/objs/Makefile" modules
 cp "$work/objs/ngx_http_snapsend_module.so" "$module.new"

@@ -18,34 +18,52 @@ servers=()
 
 # Says what is missing, if anything is.
 server_lacks() {
-    [ "$(id -u)" = 0 ] || { echo "needs root"; return 0; }
-    unshare -n true 2>/dev/null || { echo "no network namespace can be had"; return 0; }
-    command -v ip >/dev/null || { echo "no ip: install iproute2"; return 0; }
-    command -v nginx >/dev/null || { echo "no nginx"; return 0; }
-    [ -x /usr/bin/python3 ] || { echo "no python3"; return 0; }
-    [ -f "$module" ] || { echo "no $module"; return 0; }
-    return 1
+	[ "$(id -u)" = 0 ] || {
+		echo "needs root"
+		return 0
+	}
+	unshare -n true 2>/dev/null || {
+		echo "no network namespace can be had"
+		return 0
+	}
+	command -v ip >/dev/null || {
+		echo "no ip: install iproute2"
+		return 0
+	}
+	command -v nginx >/dev/null || {
+		echo "no nginx"
+		return 0
+	}
+	[ -x /usr/bin/python3 ] || {
+		echo "no python3"
+		return 0
+	}
+	[ -f "$module" ] || {
+		echo "no $module"
+		return 0
+	}
+	return 1
 }
 
 in_network() { in_own_network -- "$@"; } # the script's arguments
 
 clean_up() {
-    local name
-    set +e
-    for name in "${servers[@]}"; do stop_server "$name"; done
-    rm -rf "$work"
+	local name
+	set +e
+	for name in "${servers[@]}"; do stop_server "$name"; done
+	rm -rf "$work"
 }
 
 # Makes the directories; the caller fills $work/data.
 prepare_server() {
-    work=$(mktemp -d /tmp/snapsend-nginx.XXXXXX)
-    trap clean_up EXIT
-    trap 'exit 130' INT TERM
-    # Workers are nobody's.
-    chmod 755 "$work"
-    mkdir "$work/data" "$work/lib"
-    # As it is when installed.
-    ln -s "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
+	work=$(mktemp -d /tmp/snapsend-nginx.XXXXXX)
+	trap clean_up EXIT
+	trap 'exit 130' INT TERM
+	# Workers are nobody's.
+	chmod 755 "$work"
+	mkdir "$work/data" "$work/lib"
+	# As it is when installed.
+	ln -s "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
 }
 
 master() { cat "$work/$1/pid"; }
@@ -53,9 +71,9 @@ workers() { pgrep -P "$(master "$1")" -f 'worker process'; }
 
 # Starts nginx under a name with what comes in as text inside http {}. Options are lines for the main context.
 start_server() { # name options events
-    mkdir -p "$work/$1"
-    cat - >"$work/$1/http.conf"
-    cat - "$work/$1/http.conf" >"$work/$1/nginx.conf" <<CONF
+	mkdir -p "$work/$1"
+	cat - >"$work/$1/http.conf"
+	cat - "$work/$1/http.conf" >"$work/$1/nginx.conf" <<CONF
 user nobody nogroup;
 $2
 error_log $work/$1/error.log info;
@@ -71,25 +89,25 @@ scgi_temp_path $work/$1/scgi;
 uwsgi_temp_path $work/$1/uwsgi;
 server_tokens off;
 CONF
-    echo "}" >>"$work/$1/nginx.conf"
-    servers+=("$1")
-    LD_LIBRARY_PATH=$work/lib "${under[@]}" "$(command -v nginx)" -c "$work/$1/nginx.conf" >"$work/$1/out" 2>&1 </dev/null &
-    for _ in $(seq 300); do
-        [ -s "$work/$1/pid" ] && grep -qs 'start worker process\|OS: Linux' "$work/$1/error.log" && return 0
-        grep -qs emerg "$work/$1/out" && break
-        sleep 0.1
-    done
-    cat "$work/$1/out" "$work/$1/error.log" >&2 2>/dev/null
-    return 1
+	echo "}" >>"$work/$1/nginx.conf"
+	servers+=("$1")
+	LD_LIBRARY_PATH=$work/lib "${under[@]}" "$(command -v nginx)" -c "$work/$1/nginx.conf" >"$work/$1/out" 2>&1 </dev/null &
+	for _ in $(seq 300); do
+		[ -s "$work/$1/pid" ] && grep -qs 'start worker process\|OS: Linux' "$work/$1/error.log" && return 0
+		grep -qs emerg "$work/$1/out" && break
+		sleep 0.1
+	done
+	cat "$work/$1/out" "$work/$1/error.log" >&2 2>/dev/null
+	return 1
 }
 
 stop_server() { # name
-    local pid
-    pid=$(cat "$work/$1/pid" 2>/dev/null) || return 0
-    kill -TERM "$pid" 2>/dev/null
-    for _ in $(seq 100); do
-        kill -0 "$pid" 2>/dev/null || return 0
-        sleep 0.1
-    done
-    kill -KILL "$pid" 2>/dev/null
+	local pid
+	pid=$(cat "$work/$1/pid" 2>/dev/null) || return 0
+	kill -TERM "$pid" 2>/dev/null
+	for _ in $(seq 100); do
+		kill -0 "$pid" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	kill -KILL "$pid" 2>/dev/null
 }

@@ -49,60 +49,60 @@ start_server 0 <<'CONF'
 CONF
 
 fail() {
-    echo "bench.sh: $*" >&2
-    tail -n 5 "$log" >&2
-    exit 1
+	echo "bench.sh: $*" >&2
+	tail -n 5 "$log" >&2
+	exit 1
 }
 # What smbd's children that have ended used, in clock ticks.
 ended_ticks() { awk '{ print $16 + $17 }' "/proc/$server/stat"; }
 connections() { ss -Htn state established "sport = :$port" | wc -l; }
 # Bytes, seconds, the clients' CPU seconds and smbd's ticks of one run.
 run() { # share clients read_bytes first last format
-    local before result
-    before=$(ended_ticks)
-    result=$(timeout 300 "$reader" "$port" "$1" bench "$2" 4 "$3" 1 "$4" "$5" "$6") || return
-    # Its smbds end when they notice that the clients have gone.
-    for _ in $(seq 200); do
-        [ "$(connections)" = 0 ] && break
-        sleep 0.05
-    done
-    [ "$(connections)" = 0 ] || return
-    sleep 0.5
-    echo "$result $(($(ended_ticks) - before))"
+	local before result
+	before=$(ended_ticks)
+	result=$(timeout 300 "$reader" "$port" "$1" bench "$2" 4 "$3" 1 "$4" "$5" "$6") || return
+	# Its smbds end when they notice that the clients have gone.
+	for _ in $(seq 200); do
+		[ "$(connections)" = 0 ] && break
+		sleep 0.05
+	done
+	[ "$(connections)" = 0 ] || return
+	sleep 0.5
+	echo "$result $(($(ended_ticks) - before))"
 }
 bytes_of() { # clients read_bytes first last format
-    case $5 in
-    file | apart*) echo $(($1 << 30)) ;;
-    *) echo $(($1 * ($4 - $3 + 1) * 65536)) ;;
-    esac
+	case $5 in
+	file | apart*) echo $(($1 << 30)) ;;
+	*) echo $(($1 * ($4 - $3 + 1) * 65536)) ;;
+	esac
 }
 arguments() { # part
-    case $1 in
-    large1) echo "1 1048576 0 0 file" ;;
-    large16) echo "16 1048576 0 0 file" ;;
-    apart16) echo "16 1048576 0 15 apart%02ld" ;;
-    long1) echo "1 8388608 0 0 file" ;;
-    small) echo "1 1048576 0 9999 small%04ld" ;;
-    esac
+	case $1 in
+	large1) echo "1 1048576 0 0 file" ;;
+	large16) echo "16 1048576 0 0 file" ;;
+	apart16) echo "16 1048576 0 15 apart%02ld" ;;
+	long1) echo "1 8388608 0 0 file" ;;
+	small) echo "1 1048576 0 9999 small%04ld" ;;
+	esac
 }
 
 ticks=$(getconf CLK_TCK)
 for part in "${parts[@]}"; do
-    read -r -a what <<<"$(arguments "$part")"
-    : >"$work/results"
-    bytes=$(bytes_of "${what[@]}")
-    run stock "${what[@]}" >/dev/null || fail "$part: stock failed"
-    for round in $(seq "$rounds"); do
-        for i in 0 1 2 3; do
-            share=${shares[$(((i + round) % 4))]}
-            result=$(run "$share" "${what[@]}") || fail "$part: $share failed"
-            [ "${result%% *}" = "$bytes" ] || fail "$part: $share: '$result', not $bytes bytes"
-            echo "$share $result" >>"$work/results"
-        done
-    done
-    echo
-    echo "$part, $rounds rounds"
-    awk -v ticks="$ticks" '
+	read -r -a what <<<"$(arguments "$part")"
+	: >"$work/results"
+	bytes=$(bytes_of "${what[@]}")
+	run stock "${what[@]}" >/dev/null || fail "$part: stock failed"
+	for round in $(seq "$rounds"); do
+		for i in 0 1 2 3; do
+			share=${shares[$(((i + round) % 4))]}
+			result=$(run "$share" "${what[@]}") || fail "$part: $share failed"
+			[ "${result%% *}" = "$bytes" ] || fail "$part: $share: '$result', not $bytes bytes"
+			echo "$share $result" >>"$work/results"
+		done
+	done
+	echo
+	echo "$part, $rounds rounds"
+	awk -v ticks="$ticks" '
         function sort(list, n,    i, j, x) {
             for (i = 2; i <= n; i++)
                 for (j = i; j > 1 && list[j - 1] > list[j]; j--) { x = list[j]; list[j] = list[j - 1]; list[j - 1] = x }

@@ -24,47 +24,62 @@ others=yes
 
 # Says what is missing, if anything is.
 server_lacks() {
-    [ "$(id -u)" = 0 ] || { echo "needs root"; return 0; }
-    unshare -mn true 2>/dev/null || { echo "no mount or network namespace can be had"; return 0; }
-    command -v ip >/dev/null || { echo "no ip: install iproute2"; return 0; }
-    command -v smbd >/dev/null || { echo "no smbd"; return 0; }
-    [ -f "$module" ] || { echo "no $module"; return 0; }
-    return 1
+	[ "$(id -u)" = 0 ] || {
+		echo "needs root"
+		return 0
+	}
+	unshare -mn true 2>/dev/null || {
+		echo "no mount or network namespace can be had"
+		return 0
+	}
+	command -v ip >/dev/null || {
+		echo "no ip: install iproute2"
+		return 0
+	}
+	command -v smbd >/dev/null || {
+		echo "no smbd"
+		return 0
+	}
+	[ -f "$module" ] || {
+		echo "no $module"
+		return 0
+	}
+	return 1
 }
 
 in_network() { in_own_network "$near" "$far" -- "$@"; } # the script's arguments
 
 stop_server() {
-    [ -n "$server" ] || return 0
-    kill -TERM -- "-$server" 2>/dev/null
-    for _ in $(seq 50); do
-        kill -0 -- "-$server" 2>/dev/null || break
-        sleep 0.1
-    done
-    kill -KILL -- "-$server" 2>/dev/null
-    wait "$server" 2>/dev/null
-    server=
+	[ -n "$server" ] || return 0
+	kill -TERM -- "-$server" 2>/dev/null
+	for _ in $(seq 50); do
+		kill -0 -- "-$server" 2>/dev/null || break
+		sleep 0.1
+	done
+	kill -KILL -- "-$server" 2>/dev/null
+	wait "$server" 2>/dev/null
+	server=
 }
 
 clean_up() {
-    # Also in a script that ends at the first command that fails: kill does, when all have ended.
-    set +e
-    stop_server
-    rm -rf "$work"
+	# Also in a script that ends at the first command that fails: kill does, when all have ended.
+	set +e
+	stop_server
+	rm -rf "$work"
 }
 
 # Makes the directories; the caller fills $work/data.
 prepare_server() {
-    work=$(mktemp -d /tmp/snapsend-samba.XXXXXX)
-    trap clean_up EXIT
-    trap 'exit 130' INT TERM
-    # Guests are nobody.
-    chmod 755 "$work"
-    mkdir "$work"/{data,lock,private,state,cache,pid,ncalrpc,modules,samba,lib}
-    chmod 777 "$work/data"
-    log=$work/log.smbd
-    reader=$work/smb2_reader
-    cc -O2 -o "$reader" "$root/integrations/samba/smb2_reader.c"
+	work=$(mktemp -d /tmp/snapsend-samba.XXXXXX)
+	trap clean_up EXIT
+	trap 'exit 130' INT TERM
+	# Guests are nobody.
+	chmod 755 "$work"
+	mkdir "$work"/{data,lock,private,state,cache,pid,ncalrpc,modules,samba,lib}
+	chmod 777 "$work/data"
+	log=$work/log.smbd
+	reader=$work/smb2_reader
+	cc -O2 -o "$reader" "$root/integrations/samba/smb2_reader.c"
 }
 
 # Where smbd has its modules, and libraries of its own.
@@ -74,27 +89,27 @@ module_directory() { smbd -b | sed -n 's/^ *MODULESDIR: *//p'; }
 # directory, which then is at $work/samba. The directory need not have a vfs: Debian's modules for vfs objects are a
 # package of their own, samba-vfs-modules.
 fill_modules() { # directory
-    local file
-    rm -rf "$work/modules"
-    mkdir -p "$work/modules/vfs"
-    for file in "$1"/* "$1"/vfs/*; do
-        file=${file#"$1"/}
-        case $others:$file in *:vfs | *:vfs/\* | no:vfs/*) continue ;; esac
-        ln -s "$work/samba/$file" "$work/modules/$file"
-    done
-    install -m 644 "$module" "$work/modules/vfs/snapsend.so"
+	local file
+	rm -rf "$work/modules"
+	mkdir -p "$work/modules/vfs"
+	for file in "$1"/* "$1"/vfs/*; do
+		file=${file#"$1"/}
+		case $others:$file in *:vfs | *:vfs/\* | no:vfs/*) continue ;; esac
+		ln -s "$work/samba/$file" "$work/modules/$file"
+	done
+	install -m 644 "$module" "$work/modules/vfs/snapsend.so"
 }
 
 # Starts smbd with the shares that come in as text; one of them is [stock], with a file called "file". Its locks
 # are process locks, which the kernel drops when any descriptor of the file is closed.
 start_server() { # log level
-    local modules
-    modules=$(module_directory)
-    fill_modules "$modules"
-    # As it is when installed.
-    ln -sf "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
-    cat - >"$work/shares"
-    cat - "$work/shares" >"$work/smb.conf" <<CONF
+	local modules
+	modules=$(module_directory)
+	fill_modules "$modules"
+	# As it is when installed.
+	ln -sf "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
+	cat - >"$work/shares"
+	cat - "$work/shares" >"$work/smb.conf" <<CONF
 [global]
 	server role = standalone server
 	interfaces = 127.0.0.1 $near
@@ -123,15 +138,15 @@ start_server() { # log level
 	read only = no
 
 CONF
-    export SMB_CONF_PATH=$work/smb.conf
-    LD_LIBRARY_PATH=$work/lib setsid unshare -m sh -c \
-        'mount --bind "$1" "$2" && mount --bind "$3" "$1" && shift 3 && exec "$@"' \
-        sh "$modules" "$work/samba" "$work/modules" "${under[@]}" smbd -F --no-process-group -s "$work/smb.conf" >"$work/out" 2>&1 &
-    server=$!
-    for _ in $(seq 300); do
-        "$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && return 0
-        sleep 0.1
-    done
-    cat "$work/out" "$log" >&2
-    return 1
+	export SMB_CONF_PATH=$work/smb.conf
+	LD_LIBRARY_PATH=$work/lib setsid unshare -m sh -c \
+		'mount --bind "$1" "$2" && mount --bind "$3" "$1" && shift 3 && exec "$@"' \
+		sh "$modules" "$work/samba" "$work/modules" "${under[@]}" smbd -F --no-process-group -s "$work/smb.conf" >"$work/out" 2>&1 &
+	server=$!
+	for _ in $(seq 300); do
+		"$reader" "$port" stock get file 0 1 1 >/dev/null 2>&1 && return 0
+		sleep 0.1
+	done
+	cat "$work/out" "$log" >&2
+	return 1
 }

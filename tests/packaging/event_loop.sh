@@ -7,23 +7,26 @@ export LC_ALL=C
 work=$(mktemp -d)
 server=
 cleanup() {
-    [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
-    rm -rf "$work"
+	[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
+	rm -rf "$work"
 }
 trap cleanup EXIT
-fail() { echo "failed: $*"; exit 1; }
+fail() {
+	echo "failed: $*"
+	exit 1
+}
 
 mkdir "$work/files" "$work/got"
 for size in 0 1 1000 65537 1048576 16777217; do
-    head -c $size /dev/urandom >"$work/files/$size"
+	head -c $size /dev/urandom >"$work/files/$size"
 done
 head -c 300000000 /dev/zero >"$work/files/large"
 "$1" "$work/files" >"$work/out" 2>"$work/errors" &
 server=$!
 for _ in $(seq 100); do
-    url=$(sed -n 's/^listening on //p' "$work/out" 2>/dev/null) || true
-    [ -z "$url" ] || break
-    sleep 0.05
+	url=$(sed -n 's/^listening on //p' "$work/out" 2>/dev/null) || true
+	[ -z "$url" ] || break
+	sleep 0.05
 done
 [ -n "$url" ] || fail "it does not listen: $(cat "$work/errors")"
 get() { curl --silent --show-error --max-time 60 "$@"; }
@@ -57,16 +60,16 @@ tail -c 1000 "$work/two" | cmp - "$work/files/1000"
 
 # Clients that go in the middle do no harm; all descriptors come back.
 for _ in 1 2 3; do
-    exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
-    printf 'GET /large HTTP/1.1\r\n\r\n' >&3
-    head -c 100000 <&3 >/dev/null
-    exec 3<&-
+	exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
+	printf 'GET /large HTTP/1.1\r\n\r\n' >&3
+	head -c 100000 <&3 >/dev/null
+	exec 3<&-
 done
 get -o "$work/got/after" "$url/16777217" && cmp "$work/files/16777217" "$work/got/after"
 for _ in $(seq 100); do
-    open=$(find "/proc/$server/fd" -lname "$work/files/*" | wc -l)
-    [ "$open" != 0 ] || break
-    sleep 0.1
+	open=$(find "/proc/$server/fd" -lname "$work/files/*" | wc -l)
+	[ "$open" != 0 ] || break
+	sleep 0.1
 done
 [ "$open" = 0 ] || fail "$open files stay open"
 

@@ -8,14 +8,14 @@ export LC_ALL=C
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-http.XXXXXX")
 server=
 cleanup() {
-    [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
-    rm -rf "$work"
+	[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
+	rm -rf "$work"
 }
 trap cleanup EXIT
 fail() {
-    echo "failed: $*"
-    cat "$work/errors"
-    exit 1
+	echo "failed: $*"
+	cat "$work/errors"
+	exit 1
 }
 
 mkdir "$work/files" "$work/files/directory"
@@ -26,26 +26,26 @@ head -c 100000000 /dev/zero >"$work/files/large"
 "$1" --root "$work/files" --idle 1 >"$work/out" 2>"$work/errors" &
 server=$!
 for _ in $(seq 100); do
-    port=$(sed -n 's/^listening on .*://p' "$work/out" 2>/dev/null) || true
-    [ -z "$port" ] || break
-    sleep 0.05
+	port=$(sed -n 's/^listening on .*://p' "$work/out" 2>/dev/null) || true
+	[ -z "$port" ] || break
+	sleep 0.05
 done
 [ -n "$port" ] || fail "it does not listen"
 
 # Sends a request, as printf has it, and reads until the server closes; what came is in $answer.
 ask() {
-    exec 3<>"/dev/tcp/127.0.0.1/$port"
-    # shellcheck disable=SC2059 # the request is a format
-    printf "$1" >&3
-    answer=$(timeout 20 cat <&3) || fail "$1: not closed"
-    exec 3<&- 3>&-
+	exec 3<>"/dev/tcp/127.0.0.1/$port"
+	# shellcheck disable=SC2059 # the request is a format
+	printf "$1" >&3
+	answer=$(timeout 20 cat <&3) || fail "$1: not closed"
+	exec 3<&- 3>&-
 }
 expect() { # request status [what stands at the end]
-    ask "$1"
-    case $answer in
-    "HTTP/1.1 $2 "*"${3-}") ;;
-    *) fail "$1: $answer" ;;
-    esac
+	ask "$1"
+	case $answer in
+	"HTTP/1.1 $2 "*"${3-}") ;;
+	*) fail "$1: $answer" ;;
+	esac
 }
 closes='Connection: close\r\n\r\n'
 expect "GET /ten HTTP/1.1\r\n$closes" 200 0123456789
@@ -81,29 +81,32 @@ exec 3<&- 3>&-
 
 # An idle client, and one that begins a request and does not go on, are closed.
 for begun in '' 'GET /t'; do
-    exec 3<>"/dev/tcp/127.0.0.1/$port"
-    printf %s "$begun" >&3
-    timeout 10 cat <&3 >/dev/null || fail "an idle client is kept"
-    exec 3<&- 3>&-
+	exec 3<>"/dev/tcp/127.0.0.1/$port"
+	printf %s "$begun" >&3
+	timeout 10 cat <&3 >/dev/null || fail "an idle client is kept"
+	exec 3<&- 3>&-
 done
 
 # Clients that send anything, and clients that go in the middle of their answer, do no harm.
 for i in $(seq 60); do
-    exec 3<>"/dev/tcp/127.0.0.1/$port"
-    { head -c $((i * 300)) /dev/urandom; printf '\r\n\r\n'; } >&3 2>/dev/null || true
-    exec 3<&- 3>&-
+	exec 3<>"/dev/tcp/127.0.0.1/$port"
+	{
+		head -c $((i * 300)) /dev/urandom
+		printf '\r\n\r\n'
+	} >&3 2>/dev/null || true
+	exec 3<&- 3>&-
 done
 for _ in 1 2 3; do
-    exec 3<>"/dev/tcp/127.0.0.1/$port"
-    printf 'GET /large HTTP/1.1\r\n\r\n' >&3
-    head -c 100000 <&3 >/dev/null
-    exec 3<&- 3>&-
+	exec 3<>"/dev/tcp/127.0.0.1/$port"
+	printf 'GET /large HTTP/1.1\r\n\r\n' >&3
+	head -c 100000 <&3 >/dev/null
+	exec 3<&- 3>&-
 done
 expect "GET /ten HTTP/1.1\r\n$closes" 200 0123456789
 for _ in $(seq 100); do
-    open=$(find "/proc/$server/fd" -lname "$work/files/?*" | wc -l)
-    [ "$open" != 0 ] || break
-    sleep 0.1
+	open=$(find "/proc/$server/fd" -lname "$work/files/?*" | wc -l)
+	[ "$open" != 0 ] || break
+	sleep 0.1
 done
 [ "$open" = 0 ] || fail "$open files stay open"
 

@@ -7,7 +7,10 @@ set -eu
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
-command -v rpmbuild >/dev/null || { echo "SKIP: no rpmbuild (Debian's package rpm)"; exit 77; }
+command -v rpmbuild >/dev/null || {
+	echo "SKIP: no rpmbuild (Debian's package rpm)"
+	exit 77
+}
 work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-rpm.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml)
@@ -22,7 +25,10 @@ chmod +x "$work/bin/git"
 unshare --map-root-user --net env CARGO_HOME="$work/cargo-home" PATH="$work/bin:$PATH" \
 	RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" CARGO="$(command -v cargo)" \
 	sh -c 'ip link set lo up && exec "$@"' sh rpmbuild -ta --nodeps --define "_topdir $work/rpm" "$target/snapsend-$version.tar.gz" >"$work/log" 2>&1 ||
-	{ tail -n 40 "$work/log"; exit 1; }
+	{
+		tail -n 40 "$work/log"
+		exit 1
+	}
 echo "ok   the tarball builds without git and network, and so do RPM packages"
 
 # What the packages have together, without documentation.
@@ -33,5 +39,8 @@ libdir=$(rpm --eval '%{_libdir}')
 make --no-print-directory -s install DESTDIR="$work/installed" PREFIX=/usr LIBDIR="$libdir" >/dev/null
 (cd "$work/installed" && find . ! -type d) | sed 's/^\.//' >"$work/there"
 echo "$libdir/snapsend" >>"$work/there"
-sort -u "$work/there" | diff - "$work/packaged" || { echo "FAIL < make install has, > the packages have"; exit 1; }
+sort -u "$work/there" | diff - "$work/packaged" || {
+	echo "FAIL < make install has, > the packages have"
+	exit 1
+}
 echo "ok   they have the files that make install has"
