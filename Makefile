@@ -31,7 +31,7 @@
 #   make arm64      Debian packages for arm64, in target/arm64, cross-built in a Debian 13 (root, debootstrap)
 #   make vendor     the crates, into vendor/, for building without a network
 #   make abi        writes the description of the ABI with which later changes are compared
-#   make style-check   checks the style of C sources (STYLED="folders") and shell scripts; make style formats the first
+#   make style-check   checks the style of C sources and scripts, and runs shellcheck; make style puts the style right
 #
 # target/ stands for cargo's target directory: CARGO_TARGET_DIR and build.target-dir of cargo's configuration are
 # honoured.
@@ -226,19 +226,23 @@ vendor:
 abi:
 	tests/packaging/abi.sh --write
 
-# Folders whose C sources follow .clang-format, and scripts that shellcheck has nothing to say about.
-STYLED  ?= benches c-examples tests/examples
-SCRIPTS ?= .ci/run build/target-dir demo/run.sh demo/load.sh tests/prefork.sh tests/run-packaging $(wildcard tests/packaging/*.sh)
+# Folders whose C sources follow .clang-format. integrations/nginx has nginx's own style, integrations/samba Samba's.
+STYLED  ?= benches c-examples tests
 SOURCES  = $(shell find $(STYLED) -name '*.[ch]')
+# All scripts: they follow shfmt, which indents by tabs, and shellcheck finds nothing in them.
+SCRIPTS ?= $(shell grep -rlIE '^\#!.*[ /](ba)?sh$$|^\# shellcheck shell' .ci build debian/tests demo integrations preload tests)
 
 style-check:
 	@if clang-format --version 2>/dev/null | grep -q 'version 14\.'; then clang-format --dry-run --Werror $(SOURCES); \
 	else echo "SKIP style of C sources: no clang-format 14 (others break lines elsewhere)"; fi
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
 	else echo "SKIP scripts: no shellcheck"; fi
+	@if command -v shfmt >/dev/null; then shfmt -d $(SCRIPTS); \
+	else echo "SKIP style of scripts: no shfmt"; fi
 
 style:
 	clang-format -i $(SOURCES)
+	shfmt -w $(SCRIPTS)
 
 # ---- machines and distributions -----------------------------------------------------------------
 
