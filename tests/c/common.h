@@ -386,15 +386,21 @@ static inline void temp_path_remove_at_exit(const char *path)
 	snprintf(test_temp_paths[i], sizeof test_temp_paths[i], "%s", path);
 }
 
-/* A file in $TMPDIR or /tmp holding the pattern, open for reading and writing; path has PATH_MAX bytes.
- * Removed when the test ends. */
-static inline int temp_file_path(uint64_t length, uint64_t seed, char *path)
+/* A new file in $TMPDIR or /tmp; path has PATH_MAX bytes. */
+static inline int test_temp_open(char *path)
 {
 	const char *dir = getenv("TMPDIR");
 	snprintf(path, PATH_MAX, "%s/snapsend-test-XXXXXX", dir != NULL && *dir ? dir : "/tmp");
 	int fd = mkostemp(path, O_CLOEXEC);
 	if (fd < 0)
 		fail("mkostemp %s: %s", path, strerror(errno));
+	return fd;
+}
+
+/* One holding the pattern, open for reading and writing. Removed when the test ends. */
+static inline int temp_file_path(uint64_t length, uint64_t seed, char *path)
+{
+	int fd = test_temp_open(path);
 	temp_path_remove_at_exit(path);
 	pattern_write(fd, 0, length, seed);
 	return fd;
@@ -404,11 +410,7 @@ static inline int temp_file_path(uint64_t length, uint64_t seed, char *path)
 static inline int temp_file(uint64_t length, uint64_t seed)
 {
 	char path[PATH_MAX];
-	const char *dir = getenv("TMPDIR");
-	snprintf(path, PATH_MAX, "%s/snapsend-test-XXXXXX", dir != NULL && *dir ? dir : "/tmp");
-	int fd = mkostemp(path, O_CLOEXEC);
-	if (fd < 0)
-		fail("mkostemp %s: %s", path, strerror(errno));
+	int fd = test_temp_open(path);
 	unlink(path);
 	pattern_write(fd, 0, length, seed);
 	return fd;

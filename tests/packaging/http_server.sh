@@ -3,34 +3,15 @@
 #
 # c-examples/http_server, by hand-written requests:  http_server.sh PROGRAM
 # (demo/run.sh fetches whole files and ranges from it, demo/load.sh with 1,000 clients.)
-set -eu
-export LC_ALL=C
-work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-http.XXXXXX")
-server=
-cleanup() {
-	[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
-	rm -rf "$work"
-}
-trap cleanup EXIT
-fail() {
-	echo "failed: $*"
-	cat "$work/errors"
-	exit 1
-}
+# shellcheck source=server.sh
+. "$(dirname "$0")/server.sh"
 
-mkdir "$work/files" "$work/files/directory"
+mkdir "$work/files/directory"
 printf 0123456789 >"$work/files/ten"
 printf secret >"$work/secret"
 mkfifo "$work/files/pipe"
 head -c 100000000 /dev/zero >"$work/files/large"
-"$1" --root "$work/files" --idle 1 >"$work/out" 2>"$work/errors" &
-server=$!
-for _ in $(seq 100); do
-	port=$(sed -n 's/^listening on .*://p' "$work/out" 2>/dev/null) || true
-	[ -z "$port" ] || break
-	sleep 0.05
-done
-[ -n "$port" ] || fail "it does not listen"
+serve "$1" --root "$work/files" --idle 1
 
 # Sends a request, as printf has it, and reads until the server closes; what came is in $answer.
 ask() {
@@ -96,29 +77,11 @@ for i in $(seq 60); do
 	} >&3 2>/dev/null || true
 	exec 3<&- 3>&-
 done
-for _ in 1 2 3; do
-	exec 3<>"/dev/tcp/127.0.0.1/$port"
-	printf 'GET /large HTTP/1.1\r\n\r\n' >&3
-	head -c 100000 <&3 >/dev/null
-	exec 3<&- 3>&-
-done
+go_in_the_middle
 expect "GET /ten HTTP/1.1\r\n$closes" 200 0123456789
-for _ in $(seq 100); do
-	open=$(find "/proc/$server/fd" -lname "$work/files/?*" | wc -l)
-	[ "$open" != 0 ] || break
-	sleep 0.1
-done
-[ "$open" = 0 ] || fail "$open files stay open"
+no_file_stays_open
 
-# Ended while a client that does not read is being answered.
-exec 3<>"/dev/tcp/127.0.0.1/$port"
-printf 'GET /large HTTP/1.1\r\n\r\n' >&3
-head -c 1000 <&3 >/dev/null
-kill -TERM "$server"
-status=0
-wait "$server" || status=$?
-server=
-[ "$status" = 0 ] || fail "status $status"
+end_server
 grep -qx '[0-9]* answers, [0-9]* bytes' "$work/errors" || fail "no count"
 [ "$(wc -l <"$work/errors")" = 1 ] || fail "it complains"
 echo "all as it should be"

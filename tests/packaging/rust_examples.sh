@@ -2,32 +2,16 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # The examples in Rust: file_server, fetched from with curl; send_file, which sends a request to it.
-set -eu
-export LC_ALL=C
+# shellcheck source=server.sh
+. "$(dirname "$0")/server.sh"
 programs=$1
 command -v curl >/dev/null || {
 	echo "SKIP: no curl"
 	exit 77
 }
-work=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
-fail() {
-	echo "failed: $*"
-	cat "$work/errors"
-	exit 1
-}
 
-mkdir "$work/files"
 for size in 0 1000 5000000; do head -c $size /dev/urandom >"$work/files/$size"; done
-"$programs/file_server" "$work/files" >"$work/out" 2>"$work/errors" &
-server=$!
-for _ in $(seq 100); do
-	url=$(sed -n 's/^listening on //p' "$work/out" 2>/dev/null) || true
-	[ -z "$url" ] || break
-	sleep 0.05
-done
-[ -n "$url" ] || fail "it does not listen"
+serve "$programs/file_server" "$work/files"
 for size in 0 1000 5000000; do
 	curl -sS --max-time 60 "$url/$size" -o "$work/a" "$url/$size" -o "$work/b" || fail "curl: $?"
 	cmp "$work/a" "$work/files/$size" && cmp "$work/b" "$work/files/$size"
