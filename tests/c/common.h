@@ -14,6 +14,7 @@
  *   library    create_ctx  create_ctx_with  destroy_ctx  make_request  submit_ok  rejected
  *              wait_event  wait_done  wait_done_ms  expect_nothing  engine_name
  *   process    closed_fd  count_fds  count_threads  wait_threads  count_mappings  status_kib  rss_kib  now_ms  sleep_ms  slowness
+ *              start_without_caches
  */
 #ifndef SNAPSEND_TESTS_COMMON_H
 #define SNAPSEND_TESTS_COMMON_H
@@ -316,6 +317,18 @@ static inline long status_kib(const char *name)
 static inline long rss_kib(void)
 {
 	return status_kib("RssAnon");
+}
+
+/* Starts the program again with a C library that keeps no stacks and no memory for later threads: what it keeps is more
+ * the more threads there were at a time, and would hide what is lost. It reads this only when a program starts. */
+static inline void start_without_caches(char **argv)
+{
+	static const char wanted[] = "glibc.pthread.stack_cache_size=0:glibc.malloc.arena_max=1";
+	const char *tunables = getenv("GLIBC_TUNABLES");
+	if (tunables != NULL && strcmp(tunables, wanted) == 0)
+		return;
+	SYS(setenv("GLIBC_TUNABLES", wanted, 1));
+	SYS(execv("/proc/self/exe", argv));
 }
 
 /* ---- files with a known pattern ---------------------------------------------------------------- */

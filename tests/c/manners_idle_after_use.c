@@ -145,16 +145,6 @@ static long round_(int go)
 	return after;
 }
 
-/* The C library reads this only when a program starts. */
-static void start_without_caches(char **argv)
-{
-	const char *tunables = getenv("GLIBC_TUNABLES");
-	if (tunables != NULL && strcmp(tunables, TUNABLES) == 0)
-		return;
-	SYS(setenv("GLIBC_TUNABLES", TUNABLES, 1));
-	SYS(execv("/proc/self/exe", argv));
-}
-
 int main(int argc, char **argv)
 {
 	(void)argc;

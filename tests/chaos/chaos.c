@@ -526,10 +526,9 @@ static void check_footprint(const struct footprint *first, const struct footprin
 {
 	CHECK_EQ(now->fds, first->fds);
 	CHECK_EQ(now->threads, 1);
-	CHECK_LE(now->mappings, first->mappings + 40); /* the allocator may yet make arenas, and keep stacks */
+	CHECK_LE(now->mappings, first->mappings + 20); /* 16 rings may be kept */
 	CHECK_LE(now->heap_kib, first->heap_kib + 256);
-	CHECK_LE(now->resident_kib,
-		 first->resident_kib + 64 * 1024); /* the allocator keeps some, and stacks of threads */
+	CHECK_LE(now->resident_kib, first->resident_kib + 8 * 1024);
 }
 
 static void report(uint64_t seconds)
@@ -562,6 +561,7 @@ static void set_up(void)
 
 int main(int argc, char **argv)
 {
+	start_without_caches(argv);
 	uint64_t operations = 200000, seed = (uint64_t)time(NULL);
 	for (int i = 1; i + 1 < argc; i += 2) {
 		uint64_t value = strtoull(argv[i + 1], NULL, 10);
