@@ -20,7 +20,7 @@ mod place;
 
 use libc::{c_char, c_int, c_void, iovec};
 use line::{LENGTH, Line, Name};
-use snapsend::preload::{Moved, Way};
+use snapsend::preload::{Moved, Route};
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::OnceLock;
@@ -161,10 +161,10 @@ pub fn count(moved: &Moved) {
 }
 
 fn add(counters: &Counters, moved: &Moved) {
-    let at = match moved.way {
-        Way::Socket => 0,
-        Way::Pipe => 2,
-        Way::PassedOn => 4,
+    let at = match moved.route {
+        Route::Socket => 0,
+        Route::Pipe => 2,
+        Route::PassedOn => 4,
     };
     counters[at].fetch_add(1, Relaxed);
     counters[at + 1].fetch_add(moved.result.unwrap_or(0) as u64, Relaxed);

@@ -23,7 +23,7 @@ pub enum Alarm {
 }
 
 /// Id of an operation, of which only the low half is kept, its slot, and why.
-pub type Entry = (u64, u32, Alarm);
+pub type TimerEntry = (u64, u32, Alarm);
 
 /// Nanoseconds after the beginning; the low half of the id, the slot and why: 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -33,12 +33,12 @@ struct Timer {
 }
 
 impl Timer {
-    fn new(at: u64, (id, slot, alarm): Entry) -> Timer {
+    fn new(at: u64, (id, slot, alarm): TimerEntry) -> Timer {
         debug_assert!(slot < 1 << 24);
         Timer { at, entry: id << 32 | u64::from(slot) << 8 | alarm as u64 }
     }
 
-    fn entry(self) -> Entry {
+    fn entry(self) -> TimerEntry {
         let alarms = [Alarm::Deadline, Alarm::Linger, Alarm::Look, Alarm::Abandon];
         (self.entry >> 32, self.entry as u32 >> 8, alarms[self.entry as usize & 3])
     }
@@ -78,7 +78,7 @@ impl Timers {
     }
 
     /// Sets one.
-    pub fn set(&mut self, at: Instant, entry: Entry) -> Result<()> {
+    pub fn set(&mut self, at: Instant, entry: TimerEntry) -> Result<()> {
         self.reserve()?;
         self.heap.push(Reverse(Timer::new(self.since_beginning(at), entry)));
         Ok(())
@@ -91,7 +91,7 @@ impl Timers {
     }
 
     /// Takes one whose time has come.
-    pub fn take_due(&mut self, now: Instant) -> Option<Entry> {
+    pub fn take_due(&mut self, now: Instant) -> Option<TimerEntry> {
         let Reverse(timer) = self.heap.peek()?;
         if timer.at > self.since_beginning(now) {
             return None;

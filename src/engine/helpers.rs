@@ -6,7 +6,7 @@
 //! is dead never keeps another waiting.
 #![forbid(unsafe_code)]
 
-use super::Event;
+use super::EngineEvent;
 use crate::collections::memory;
 use crate::decide::token::Token;
 use crate::engine::known_files::{FileSystem, KnownFiles};
@@ -35,7 +35,7 @@ const LEAVE_WITHIN: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub enum Task {
     /// Find out what the file is, whether it has a range, and whether it is quick.  Answered by
-    /// [`Event::Inspected`].
+    /// [`EngineEvent::Inspected`].
     Inspect {
         /// The file.
         file: RawFd,
@@ -61,7 +61,7 @@ pub enum Task {
 
 /// A task for a file's file system.
 #[derive(Debug)]
-pub struct Job {
+pub struct BlockingCall {
     /// Of the completion.
     pub token: Token,
     /// The file's.
@@ -75,7 +75,7 @@ pub struct Job {
 #[derive(Debug)]
 struct Queue {
     number: u64,
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<BlockingCall>,
     running: usize,
 }
 
@@ -91,7 +91,7 @@ struct State {
     queues: Vec<Queue>,
     /// Which queue is looked at first.
     next: usize,
-    done: Vec<Event>,
+    done: Vec<EngineEvent>,
     idle: usize,
     threads: usize,
     /// Numbers of threads that have ended.
@@ -107,7 +107,7 @@ impl State {
     }
 
     // Puts a job in its queue, with room for what will be reported of it.
-    fn put(&mut self, number: u64, job: Job) -> Result<()> {
+    fn put(&mut self, number: u64, job: BlockingCall) -> Result<()> {
         memory::reserve(&mut self.done, self.owed + 1)?;
         memory::reserve(&mut self.queues, 1)?;
         let mut jobs = memory::queue(0)?;
@@ -127,7 +127,7 @@ impl State {
     }
 
     // The next job and the number of its queue, each queue in its turn.
-    fn take(&mut self) -> Option<(u64, Job)> {
+    fn take(&mut self) -> Option<(u64, BlockingCall)> {
         let count = self.queues.len();
         let places = (0..count).map(|step| (self.next + step) % count);
         let index = places.into_iter().find(|&index| self.queues[index].ready() > 0)?;
@@ -211,7 +211,7 @@ impl Helpers {
     }
 
     /// Has the job done; ENOMEM.
-    pub fn start(&mut self, job: Job) -> Result<()> {
+    pub fn start(&mut self, job: BlockingCall) -> Result<()> {
         let number = self.queue_number(&job.facts);
         let mut state = self.shared.lock();
         state.put(number, job)?;
@@ -297,7 +297,7 @@ impl Helpers {
     }
 
     /// Appends what has been done.
-    pub fn collect(&mut self, events: &mut Vec<Event>) {
+    pub fn collect(&mut self, events: &mut Vec<EngineEvent>) {
         self.shared.bell.clear();
         let mut state = self.shared.lock();
         if memory::reserve(events, state.done.len()).is_err() {
@@ -353,16 +353,16 @@ fn read(
 }
 
 // Does a job and reports it.
-fn finish(shared: &Shared, number: u64, job: Job) {
-    let Job { token, facts, task } = job;
+fn finish(shared: &Shared, number: u64, job: BlockingCall) {
+    let BlockingCall { token, facts, task } = job;
     let complete = |done: Result<usize>| {
         let result = done.map_or_else(Errno::negative, |count| count as i32);
-        Event::Completed { token, result, more: false }
+        EngineEvent::Completed { token, result, more: false }
     };
     let event = match task {
         Task::Inspect { file, offset, length } => {
             let found = inspect(&shared.known, &facts, file, (offset, length));
-            Event::Inspected { token, found }
+            EngineEvent::Inspected { token, found }
         }
         Task::Read { file, offset, into, must_wait: true } => {
             complete(sys::read_span(file, offset, into))
@@ -392,7 +392,7 @@ fn help(shared: &Shared) {
 }
 
 // None: nothing to do any more.
-fn next(shared: &Shared) -> Option<(u64, Job)> {
+fn next(shared: &Shared) -> Option<(u64, BlockingCall)> {
     let mut state = shared.lock();
     loop {
         if let Some(job) = state.take() {

@@ -22,9 +22,9 @@ use std::time::Duration;
 
 /// What an engine reports.
 #[derive(Clone, Copy, Debug)]
-pub enum Event {
+pub enum EngineEvent {
     /// A request has completed with this result (a count or -errno).  `more`: the kernel still
-    /// has it, and something will follow: [`Event::Released`] of a send, another report of a wait.
+    /// has it, and something will follow: [`EngineEvent::Released`] of a send, another report of a wait.
     Completed {
         /// The request's.
         token: Token,
@@ -81,7 +81,7 @@ pub struct ZeroCopySend {
     pub flags: i32,
 }
 
-/// Carries out steps.  Every request is answered by [`Event::Completed`] with its token; the
+/// Carries out steps.  Every request is answered by [`EngineEvent::Completed`] with its token; the
 /// caller keeps the memory of spans mapped until then, and for `more` until the release.
 pub trait Engine {
     /// The kernel that [`Engine::kernel`] asks.
@@ -105,7 +105,7 @@ pub trait Engine {
     fn read(&mut self, token: Token, read: Read) -> bool;
 
     /// Has a helper thread make a call that may wait; what it has done comes as an event.  ENOMEM.
-    fn start_call(&mut self, job: helpers::Job) -> Result<()>;
+    fn start_call(&mut self, job: helpers::BlockingCall) -> Result<()>;
 
     /// Takes a call back; false: it has begun already, and its event follows.
     fn withdraw_call(&mut self, token: Token) -> bool;
@@ -130,7 +130,7 @@ pub trait Engine {
     /// Carries out what is queued, waits for at least one event unless `timeout` is zero (None:
     /// for ever), and exchanges the empty `events` for all there are, also when it fails.  An error
     /// here is final.
-    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()>;
+    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<EngineEvent>) -> Result<()>;
 
     /// The socket's number is about to be closed.
     fn released(&mut self, _socket: RawFd) {}

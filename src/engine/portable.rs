@@ -2,8 +2,8 @@
 //! The engine for where io_uring is refused: epoll, sends that never block, reads that never
 //! wait, and a few helper threads for reads that would have to.
 
-use super::helpers::{Helpers, Job, Task, cannot_ask};
-use super::{Engine, Event, Read, ZeroCopySend};
+use super::helpers::{BlockingCall, Helpers, Task, cannot_ask};
+use super::{Engine, EngineEvent, Read, ZeroCopySend};
 use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
 use crate::engine::kernel::System;
@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The portable engine.
 pub struct Portable {
     epoll: Epoll,
-    ready: Vec<Event>,
+    ready: Vec<EngineEvent>,
     fired: Vec<(u64, u32)>,
     helpers: Helpers,
     broken: Option<Errno>,
@@ -37,11 +37,11 @@ impl Portable {
 
     fn complete(&mut self, token: Token, result: Result<usize>) {
         let result = result.map_or_else(Errno::negative, |count| count as i32);
-        self.report(Event::Completed { token, result, more: false });
+        self.report(EngineEvent::Completed { token, result, more: false });
     }
 
     // An event that is lost would be waited for: without memory for it, the engine is at its end.
-    fn report(&mut self, event: Event) {
+    fn report(&mut self, event: EngineEvent) {
         match memory::reserve(&mut self.ready, 1) {
             Ok(()) => self.ready.push(event),
             Err(error) => self.broken = Some(error),
@@ -85,7 +85,7 @@ impl Engine for Portable {
         match self.helpers.read_now(&facts, file, offset, into) {
             Err(error) if error == Errno(libc::EAGAIN) || cannot_ask(error) => {
                 let task = Task::Read { file, offset, into, must_wait: true };
-                if let Err(error) = self.helpers.start(Job { token, facts, task }) {
+                if let Err(error) = self.helpers.start(BlockingCall { token, facts, task }) {
                     self.complete(token, Err(error));
                 }
             }
@@ -94,7 +94,7 @@ impl Engine for Portable {
         false
     }
 
-    fn start_call(&mut self, job: Job) -> Result<()> {
+    fn start_call(&mut self, job: BlockingCall) -> Result<()> {
         self.helpers.start(job)
     }
 
@@ -130,7 +130,7 @@ impl Engine for Portable {
 
     fn unregister(&mut self, _index: u16, _block: SpanMut) {}
 
-    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {
+    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<EngineEvent>) -> Result<()> {
         let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.enters += 1;
         let waited = self.epoll.wait(timeout, &mut self.fired);
@@ -140,7 +140,7 @@ impl Engine for Portable {
                 self.helpers.collect(&mut self.ready);
             } else if let Some(token) = Token::from_raw(raw & !CHANGES) {
                 let more = raw & CHANGES != 0;
-                self.report(Event::Completed { token, result: state as i32, more });
+                self.report(EngineEvent::Completed { token, result: state as i32, more });
             }
         }
         self.fired.clear();

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The engine that queues its requests in an io_uring and enters the kernel once for many.
 
-use super::helpers::{Helpers, Job, Task, cannot_ask};
-use super::{Engine, Event, Read, ZeroCopySend, kept};
+use super::helpers::{BlockingCall, Helpers, Task, cannot_ask};
+use super::{Engine, EngineEvent, Read, ZeroCopySend, kept};
 use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
 use crate::engine::kernel::System;
@@ -50,7 +50,7 @@ pub struct Uring {
     next_message: usize,
     intake: RawFd,
     helpers: Helpers,
-    ready: Vec<Event>,
+    ready: Vec<EngineEvent>,
     /// Waits that could not be taken back, because the kernel was just looking at them.
     not_disarmed: Vec<Token>,
     broken: Option<Errno>,
@@ -141,7 +141,7 @@ impl Uring {
         self.enter(1, Some(Duration::from_secs(1)))?;
         let mut known = None;
         self.ready.retain(|event| match *event {
-            Event::Completed { token, result, .. } if token.kind() == Kind::Disarm => {
+            EngineEvent::Completed { token, result, .. } if token.kind() == Kind::Disarm => {
                 known = match -result {
                     libc::EBADF => Some(true),
                     libc::EINVAL => Some(false),
@@ -211,7 +211,7 @@ impl Uring {
 
     fn complete(&mut self, token: Token, result: i32) {
         match memory::reserve(&mut self.ready, 1) {
-            Ok(()) => self.ready.push(Event::Completed { token, result, more: false }),
+            Ok(()) => self.ready.push(EngineEvent::Completed { token, result, more: false }),
             Err(error) => self.broken = Some(error),
         }
     }
@@ -247,10 +247,10 @@ impl Uring {
             self.ready.push(if cqueue::notif(entry.flags()) {
                 self.awaited -= u32::from(token.kind() == Kind::ZeroCopy);
                 let copied = entry.result() as u32 & IORING_NOTIF_USAGE_ZC_COPIED != 0;
-                Event::Released { token, copied }
+                EngineEvent::Released { token, copied }
             } else {
                 self.awaited += u32::from(more && token.kind() == Kind::ZeroCopy);
-                Event::Completed { token, result: entry.result(), more }
+                EngineEvent::Completed { token, result: entry.result(), more }
             });
         }
         if helpers_done {
@@ -347,7 +347,7 @@ impl Engine for Uring {
                 Err(Errno(libc::EAGAIN)) => {}
                 Err(error) if cannot_ask(error) => {
                     let task = Task::Read { file, offset, into, must_wait: true };
-                    if let Err(error) = self.helpers.start(Job { token, facts, task }) {
+                    if let Err(error) = self.helpers.start(BlockingCall { token, facts, task }) {
                         self.complete(token, error.negative());
                     }
                     return false;
@@ -371,7 +371,7 @@ impl Engine for Uring {
         true
     }
 
-    fn start_call(&mut self, job: Job) -> Result<()> {
+    fn start_call(&mut self, job: BlockingCall) -> Result<()> {
         self.helpers.start(job)
     }
 
@@ -419,7 +419,7 @@ impl Engine for Uring {
         give_registered(block.len() as u64);
     }
 
-    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> Result<()> {
+    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<EngineEvent>) -> Result<()> {
         let wait = self.ready.is_empty() && timeout != Some(Duration::ZERO);
         let idle = !wait && self.ring.submission().is_empty();
         let entered = match self.broken {

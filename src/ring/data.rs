@@ -146,7 +146,8 @@ impl<E: Engine> Driver<E> {
         let (offset, through_ring, file) = (offset - align, file.through_ring, file.fd);
         if !direct {
             let task = Task::Read { file, offset, into, must_wait: false };
-            if let Err(error) = self.engine.start_call(helpers::Job { token, facts, task }) {
+            if let Err(error) = self.engine.start_call(helpers::BlockingCall { token, facts, task })
+            {
                 self.give_up_call(slot);
                 self.jobs[slot].operation.fail(error.negative());
             }

@@ -24,7 +24,7 @@ use crate::decide::schedule::Schedule;
 use crate::decide::timers::{Alarm, Timers};
 use crate::decide::token::{Kind, Token};
 use crate::engine::kernel::Kernel;
-use crate::engine::{Engine, Event};
+use crate::engine::{Engine, EngineEvent};
 use crate::handoff::claims::Claim;
 use crate::handoff::completions::Entry;
 use crate::handoff::shared::Shared;
@@ -239,9 +239,9 @@ impl<E: Engine> Driver<E> {
     // ---- events --------------------------------------------------------------------
 
     /// Takes an event of the engine's.
-    pub fn handle(&mut self, event: Event) {
+    pub fn handle(&mut self, event: EngineEvent) {
         match event {
-            Event::Completed { token, result, more } => match token.kind() {
+            EngineEvent::Completed { token, result, more } => match token.kind() {
                 Kind::Send => self.on_sent(token, result),
                 Kind::ZeroCopy => self.on_zero_copy_sent(token, result, more),
                 Kind::Read => self.on_read(token, result),
@@ -249,8 +249,8 @@ impl<E: Engine> Driver<E> {
                 Kind::Close => self.on_closed(token),
                 Kind::Intake | Kind::Disarm | Kind::Helpers | Kind::Inspect => {}
             },
-            Event::Inspected { token, found } => self.on_inspected(token, found),
-            Event::Released { token, copied } => self.on_released(token, copied),
+            EngineEvent::Inspected { token, found } => self.on_inspected(token, found),
+            EngineEvent::Released { token, copied } => self.on_released(token, copied),
         }
     }
 

@@ -143,7 +143,8 @@ impl<E: Engine> Driver<E> {
         let task = Task::Inspect { file: file.fd, offset, length };
         let token = Token::new(Kind::Inspect, slot, job.id);
         job.inspection = Inspection::Asked;
-        let started = self.engine.start_call(helpers::Job { token, facts: file.facts, task });
+        let started =
+            self.engine.start_call(helpers::BlockingCall { token, facts: file.facts, task });
         if let Err(error) = started {
             job.inspection = Inspection::Outstanding;
             job.operation.fail(error.negative());
@@ -351,7 +352,7 @@ impl<E: Engine> Driver<E> {
         self.slow.closes += 1;
         let token = Token::new(Kind::Close, 0, self.slow.closes);
         let task = Task::Close(fd);
-        if self.engine.start_call(helpers::Job { token, facts, task }).is_err() {
+        if self.engine.start_call(helpers::BlockingCall { token, facts, task }).is_err() {
             // It has been closed here: nobody else can be told to.
             self.shared.descriptors.give_back(1);
             return None;

@@ -7,7 +7,7 @@ use crate::decide::token::Kind;
 use crate::engine::kernel::Kernel;
 use crate::engine::portable::Portable;
 use crate::engine::uring::Uring;
-use crate::engine::{Engine, Event};
+use crate::engine::{Engine, EngineEvent};
 use crate::handoff::doorbell::Slept;
 use crate::handoff::port::{Intake, Notice, Received};
 use crate::handoff::reply::Reply;
@@ -153,7 +153,7 @@ struct RingThread<E: Engine> {
     driver: Driver<E>,
     intake: Intake,
     messages_wait: bool,
-    events: Vec<Event>,
+    events: Vec<EngineEvent>,
 }
 
 // The longest wait with work in flight: only then would a host that has closed our descriptor,
@@ -216,9 +216,9 @@ impl<E: Engine> RingThread<E> {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: EngineEvent) {
         match event {
-            Event::Completed { token, .. } if token.kind() == Kind::Intake => {
+            EngineEvent::Completed { token, .. } if token.kind() == Kind::Intake => {
                 self.messages_wait = true;
             }
             event => self.driver.handle(event),

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
-use crate::decide::timers::{Alarm, Entry, Timers};
+use crate::decide::timers::{Alarm, TimerEntry, Timers};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ struct World {
     start: Instant,
     now: u64,
     /// All that were set and have not been taken, soonest first.  Those of the dead may be gone.
-    set: Vec<(u64, Entry)>,
+    set: Vec<(u64, TimerEntry)>,
     alive: BTreeSet<u64>,
     next_id: u64,
 }
@@ -89,7 +89,7 @@ impl World {
     }
 
     // Dead entries that compaction has dropped.
-    fn forget_dead_before(&mut self, entry: Option<Entry>) {
+    fn forget_dead_before(&mut self, entry: Option<TimerEntry>) {
         while let Some(&(time, (id, slot, alarm))) = self.set.first() {
             let is_next = entry == Some((id, slot, alarm));
             if is_next || self.alive.contains(&id) || entry.is_none() && time > self.now {

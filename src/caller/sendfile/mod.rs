@@ -25,12 +25,12 @@ pub struct Moved {
     /// What the caller is told.
     pub result: Result<usize>,
     /// Who did it.
-    pub way: Way,
+    pub route: Route,
 }
 
 /// Who did a call's work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Way {
+pub enum Route {
     /// Copied into a stream socket, here.
     Socket,
     /// Copied into a pipe, here.
@@ -206,7 +206,7 @@ struct Call {
     arguments: Arguments,
     /// What the next step is to make of the answer that it gets.
     waited: Option<Wait>,
-    way: Way,
+    route: Route,
     /// In the file.
     start: u64,
     /// No more than this is moved.
@@ -228,7 +228,7 @@ impl Call {
         Call {
             arguments,
             waited: None,
-            way: Way::PassedOn,
+            route: Route::PassedOn,
             start: 0,
             limit: 0,
             sent: 0,
@@ -263,7 +263,7 @@ impl Call {
     }
 
     fn pass_on(&mut self) -> Step {
-        self.way = Way::PassedOn;
+        self.route = Route::PassedOn;
         self.wait(Wait::Kernel)
     }
 
@@ -271,7 +271,7 @@ impl Call {
         if let Some(mask) = self.mask.take() {
             sys::release_signals(mask);
         }
-        Step::Done(Moved { result, way: self.way })
+        Step::Done(Moved { result, route: self.route })
     }
 
     // An error is told only where nothing was sent.
@@ -300,12 +300,12 @@ impl Call {
         if let Some(step) = self.at_once() {
             return step;
         }
-        match self.find_way() {
-            Ok(Way::PassedOn) => self.pass_on(),
+        match self.find_route() {
+            Ok(Route::PassedOn) => self.pass_on(),
             // Of several mistakes the kernel names one.
             Ok(_) if self.find_start().is_none() => self.pass_on(),
-            Ok(way) => {
-                self.way = way;
+            Ok(route) => {
+                self.route = route;
                 self.wait(Wait::Checks)
             }
             Err(error) => self.done(Err(error)),
@@ -349,7 +349,7 @@ impl Call {
     }
 
     fn sent_at_once(&mut self, start: u64, sent: u64) -> Step {
-        (self.way, self.start, self.sent) = (Way::Socket, start, sent);
+        (self.route, self.start, self.sent) = (Route::Socket, start, sent);
         self.limit = self.arguments.count as u64;
         if sent == self.limit || self.out_is_nonblocking() {
             return self.finish(None);
@@ -364,22 +364,22 @@ impl Call {
     }
 
     // An error: what they are cannot be found out, so the kernel might send what changes later.
-    fn find_way(&self) -> Result<Way> {
+    fn find_route(&self) -> Result<Route> {
         let Arguments { out, file, count, .. } = self.arguments;
         // Also what is no ssize_t is the kernel's to refuse.
         if count == 0 || count > isize::MAX as usize {
-            return Ok(Way::PassedOn);
+            return Ok(Route::PassedOn);
         }
-        let way = match sys::socket_type(out) {
-            Ok(libc::SOCK_STREAM) => Way::Socket,
-            Err(Errno(libc::ENOTSOCK)) if kind(out)? == FileKind::Pipe => Way::Pipe,
-            Ok(_) | Err(Errno(libc::ENOTSOCK | libc::EBADF)) => return Ok(Way::PassedOn),
+        let route = match sys::socket_type(out) {
+            Ok(libc::SOCK_STREAM) => Route::Socket,
+            Err(Errno(libc::ENOTSOCK)) if kind(out)? == FileKind::Pipe => Route::Pipe,
+            Ok(_) | Err(Errno(libc::ENOTSOCK | libc::EBADF)) => return Ok(Route::PassedOn),
             Err(error) => return Err(error),
         };
         match kind(file)? {
-            FileKind::Regular | FileKind::Block if way == Way::Socket => Ok(way),
-            FileKind::Regular | FileKind::Block => self.pipe_way(),
-            _ => Ok(Way::PassedOn),
+            FileKind::Regular | FileKind::Block if route == Route::Socket => Ok(route),
+            FileKind::Regular | FileKind::Block => self.pipe_route(),
+            _ => Ok(Route::PassedOn),
         }
     }
 
@@ -406,7 +406,7 @@ impl Call {
         }
         self.limit = (self.arguments.count as u64).min(COUNT_MAX);
         self.dont_wait = self.out_is_nonblocking();
-        if self.way == Way::Pipe {
+        if self.route == Route::Pipe {
             return self.write_pieces();
         }
         self.hold_signals();

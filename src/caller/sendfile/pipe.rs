@@ -2,7 +2,7 @@
 //! From a file into a pipe: what fits now, as the kernel does it, since a caller may be the pipe's
 //! reader too.
 
-use super::{Arguments, BUFFERS, Call, Step, Wait, Way, kind};
+use super::{Arguments, BUFFERS, Call, Route, Step, Wait, kind};
 use crate::sys::{self, PAGE};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::FileKind;
@@ -29,7 +29,7 @@ impl Call {
             Ok(false) => return self.pass_on(),
             Err(error) => return self.done(Err(error)),
         }
-        self.way = Way::Pipe;
+        self.route = Route::Pipe;
         match self.accept_splice() {
             Some(Room::Kernels) => self.wait(Wait::Pipe),
             Some(Room::Some) => self.write_pieces(),
@@ -53,16 +53,16 @@ impl Call {
         Ok(may_be
             && kind(out)? == FileKind::Pipe
             && matches!(kind(file)?, FileKind::Regular | FileKind::Block)
-            && self.pipe_way()? == Way::Pipe)
+            && self.pipe_route()? == Route::Pipe)
     }
 
     // The kernel's where a write is something else than what it does: each write to a pipe in
     // packet mode is a packet, of which a reader may lose a part, and a file opened with O_DIRECT
     // it reads at once, into pages that are nobody else's.
-    pub(super) fn pipe_way(&self) -> Result<Way> {
+    pub(super) fn pipe_route(&self) -> Result<Route> {
         let is_direct = |fd| sys::status_flags(fd).map(|flags| flags & libc::O_DIRECT != 0);
         let Arguments { out, file, .. } = self.arguments;
-        Ok(if is_direct(out)? || is_direct(file)? { Way::PassedOn } else { Way::Pipe })
+        Ok(if is_direct(out)? || is_direct(file)? { Route::PassedOn } else { Route::Pipe })
     }
 
     // None: the kernel refuses it.

@@ -40,7 +40,7 @@ impl Call {
         let (out, before) = (self.arguments.out, self.sent);
         let mut progress = Progress { start: self.start, ..self.source };
         let mut source =
-            Source { file: self.arguments.file, buffer, window: None, at: &mut progress };
+            PieceReader { file: self.arguments.file, buffer, window: None, at: &mut progress };
         let pause = loop {
             if self.sent == self.limit {
                 break Pause::Ended;
@@ -148,7 +148,7 @@ impl Call {
 /// From here on a piece is sent from a mapping, one copy instead of two; for less, making it costs
 /// more than the second copy.  A socket that is not blocking takes what fits, and what was read in
 /// vain would be read again.
-const MAPPED_MIN: u64 = 512 << 10;
+const WINDOW_MIN: u64 = 512 << 10;
 
 const WINDOW: u64 = 1 << 20;
 
@@ -170,7 +170,7 @@ pub(super) struct Progress {
 }
 
 /// A file from front to back; where it is cold, the disk works while what has been read is sent.
-struct Source<'a> {
+struct PieceReader<'a> {
     file: RawFd,
     buffer: &'a mut [u8],
     /// What the last piece is in, unless that is the buffer.
@@ -178,7 +178,7 @@ struct Source<'a> {
     at: &'a mut Progress,
 }
 
-impl Source<'_> {
+impl PieceReader<'_> {
     const AHEAD: u64 = 2 << 20;
 
     // The next piece, up to `wanted` bytes; empty at the file's end.  Valid until the next call.
@@ -189,7 +189,7 @@ impl Source<'_> {
             None => *self.at.size.insert(size_of(self.file)?),
         };
         let length = wanted.min(size.saturating_sub(at)).min(WINDOW);
-        let mapped = length >= MAPPED_MIN && self.can_be_mapped(at, length);
+        let mapped = length >= WINDOW_MIN && self.can_be_mapped(at, length);
         if let Some(piece) = mapped.then(|| self.map(at, length as usize)).flatten() {
             return Ok(piece);
         }
