@@ -14,7 +14,7 @@
 #                   without TESTS all of them, which takes half an hour and more)
 #   make test-msrv  builds and tests with the oldest Rust that Cargo.toml promises (root; minutes)
 #   make test-rpm   the source tarball and the RPM: both are built, the RPM without a network (minutes)
-#   make test-mutants  puts errors into the sources; the tests must find each
+#   make test-mutants  puts errors into the sources, one at a time (PATTERN="text"): the tests must find each
 #   make bench      compares the library with sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a
 #                   minute, checks the benchmark; BENCH="--rounds 3 ...": options; best as root, with nothing else running)
 #   make samba-module  target/samba/snapsend.so, a module for Debian's smbd (integrations/samba/README.md)
@@ -139,7 +139,7 @@ differential: shim
 	preload/snapsend-run target/differential/differential --calls 0 $(DIFFERENTIAL)
 
 test-mutants:
-	tests/mutants.sh
+	tests/run-mutants $(if $(PATTERN),'$(PATTERN)')
 
 test-sanitizers: library
 	tests/run-sanitizers

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The pure parts under every order of events: random scripts drive them beside naive models that
-//! say what must come of it.  tests/mutants.sh shows that these tests notice what they should.
+//! say what must come of it.  tests/run-mutants shows that these tests notice what they must.
 //!
 //! PROPTEST_CASES scales the number of cases, as ever: 256 stands for the numbers given here.
 #![forbid(unsafe_code)]
