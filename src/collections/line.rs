@@ -208,6 +208,7 @@ mod tests {
                 known.rotate_right(70);
             }
             assert_eq!((line.len(), line.first()), (known.len(), known.front()));
+            assert!(line.parts.iter().all(|part| part.len() <= 32), "a part was enlarged");
         }
         line.retain(|item| item[0] % 2 == 0);
         known.retain(|item| item[0] % 2 == 0);
@@ -215,5 +216,55 @@ mod tests {
             assert_eq!(line.pop(), Some(item));
         }
         assert!(line.pop().is_none() && line.room() >= 32);
+    }
+
+    #[test]
+    fn a_batch_goes_in_and_out_at_once() {
+        // With 32 in a part.
+        let item = |number: u32| [number; 128];
+        let (mut line, mut known, mut next) = (Line::default(), VecDeque::new(), 0);
+        for round in 0..200usize {
+            let mut batch: Vec<_> = (next..next + (round * 7 % 50) as u32).map(item).collect();
+            next += batch.len() as u32;
+            known.extend(batch.iter().copied());
+            line.append(&mut batch);
+            assert!(batch.is_empty());
+            let (mut taken, most) = (Vec::new(), round * 11 % 60);
+            let count = line.drain(most, |item| taken.push(item));
+            assert_eq!(count, most.min(known.len()));
+            assert!(taken.iter().copied().eq(known.drain(..count)));
+            assert_eq!((line.len(), line.first()), (known.len(), known.front()));
+            assert_eq!(line.is_empty(), known.is_empty());
+            assert!(line.parts.iter().all(|part| part.len() <= 32), "a part was enlarged");
+        }
+        // Whole parts of those ahead go.
+        let last = *known.back().unwrap();
+        line.retain(|item| *item == last);
+        assert_eq!((line.len(), line.first()), (1, Some(&last)));
+    }
+
+    #[test]
+    fn room_that_was_made_is_enough_and_stays_until_it_is_given_back() {
+        let mut line = Line::<[u32; 128]>::default();
+        assert_eq!(line.room(), 0);
+        line.reserve(96).unwrap();
+        assert_eq!((line.room(), line.parts.len()), (96, 4), "a part in vain");
+        line.reserve(100).unwrap();
+        let parts = line.parts.len();
+        assert!(line.room() >= 100 && parts <= 6, "{parts} parts for 100");
+        // Wherever in a part the first one stands.
+        for number in 0..1000 {
+            line.push([number; 128]).unwrap();
+            if line.len() > 100 {
+                line.pop();
+            }
+            assert_eq!(line.parts.len(), parts);
+        }
+        line.shrink();
+        assert_eq!((line.len(), line.parts.len()), (100, parts));
+        line.retain(|_| false);
+        assert_eq!((line.len(), line.parts.len()), (0, parts));
+        line.shrink();
+        assert_eq!((line.room(), line.parts.len()), (0, 0));
     }
 }

@@ -126,3 +126,79 @@ pub fn filled<T: Clone>(value: T, count: usize) -> Result<Box<[T]>> {
     list.resize(count, value);
     Ok(list.into_boxed_slice())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_low_once_more_than_the_first_blocks_are_in_use() {
+        let reserve = Reserve::new();
+        assert!(!reserve.is_in_use());
+        (0..LOW).for_each(|_| reserve.took());
+        assert!(reserve.is_in_use() && !reserve.is_low());
+        reserve.took();
+        assert!(reserve.is_low() && reserve.taken() == LOW + 1);
+        (0..=LOW).for_each(|_| reserve.gave_back());
+        assert!(!reserve.is_in_use() && !reserve.is_low());
+    }
+
+    #[test]
+    fn what_there_is_no_memory_for_is_refused() {
+        assert_eq!(unless_reserved(|| None::<()>), Err(Errno(libc::ENOMEM)));
+        assert!(list::<u64>(usize::MAX / 8).is_err());
+        assert!(queue::<u64>(usize::MAX / 8).is_err());
+    }
+
+    // Adds items one by one, with room made for each: how many times everything was moved.
+    fn growths(mut add: impl FnMut(usize) -> (usize, usize)) -> usize {
+        let mut sizes: Vec<usize> = Vec::new();
+        for count in 0..1000 {
+            let (room, capacity) = add(count);
+            assert!(room > 0, "no room for item {count}");
+            sizes.push(capacity);
+        }
+        sizes.dedup();
+        sizes.len()
+    }
+
+    #[test]
+    fn room_is_made_before_it_is_needed_and_seldom() {
+        let mut list = Vec::new();
+        let moved = growths(|count| {
+            reserve(&mut list, 1).unwrap();
+            let room = list.capacity() - list.len();
+            list.push(count);
+            (room, list.capacity())
+        });
+        assert!(moved <= 10 && list.iter().copied().eq(0..1000), "{moved}");
+        let mut line = VecDeque::new();
+        let moved = growths(|count| {
+            reserve_queue(&mut line, 1).unwrap();
+            let room = line.capacity() - line.len();
+            line.push_back(count);
+            (room, line.capacity())
+        });
+        assert!(moved <= 10 && line.iter().copied().eq(0..1000), "{moved}");
+    }
+
+    #[test]
+    fn room_is_made_for_as_many_as_asked_for() {
+        let (mut list, mut line) = (vec![1, 2, 3], VecDeque::from([1, 2, 3]));
+        let mut heap = BinaryHeap::from([1, 2, 3]);
+        reserve(&mut list, 500).unwrap();
+        reserve_queue(&mut line, 500).unwrap();
+        grow_heap(&mut heap, 500).unwrap();
+        assert!(list.capacity() >= 503 && line.capacity() >= 503 && heap.capacity() >= 503);
+        assert_eq!((list, line), (vec![1, 2, 3], VecDeque::from([1, 2, 3])));
+        assert_eq!(heap.into_sorted_vec(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_is_made_is_as_long_as_asked_for() {
+        assert_eq!(*array::<u8, 3>().unwrap(), [0; 3]);
+        assert_eq!(*filled(7, 3).unwrap(), [7; 3]);
+        assert_eq!(self::list::<u8>(9).unwrap().capacity(), 9);
+        assert!(self::queue::<u8>(9).unwrap().capacity() >= 9);
+    }
+}

@@ -79,3 +79,27 @@ impl<T> IndexMut<usize> for Parts<T> {
         &mut self.parts[index / PART][index % PART]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_grows_by_a_part_when_it_is_full() {
+        let mut list = Parts::<usize>::default();
+        assert_eq!((list.len(), list.get(0)), (0, None));
+        for index in 0..3 * PART {
+            list.reserve().unwrap();
+            let parts = list.parts.len();
+            assert_eq!(parts, index / PART + 1);
+            list.push(index).unwrap();
+            assert_eq!((list.len(), list.parts.len()), (index + 1, parts));
+        }
+        for index in 0..3 * PART {
+            *list.get_mut(index).unwrap() += 1;
+            list[index] += 1;
+            assert_eq!((list[index], list.get(index)), (index + 2, Some(&(index + 2))));
+        }
+        assert!(list.get(3 * PART).is_none() && list.get_mut(3 * PART).is_none());
+    }
+}

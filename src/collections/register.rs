@@ -236,6 +236,57 @@ mod tests {
     use std::collections::HashMap;
 
     #[test]
+    fn items_are_found_by_number_and_by_slot() {
+        let (mut register, mut known) = (Register::<Pair<u64>>::default(), HashMap::new());
+        for round in 0..2000u64 {
+            let number = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40 & 0xff;
+            register.reserve().unwrap();
+            let (table, buckets) = (&register.table, &register.buckets);
+            assert!(buckets.len() > table.len() || buckets.get(buckets.len()).is_some());
+            assert!(table.len() < table.end() || table.places.get(table.end()).is_some());
+            match known.remove(&number) {
+                Some(slot) => assert_eq!(register.remove(slot).number, number),
+                None => {
+                    let slot = register.insert(Pair { number, value: round }).unwrap();
+                    known.insert(number, slot);
+                    register[slot].value += 1;
+                    assert_eq!(register.get(slot).map(|pair| pair.value), Some(round + 1));
+                }
+            }
+            assert_eq!((register.len(), register.is_empty()), (known.len(), known.is_empty()));
+            assert!((0..256).all(|number| register.find(number) == known.get(&number).copied()));
+            assert!(known.values().all(|&slot| slot < register.end() && register.contains(slot)));
+            let in_use = (0..register.end() + 1).filter(|&slot| register.contains(slot));
+            assert_eq!(in_use.count(), known.len());
+        }
+        register.shrink();
+        assert!(register.end() > 0, "what is in use stays");
+        for slot in known.into_values() {
+            register.remove(slot);
+        }
+        register.shrink();
+        assert_eq!((register.end(), register.buckets.len()), (0, 0));
+    }
+
+    // Linear hashing with one multiplication: a search looks at a few items, however many there are.
+    #[test]
+    fn buckets_are_short() {
+        for step in [1, 2, 64, 4096, 1 << 32] {
+            let mut register = Register::default();
+            for index in 0..5000 {
+                register.insert(Pair { number: index * step, value: () }).unwrap();
+            }
+            let longest = (0..register.buckets.len()).map(|bucket| {
+                let first = register.buckets[bucket] as usize;
+                let next = |&slot: &usize| Some(register.table.places.get(slot)?.next as usize);
+                std::iter::successors(Some(first), next).count() - 1
+            });
+            let longest = longest.max().unwrap_or(0);
+            assert!(longest <= 16, "{longest} items in a bucket, numbers {step} apart");
+        }
+    }
+
+    #[test]
     fn a_map_is_as_a_map_of_std() {
         let (mut map, mut known) = (NumberMap::<u32>::default(), HashMap::new());
         let mut state = 1u64;
@@ -250,11 +301,18 @@ mod tests {
                 false => assert_eq!(map.remove(number), known.remove(&number)),
             }
             assert_eq!(map.get(number), known.get(&number).copied());
+            assert_eq!(map.get_mut(number).copied(), known.get(&number).copied());
+            assert_eq!(map.is_empty(), known.is_empty());
         }
         map.retain(|number, _| number % 3 == 0);
         known.retain(|number, _| number % 3 == 0);
         for number in 0..1024 {
             assert_eq!(map.get(number), known.get(&number).copied());
         }
+        let (mut values, mut expected): (Vec<_>, Vec<_>) =
+            (map.into_values().collect(), known.into_values().collect());
+        values.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(values, expected);
     }
 }

@@ -121,3 +121,42 @@ impl<T> IndexMut<usize> for Table<T> {
         self.places[slot].item.as_mut().expect("the slot is in use")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_stay_and_are_used_again() {
+        let (mut table, mut known) = (Table::default(), vec![None; 100]);
+        for round in 0..1000usize {
+            let slot = round * 37 % 100;
+            table.reserve().unwrap();
+            let has_room = table.free != NONE || table.places.get(table.end()).is_some();
+            assert!(has_room, "no room was made");
+            match known[slot] {
+                Some(item) => {
+                    assert_eq!((table.remove(slot), known[slot].take()), (item, Some(item)))
+                }
+                None => known[table.insert(round).unwrap()] = Some(round),
+            }
+            let length = known.iter().flatten().count();
+            assert_eq!((table.len(), table.is_empty()), (length, length == 0));
+            assert!(table.end() <= known.len() && known[table.end()..].iter().all(Option::is_none));
+            for (slot, item) in known.iter_mut().enumerate() {
+                assert_eq!(
+                    (table.get(slot), table.contains(slot)),
+                    (item.as_ref(), item.is_some())
+                );
+                assert_eq!(table.get_mut(slot), item.as_mut());
+            }
+        }
+        table.shrink();
+        assert!(table.end() > 0, "what is in use stays");
+        for slot in (0..100).filter(|&slot| known[slot].is_some()) {
+            table.remove(slot);
+        }
+        table.shrink();
+        assert_eq!((table.end(), table.free), (0, NONE));
+    }
+}

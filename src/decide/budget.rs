@@ -175,4 +175,12 @@ mod tests {
             world.refused
         );
     }
+
+    #[test]
+    fn a_send_is_charged_as_the_kernel_does() {
+        let budget = Budget::new(4096);
+        for (length, pages) in [(0, 2), (4095, 2), (4096, 3), (10_000, 4), (MIB, 258)] {
+            assert_eq!(budget.charge(length), pages * 4096, "{length}");
+        }
+    }
 }

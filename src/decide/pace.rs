@@ -115,7 +115,9 @@ mod tests {
     #[test]
     fn pauses_grow_and_start_afresh_once_something_has_gone() {
         let mut pace = Pace::default();
-        assert!(!pace.wants_changes());
+        pace.in_vain(Found::Full);
+        assert!(!pace.wants_changes(), "nothing was reported");
+        pace.progressed();
         pace.reported();
         let refused: Vec<u128> =
             (0..10).map(|_| pace.in_vain(Found::Refusal).as_millis()).collect();
@@ -136,5 +138,17 @@ mod tests {
             assert!(pace.listens());
             pace.paused();
         }
+    }
+
+    #[test]
+    fn a_few_reports_in_vain_are_too_many() {
+        let mut pace = Pace::default();
+        for _ in 0..REPORTS_MAX {
+            assert!(pace.listens());
+            pace.reported();
+        }
+        assert!(!pace.listens());
+        pace.paused();
+        assert!(pace.listens());
     }
 }

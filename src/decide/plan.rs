@@ -101,6 +101,8 @@ mod tests {
         ] {
             assert_eq!(choose(&Known { zero_copy: known, ..WARM }), way);
         }
+        let short = Known { remaining: 64 << 10, zero_copy: ZeroCopy::Real, ..WARM };
+        assert_eq!(choose(&short), Way::Mapped);
         let full = Known { zero_copy: ZeroCopy::Real, pool_has_room: false, ..WARM };
         assert_eq!(choose(&full), Way::Mapped);
     }

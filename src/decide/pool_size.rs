@@ -25,3 +25,26 @@ pub fn blocks(limit: u64) -> (u64, usize) {
 fn prev_power_of_two(number: u64) -> u64 {
     1 << number.ilog2()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_powers_of_two_and_fill_the_pool() {
+        for limit in [1, 4096, 65_536, 100_000, BLOCK - 1, BLOCK, 3 * BLOCK / 2, 37 * BLOCK + 5] {
+            let (size, count) = blocks(limit);
+            assert!(size.is_power_of_two() && size <= BLOCK, "{limit}");
+            assert!(size == BLOCK || 2 * size > limit, "{limit}");
+            assert!(size * count as u64 <= limit && size * (count as u64 + 1) > limit, "{limit}");
+        }
+    }
+
+    #[test]
+    fn a_quarter_is_not_kept() {
+        let shares = [(BLOCK / 2, BLOCK / 8 * 3), (BLOCK, BLOCK / 4 * 3), (2 * BLOCK, BLOCK)];
+        for (limit, kept) in shares.into_iter().chain([(16 * BLOCK, 12 * BLOCK)]) {
+            assert_eq!(kept_max(limit), kept, "{limit}");
+        }
+    }
+}

@@ -300,3 +300,21 @@ impl Schedule {
 fn optional(index: u32) -> Option<usize> {
     (index != NONE).then_some(index as usize)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_is_there_until_nothing_is_left() {
+        let mut schedule = Schedule::<u8>::default();
+        schedule.reserve(5).unwrap();
+        assert!(schedule.links.len() > 5 && schedule.parked.capacity() > 0);
+        let socket = schedule.open(1).unwrap();
+        schedule.shrink();
+        assert!(schedule.links.len() > 5 && schedule.find(1) == Some(socket));
+        schedule.close(socket);
+        schedule.shrink();
+        assert_eq!((schedule.links.len(), schedule.parked.capacity()), (0, 0));
+    }
+}

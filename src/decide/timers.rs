@@ -129,4 +129,44 @@ mod tests {
         timers.compact(0, |id, _| id == 150);
         assert_eq!(timers.next(), Some(now + Duration::from_millis(150)));
     }
+
+    #[test]
+    fn reserving_makes_room_a_little_at_a_time() {
+        let (mut timers, now, mut growths) = (Timers::default(), Instant::now(), 0);
+        for count in 0..2000u32 {
+            let before = timers.heap.capacity();
+            timers.reserve().unwrap();
+            let capacity = timers.heap.capacity();
+            assert!(capacity > count as usize, "no room");
+            assert!(capacity == before || before == count as usize, "there was room already");
+            assert!(capacity <= count as usize + (count as usize / 8).max(32), "far too much");
+            growths += u32::from(capacity != before);
+            timers.set(now, (count.into(), 0, Alarm::Look)).unwrap();
+        }
+        assert!(growths < 40, "{growths} times everything was moved");
+    }
+
+    #[test]
+    fn times_are_kept_to_the_nanosecond() {
+        let (mut timers, now) = (Timers::default(), Instant::now());
+        for (seconds, nanoseconds) in [(0, 1), (3, 999_999_999), (100_000, 5)] {
+            let at = now + Duration::new(seconds, nanoseconds);
+            timers.set(at, (1, 2, Alarm::Abandon)).unwrap();
+            assert_eq!(timers.next(), Some(at));
+            assert_eq!(timers.take_due(at - Duration::from_nanos(1)), None);
+            assert_eq!(timers.take_due(at), Some((1, 2, Alarm::Abandon)));
+        }
+    }
+
+    #[test]
+    fn the_dead_are_looked_for_once_they_far_outnumber_the_living() {
+        let (mut timers, now) = (Timers::default(), Instant::now());
+        for id in 0..84 {
+            timers.set(now, (id, 0, Alarm::Look)).unwrap();
+        }
+        timers.compact(10, |_, _| panic!("a search for 74 of them"));
+        timers.set(now, (84, 0, Alarm::Look)).unwrap();
+        timers.compact(10, |id, _| id < 10);
+        assert_eq!(timers.heap.len(), 10);
+    }
 }

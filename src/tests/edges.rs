@@ -204,7 +204,7 @@ proptest! {
 
     #[test]
     fn model_token_keeps_kind_slot_and_generation(
-        kind in 0..9usize,
+        (kind, other) in (0..9usize, 0..9usize),
         slot in prop_oneof![0..1usize << 24, Just((1 << 24) - 1)],
         generation: u64,
         raw: u64,
@@ -216,6 +216,7 @@ proptest! {
         let token = Token::new(kinds[kind], slot, generation);
         let back = Token::from_raw(token.raw()).expect("our own");
         assert_eq!((back.kind(), back.slot()), (kinds[kind], slot));
+        assert_eq!(token.with_kind(kinds[other]), Token::new(kinds[other], slot, generation));
         assert!(back.is_of(generation));
         assert!((0..32).all(|bit| !back.is_of(generation ^ 1 << bit)), "a late one passes");
         // Whatever comes back that we never made is no token, or one of a kind that exists.

@@ -171,6 +171,7 @@ impl World {
         assert_eq!(schedule.line_length(), in_line.count());
         for (&cookie, socket) in &self.sockets {
             assert_eq!(schedule.find(cookie), Some(socket.number));
+            assert!(socket.number < schedule.end());
             let first = schedule.first(socket.number);
             let chain = std::iter::successors(first, |&slot| schedule.behind(slot));
             let forwards: Vec<usize> = chain.take(1000).collect();

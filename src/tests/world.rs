@@ -544,6 +544,8 @@ impl World {
             assert_eq!(self.operation.phase(), expected);
         }
         assert_eq!(self.operation.wire(), self.wire.len());
+        let owed = self.has(NOTIFY_SNAPSHOT) && self.told.is_none();
+        assert_eq!(self.operation.owes_snapshot(), owed);
         let idle = self.reading.is_none() && self.sending.is_none();
         let ended = self.oracle.status.filter(|_| idle);
         assert_eq!(self.operation.ended(), ended);
