@@ -136,6 +136,15 @@ fn interface() {
 
 const SENDS: usize = 1000;
 
+/// Fails where a task that is not woken would wait indefinitely.
+async fn within_limit<T>(work: impl Future<Output = T>) -> T {
+    let over = async {
+        smol::Timer::after(Duration::from_secs(100)).await;
+        panic!("a wake-up was lost")
+    };
+    smol::future::or(work, over).await
+}
+
 /// Where the range of a send starts, and its length: short and long ones.
 fn range(index: usize) -> std::ops::Range<u64> {
     let start = index as u64 * 4093 % (FILE_BYTES as u64 / 2);
@@ -181,7 +190,7 @@ fn a_thousand_sends_at_once_are_exact_under_tokio() {
                     check_received(&received, index);
                 });
             }
-            while let Some(ended) = tasks.join_next().await {
+            while let Some(ended) = within_limit(tasks.join_next()).await {
                 ended.unwrap();
             }
         });
@@ -210,7 +219,7 @@ fn a_thousand_sends_at_once_are_exact_under_smol() {
                 }));
             }
             for task in tasks {
-                task.await;
+                within_limit(task).await;
             }
             dispatcher.cancel().await;
         });
