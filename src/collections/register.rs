@@ -289,6 +289,7 @@ mod tests {
     #[test]
     fn a_map_is_as_a_map_of_std() {
         let (mut map, mut known) = (NumberMap::<u32>::default(), HashMap::new());
+        assert!(map.is_empty());
         let mut state = 1u64;
         for round in 0..20_000u32 {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -6,7 +6,7 @@
 use super::wire::Part;
 use super::world::{File, World};
 use super::{Script, cases, script};
-use crate::decide::operation::Task;
+use crate::decide::operation::{Operation, Task};
 use crate::types::completion::CompletionFlags;
 use crate::types::request::{RequestFlags, TO_EOF};
 use proptest::prelude::*;
@@ -176,4 +176,15 @@ proptest! {
         let mut world = run(&case, script);
         check_end(&mut world);
     }
+}
+
+#[test]
+fn model_operation_adds_up_what_becomes_known_of_its_way() {
+    let task = Task { header: 0, trailer: 0, offset: 0, length: 10, flags: RequestFlags::empty() };
+    let mut operation = Operation::new(task);
+    assert_eq!(operation.was(), CompletionFlags::empty());
+    operation.mark(CompletionFlags::WAS_ZEROCOPY);
+    operation.mark(CompletionFlags::WAS_COPIED);
+    let both = CompletionFlags::WAS_ZEROCOPY | CompletionFlags::WAS_COPIED;
+    assert_eq!(operation.was(), both);
 }

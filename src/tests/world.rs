@@ -440,6 +440,10 @@ impl World {
         let is_at_hand = reached >= end || self.covered().max(sent + available) > reached;
         let follows = is_at_hand && self.wire.len() + portion.len() < total;
         assert_eq!(portion.more, self.has(RequestFlags::MORE) || follows);
+        if reached + portion.zeros == self.oracle.range() {
+            let trailer_end = portion.trailer.0 + portion.trailer.1;
+            assert_eq!(trailer_end, self.task.trailer, "the trailer needs a send of its own");
+        }
     }
 
     /// Something has happened: the next step, or the end.
@@ -544,12 +548,30 @@ impl World {
             assert_eq!(self.operation.phase(), expected);
         }
         assert_eq!(self.operation.wire(), self.wire.len());
-        let owed = self.has(NOTIFY_SNAPSHOT) && self.told.is_none();
-        assert_eq!(self.operation.owes_snapshot(), owed);
+        self.check_questions();
         let idle = self.reading.is_none() && self.sending.is_none();
         let ended = self.oracle.status.filter(|_| idle);
         assert_eq!(self.operation.ended(), ended);
         self.done = ended;
+    }
+
+    // What the driver asks the operation about.
+    fn check_questions(&self) {
+        let operation = &self.operation;
+        let owed = self.has(RequestFlags::NOTIFY_SNAPSHOT) && self.told.is_none();
+        assert_eq!(operation.owes_snapshot(), owed);
+        assert_eq!(operation.is_reading(), self.reading.is_some());
+        assert_eq!(operation.is_sending(), self.sending.is_some());
+        let all_held = match operation.phase() {
+            Phase::Queued => false,
+            Phase::Running => self.covered() >= self.oracle.file_end,
+            Phase::Ending(_) => true,
+        };
+        assert_eq!(operation.is_all_held(), all_held);
+        let needs_data = operation.phase() == Phase::Running
+            && self.covered() <= self.wire_range()
+            && self.wire_range() < self.oracle.file_end;
+        assert_eq!(operation.needs_data(), needs_data);
     }
 
     fn report_snapshot(&mut self) {
