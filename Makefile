@@ -268,7 +268,7 @@ dist:
 	mkdir -p $(SNAPSEND_TARGET)/dist/$(DIST)
 	git ls-files -z | tar -c --null --files-from=- | tar -x -C $(SNAPSEND_TARGET)/dist/$(DIST)
 	$(CARGO) vendor --locked $(SNAPSEND_TARGET)/dist/$(DIST)/vendor >/dev/null
-	mkdir $(SNAPSEND_TARGET)/dist/$(DIST)/.cargo
+	mkdir -p $(SNAPSEND_TARGET)/dist/$(DIST)/.cargo
 	cp debian/vendored.toml $(SNAPSEND_TARGET)/dist/$(DIST)/.cargo/config.toml
 	sed -i 's/@VERSION@/$(VERSION)/' $(SNAPSEND_TARGET)/dist/$(DIST)/rpm/snapsend.spec
 	tar -c --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$$(git log -1 --format=%ct) -C $(SNAPSEND_TARGET)/dist $(DIST) | \
