@@ -42,6 +42,13 @@ impl File {
         }
     }
 
+    /// The most of `length` bytes at `offset` after which the next read begins at a block: with
+    /// O_DIRECT each read takes room for whole blocks.
+    pub(super) fn up_to_block(&self, offset: u64, length: u64) -> u64 {
+        let past = (offset + length) % PAGE;
+        if self.facts.direct && past < length { length - past } else { length }
+    }
+
     /// See [`Kernel::size`].
     pub(super) fn size(&self, kernel: &impl Kernel) -> Result<Size> {
         kernel.size(self.fd, &self.facts)

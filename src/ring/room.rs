@@ -230,8 +230,12 @@ impl<E: Engine> Driver<E> {
         // EAGER may wait for more room, zero-copy goes without.  What passes, and EXACT with its room
         // set aside, must find what there is, in whatever pieces: nobody else may make room.
         let least = if purpose == Purpose::Kept { KEPT_READ_MIN } else { PAGE };
+        let rest = job.operation.file_length() - at;
         let mut length = length;
         loop {
+            if length < rest {
+                length = file.up_to_block(offset, length);
+            }
             let (skip, bytes) = file.alignment(offset, length);
             if let Some(lease) = self.room.pool.acquire(bytes, purpose) {
                 return Some(Buffer { lease, start: at, skip, length });
