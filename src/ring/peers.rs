@@ -133,6 +133,10 @@ impl<E: Engine> Driver<E> {
     }
 
     pub(super) fn wait_for_peer(&mut self, slot: usize) {
+        if self.jobs[slot].operation.ended().is_some() {
+            // Cancelled while the send was in flight: it needs no room any more.
+            return self.settle(slot);
+        }
         let socket = self.schedule.socket_of(slot);
         if std::mem::take(&mut self.socket(socket).has_looked) {
             self.look_later(slot, Found::Refusal);
