@@ -140,6 +140,12 @@ impl Cuts {
         }
     }
 
+    /// All ids given so far are smaller.
+    #[cfg(test)]
+    pub fn next_id(&self) -> u64 {
+        self.next_id.load(Ordering::SeqCst)
+    }
+
     /// Whether nothing is remembered.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {

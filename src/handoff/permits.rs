@@ -35,6 +35,12 @@ impl Permits {
         Permits { max_ops, taken: AtomicU32::new(0), snapshots: AtomicU32::new(0) }
     }
 
+    /// Whether no event is to come or waits.
+    #[cfg(test)]
+    pub fn is_none_taken(&self) -> bool {
+        self.events() == 0
+    }
+
     /// As if so many had been taken.
     #[cfg(test)]
     pub fn with_taken(max_ops: u32, taken: u32) -> Permits {

@@ -5,16 +5,22 @@
 //! PROPTEST_CASES scales the number of cases, as ever: 256 stands for the numbers given here.
 #![forbid(unsafe_code)]
 
+mod callers;
 mod claims;
 mod completions;
 mod cuts;
 mod edges;
+mod expected;
+mod fake;
 mod kernel;
+mod machine;
+mod memory;
 mod operation;
 mod oracle;
 mod permits;
 mod plan;
 mod pool;
+mod ring;
 mod schedule;
 mod submissions;
 mod timers;

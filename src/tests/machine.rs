@@ -1,0 +1,728 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A simulated kernel: sockets and their peers, files that others change, memory, and the requests
+//! that are with it.  A script decides; when that is over, everything goes well.
+#![forbid(unsafe_code)]
+
+use super::Script;
+use super::expected::Expected;
+use super::memory::{Memory, Piece, What};
+use crate::decide::token::Token;
+use crate::engine::EngineEvent;
+use crate::engine::known_files::KnownFiles;
+use crate::handoff::questions::Question;
+use crate::sys::{self, PAGE, Span};
+use crate::types::file::{FileFacts, Size};
+use crate::types::request::RequestFlags;
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// For zeros, which are nobody's.
+pub(super) const NOBODY: usize = usize::MAX;
+
+/// What a descriptor refers to; a file's belongs to one operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Thing {
+    Socket(usize),
+    File { file: usize, operation: usize },
+}
+
+/// A file.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) facts: FileFacts,
+    /// The sizes that it has had, and from which epoch on.
+    pub(super) sizes: Vec<(u32, u64)>,
+    /// Like those of /proc: says 0 and has more.
+    pub(super) hides_size: bool,
+    /// Calls of helpers on it do not come back.
+    pub(super) is_hung: bool,
+    description: fs::File,
+}
+
+impl File {
+    pub(super) fn size(&self) -> u64 {
+        self.sizes.last().map_or(0, |&(_, size)| size)
+    }
+
+    /// What fstat(2) tells.
+    pub(super) fn stat(&self) -> Size {
+        match self.size() {
+            0 => Size::Unknown,
+            _ if self.hides_size => Size::Unknown,
+            size => Size::Known(size),
+        }
+    }
+
+    /// The sizes that it had between two epochs, both included.
+    pub(super) fn sizes_between(&self, from: u32, to: u32) -> impl Iterator<Item = u64> + '_ {
+        let before = self.sizes.iter().rposition(|&(epoch, _)| epoch <= from).unwrap_or(0);
+        self.sizes[before..].iter().filter(move |(epoch, _)| *epoch <= to).map(|&(_, size)| size)
+    }
+}
+
+/// A wait for room.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    token: Token,
+    changes: bool,
+    /// The state has been reported, and has not changed since.
+    fired: bool,
+}
+
+/// Bytes that a socket has taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) piece: Piece,
+    /// When it took them.
+    pub(super) epoch: u32,
+    pub(super) is_zero_copy: bool,
+}
+
+/// What a socket is like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub(super) capacity: u64,
+    pub(super) is_unix: bool,
+    pub(super) is_remote: bool,
+    pub(super) has_tls: bool,
+    /// Zero-copy sends are copied here.
+    pub(super) copies: bool,
+}
+
+/// A socket and its peer.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) cookie: u64,
+    pub(super) manner: Manner,
+    used: u64,
+    /// The errno with which everything fails.
+    pub(super) failed: Option<i32>,
+    wait: Option<Wait>,
+    /// The last bytes went with MSG_MORE, and nothing has pushed them since.
+    pub(super) holds_back: bool,
+    /// The last send was not taken whole.
+    pub(super) was_full: bool,
+    pub(super) wire: Vec<Run>,
+    description: fs::File,
+}
+
+impl Socket {
+    fn is_writable(&self) -> bool {
+        self.failed.is_some() || self.used * 3 <= self.manner.capacity * 2
+    }
+}
+
+/// What is asked of the kernel, or of a helper.
+#[derive(Debug)]
+pub(super) enum Request {
+    Send { socket: usize, parts: Vec<Span>, flags: i32 },
+    ZeroCopy { socket: usize, span: Span, flags: i32 },
+    Read { file: usize, operation: usize, offset: u64, into: Span },
+    Inspect { file: usize },
+    Close(OwnedFd),
+}
+
+#[derive(Debug)]
+struct Pending {
+    token: Token,
+    request: Request,
+    is_call: bool,
+}
+
+/// Memory that a zero-copy send uses until its notification.
+#[derive(Debug)]
+struct Used {
+    token: Token,
+    span: Span,
+    pieces: Vec<Piece>,
+    copied: bool,
+    /// The send itself has been reported.
+    is_reported: bool,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) script: Script,
+    pub(super) now: Instant,
+    /// Changes of files so far.
+    pub(super) epoch: u32,
+    pub(super) files: Vec<File>,
+    pub(super) sockets: Vec<Socket>,
+    pub(super) operations: Vec<Expected>,
+    pub(super) memory: Memory,
+    /// Whether everything goes well from here on.
+    pub(super) is_calm: bool,
+    pub(super) has_zero_copy: bool,
+    /// The most of a file in one send.
+    pub(super) chunk: u64,
+    numbers: HashMap<RawFd, Thing>,
+    pending: Vec<Pending>,
+    used: Vec<Used>,
+    ready: Vec<EngineEvent>,
+}
+
+impl Machine {
+    pub(super) fn new(script: Script) -> Machine {
+        Machine {
+            script,
+            // Later than any time that the library has looked up by itself.
+            now: Instant::now() + Duration::from_secs(3600),
+            epoch: 0,
+            files: Vec::new(),
+            sockets: Vec::new(),
+            operations: Vec::new(),
+            memory: Memory::default(),
+            is_calm: false,
+            has_zero_copy: false,
+            chunk: u64::MAX,
+            numbers: HashMap::new(),
+            pending: Vec::new(),
+            used: Vec::new(),
+            ready: Vec::new(),
+        }
+    }
+
+    /// One of this many options; the first where everything goes well.
+    pub(super) fn pick(&mut self, options: u64) -> u64 {
+        if self.is_calm { 0 } else { self.script.pick(options) }
+    }
+
+    fn is_chosen(&mut self, one_in: u64) -> bool {
+        self.pick(one_in) == 1
+    }
+
+    // ---- descriptors ---------------------------------------------------------------
+
+    pub(super) fn add_file(&mut self, facts: FileFacts, hides_size: bool) {
+        let (sizes, description) = (vec![(0, facts.size)], description());
+        self.files.push(File { facts, sizes, hides_size, is_hung: false, description });
+    }
+
+    pub(super) fn add_socket(&mut self, manner: Manner) {
+        self.sockets.push(Socket {
+            cookie: 1000 + self.sockets.len() as u64,
+            manner,
+            used: 0,
+            failed: None,
+            wait: None,
+            holds_back: false,
+            was_full: false,
+            wire: Vec::new(),
+            description: description(),
+        });
+    }
+
+    fn description(&self, thing: Thing) -> &fs::File {
+        match thing {
+            Thing::Socket(socket) => &self.sockets[socket].description,
+            Thing::File { file, .. } => &self.files[file].description,
+        }
+    }
+
+    /// A new descriptor.
+    pub(super) fn descriptor(&mut self, thing: Thing) -> OwnedFd {
+        let copy = self.description(thing).try_clone().expect("a descriptor");
+        self.numbers.insert(copy.as_raw_fd(), thing);
+        copy.into()
+    }
+
+    fn thing(&self, number: RawFd) -> Thing {
+        let thing = *self.numbers.get(&number).expect("a number that was never given");
+        let description = self.description(thing).as_raw_fd();
+        // Only where kcmp(2) is allowed.
+        let is_open =
+            sys::is_same_file(number, description) || !sys::is_same_file(description, description);
+        assert!(is_open, "a number that has been closed");
+        thing
+    }
+
+    pub(super) fn socket(&self, number: RawFd) -> usize {
+        match self.thing(number) {
+            Thing::Socket(socket) => socket,
+            Thing::File { .. } => panic!("a file is taken for a socket"),
+        }
+    }
+
+    /// A file and whose descriptor it is.
+    pub(super) fn file(&self, number: RawFd) -> (usize, usize) {
+        match self.thing(number) {
+            Thing::File { file, operation } => (file, operation),
+            Thing::Socket(_) => panic!("a socket is taken for a file"),
+        }
+    }
+
+    // ---- files ---------------------------------------------------------------------
+
+    /// Somebody may change a file.
+    pub(super) fn stir(&mut self, file: usize) {
+        if self.is_chosen(12) {
+            self.change(file);
+        }
+    }
+
+    /// Somebody writes to a file, cuts it or lets it grow.
+    pub(super) fn change(&mut self, file: usize) {
+        let (now, first) = (self.files[file].size(), self.files[file].sizes[0].1);
+        let size = match self.script.pick(6) {
+            0 | 1 => now,
+            2 => self.script.at_most(now),
+            3 => now.saturating_sub(self.script.pick(2 * PAGE)),
+            4 => now + self.script.pick(PAGE),
+            _ => first,
+        };
+        self.resize(file, size);
+    }
+
+    pub(super) fn resize(&mut self, file: usize, size: u64) {
+        self.epoch += 1;
+        self.files[file].sizes.push((self.epoch, size));
+    }
+
+    pub(super) fn size(&mut self, number: RawFd) -> Size {
+        let (file, _) = self.file(number);
+        self.stir(file);
+        self.files[file].stat()
+    }
+
+    /// A read: how much it has given.
+    pub(super) fn read(&mut self, place: (usize, usize), offset: u64, into: Span) -> u64 {
+        let (file, operation) = place;
+        self.stir(file);
+        let there = self.files[file].size().saturating_sub(offset).min(into.length as u64);
+        let is_direct = self.files[file].facts.direct;
+        let length = match self.pick(8) {
+            // Whole blocks, up to the end of the file.
+            _ if is_direct => there,
+            5 => there.min(1 + self.script.pick(there.max(1))),
+            6 => there.saturating_sub(1).max(there.min(1)),
+            7 if there > PAGE => there / PAGE * PAGE,
+            _ => there,
+        };
+        let what = What::File(self.epoch);
+        self.memory.write(into.address, Piece { operation, what, at: offset, length });
+        self.stir(file);
+        length
+    }
+
+    // ---- sockets -------------------------------------------------------------------
+
+    pub(super) fn has_room(&mut self, socket: usize) -> bool {
+        self.sockets[socket].is_writable()
+    }
+
+    /// The peer takes something.
+    pub(super) fn peer_reads(&mut self, socket: usize) {
+        let used = self.sockets[socket].used;
+        if used == 0 {
+            return;
+        }
+        let left = if self.is_calm { 0 } else { self.script.pick(used + 1) };
+        self.sockets[socket].used = left;
+        if let Some(wait) = &mut self.sockets[socket].wait {
+            wait.fired = false;
+        }
+        self.report_room(socket);
+    }
+
+    pub(super) fn fail_socket(&mut self, socket: usize, errno: i32) {
+        self.sockets[socket].failed.get_or_insert(errno);
+        self.report_room(socket);
+    }
+
+    // Reports what poll(2) would say, where somebody waits for it.
+    fn report_room(&mut self, socket: usize) {
+        let state = &mut self.sockets[socket];
+        if state.is_writable() {
+            let failed = if state.failed.is_some() { libc::POLLERR | libc::POLLHUP } else { 0 };
+            self.fire(socket, i32::from(libc::POLLOUT | failed));
+        }
+    }
+
+    /// Something else than room is reported: an error queue that nobody has read.
+    pub(super) fn report_in_vain(&mut self, socket: usize) {
+        self.fire(socket, libc::POLLERR.into());
+    }
+
+    fn fire(&mut self, socket: usize, result: i32) {
+        let state = &mut self.sockets[socket];
+        let Some(wait) = state.wait.as_mut().filter(|wait| !wait.fired) else { return };
+        wait.fired = true;
+        let Wait { token, changes: more, .. } = *wait;
+        if !more {
+            state.wait = None;
+        }
+        self.ready.push(EngineEvent::Completed { token, result, more });
+    }
+
+    pub(super) fn arm(&mut self, token: Token, number: RawFd, changes: bool) {
+        let socket = self.socket(number);
+        let state = &mut self.sockets[socket];
+        assert!(state.wait.is_none(), "two waits for one socket");
+        state.wait = Some(Wait { token, changes, fired: false });
+        self.report_room(socket);
+    }
+
+    pub(super) fn disarm(&mut self, token: Token, number: RawFd) {
+        let socket = self.socket(number);
+        let wait = &mut self.sockets[socket].wait;
+        if wait.take_if(|wait| wait.token == token).is_some() {
+            self.ready.push(EngineEvent::Completed {
+                token,
+                result: -libc::ECANCELED,
+                more: false,
+            });
+        }
+    }
+
+    pub(super) fn released(&mut self, number: RawFd) {
+        let socket = self.socket(number);
+        assert!(self.sockets[socket].wait.is_none(), "closed while a wait is with the kernel");
+    }
+
+    /// A send: how much the socket takes, or -errno.
+    pub(super) fn send(
+        &mut self,
+        socket: usize,
+        parts: &[Span],
+        flags: i32,
+        is_zero_copy: bool,
+    ) -> i32 {
+        let state = &self.sockets[socket];
+        let wanted: usize = parts.iter().map(|part| part.length).sum();
+        let room = state.manner.capacity - state.used.min(state.manner.capacity);
+        if let Some(errno) = state.failed {
+            return -errno;
+        }
+        if wanted == 0 {
+            return 0;
+        }
+        if room == 0 {
+            self.sockets[socket].was_full = true;
+            return -libc::EAGAIN;
+        }
+        let most = match self.pick(24) {
+            8..=12 => self.script.at_most(wanted as u64),
+            13 => 0,
+            14 => return self.refuse(socket, libc::EAGAIN),
+            15 => return self.refuse(socket, libc::EINTR),
+            16 => return self.refuse(socket, libc::ENOBUFS),
+            17 if self.script.pick(6) == 1 => {
+                self.fail_socket(socket, libc::EPIPE);
+                return -libc::EPIPE;
+            }
+            _ => u64::MAX,
+        };
+        let taken = self.put(socket, parts, room.min(most), is_zero_copy);
+        if taken == 0 && most > 0 {
+            return -libc::EFAULT;
+        }
+        let state = &mut self.sockets[socket];
+        state.used += taken;
+        state.was_full = taken < wanted as u64;
+        if taken > 0 {
+            state.holds_back = flags & libc::MSG_MORE != 0;
+            // What had room for more has less now.
+            if let Some(wait) = &mut state.wait {
+                wait.fired = false;
+            }
+        }
+        taken as i32
+    }
+
+    fn refuse(&mut self, socket: usize, errno: i32) -> i32 {
+        self.sockets[socket].was_full = true;
+        -errno
+    }
+
+    // Puts up to `most` bytes on the wire; stops where a page of a mapping is not there.
+    fn put(&mut self, socket: usize, parts: &[Span], most: u64, is_zero_copy: bool) -> u64 {
+        let mut taken = 0;
+        for part in parts {
+            for piece in self.memory.read(*part) {
+                let piece = Piece { length: piece.length.min(most - taken), ..piece };
+                let put = self.put_piece(socket, *part, piece, is_zero_copy);
+                taken += put;
+                if put < piece.length || taken == most {
+                    return taken;
+                }
+            }
+        }
+        taken
+    }
+
+    fn put_piece(&mut self, socket: usize, part: Span, piece: Piece, is_zero_copy: bool) -> u64 {
+        let epoch = self.epoch;
+        let mut there = piece.length;
+        let mut put = |piece: Piece| {
+            if piece.length > 0 {
+                self.sockets[socket].wire.push(Run { piece, epoch, is_zero_copy });
+            }
+        };
+        if piece.what == What::Window {
+            assert!(is_mapped(part), "a window has gone while the kernel sends from it");
+            let size = self.files[self.operations[piece.operation].file_number()].size();
+            let real = size.saturating_sub(piece.at).min(piece.length);
+            there = size.next_multiple_of(PAGE).saturating_sub(piece.at).min(piece.length);
+            put(Piece { what: What::File(epoch), length: real, ..piece });
+            put(Piece { at: piece.at + real, length: there - real, ..piece });
+        } else {
+            put(piece);
+        }
+        if let Some(operation) = self.operations.get_mut(piece.operation) {
+            assert_eq!(operation.socket, socket, "sent to another socket");
+            if matches!(piece.what, What::File(_) | What::Window) {
+                operation.sent += there;
+            }
+        }
+        there
+    }
+
+    /// The driver begins to read.
+    pub(super) fn note_read(&mut self, operation: usize, offset: u64) {
+        let expected = &self.operations[operation];
+        let direct = self.files[expected.file_number()].facts.direct;
+        let at = expected.task.offset + expected.sent;
+        assert!(direct || offset >= at, "reads what has been sent");
+        assert!(direct || expected.keeps() || offset == at, "reads further ahead than it may");
+        assert!(expected.told.is_none(), "reads the file after its snapshot has been reported");
+    }
+
+    // ---- requests ------------------------------------------------------------------
+
+    pub(super) fn request(&mut self, token: Token, request: Request, is_call: bool) {
+        let is_there = self.pending.iter().any(|pending| pending.token == token);
+        assert!(!is_there, "two sends or reads at once: {request:?}");
+        self.pending.push(Pending { token, request, is_call });
+    }
+
+    pub(super) fn withdraw(&mut self, token: Token) -> bool {
+        let is_it = |pending: &Pending| pending.is_call && pending.token == token;
+        let Some(at) = self.pending.iter().position(is_it) else { return false };
+        if self.is_hung(at) || self.is_chosen(2) {
+            return false; // it has begun
+        }
+        self.pending.swap_remove(at);
+        true
+    }
+
+    fn is_hung(&self, at: usize) -> bool {
+        let file = match self.pending[at].request {
+            Request::Read { file, .. } | Request::Inspect { file } => file,
+            _ => return false,
+        };
+        self.pending[at].is_call && self.files[file].is_hung
+    }
+
+    /// Carries out a request, one in the middle or the first; false: there is none to carry out.
+    pub(super) fn carry_out(&mut self) -> bool {
+        let count = self.pending.len() as u64;
+        let first = if count > 0 { self.pick(count) as usize } else { 0 };
+        let places = (first..self.pending.len()).chain(0..first);
+        let Some(at) = places.into_iter().find(|&at| !self.is_hung(at)) else { return false };
+        let Pending { token, request, .. } = self.pending.remove(at);
+        let event = match request {
+            Request::Send { socket, parts, flags } => {
+                let result = self.send(socket, &parts, flags, false);
+                EngineEvent::Completed { token, result, more: false }
+            }
+            Request::ZeroCopy { socket, span, flags } => {
+                self.send_zero_copy(token, socket, span, flags)
+            }
+            Request::Read { file, operation, offset, into } => {
+                let result = match self.pick(16) {
+                    12 => -libc::EAGAIN,
+                    13 => -libc::EINTR,
+                    14 if self.script.pick(6) == 1 => {
+                        self.operations[operation].may_fail_with(libc::EIO);
+                        -libc::EIO
+                    }
+                    _ => {
+                        let count = self.read((file, operation), offset, into);
+                        self.operations[operation].read += count;
+                        count as i32
+                    }
+                };
+                EngineEvent::Completed { token, result, more: false }
+            }
+            Request::Inspect { file } => {
+                self.stir(file);
+                EngineEvent::Inspected { token, found: Ok(self.files[file].stat()) }
+            }
+            Request::Close(descriptor) => {
+                drop(descriptor);
+                EngineEvent::Completed { token, result: 0, more: false }
+            }
+        };
+        self.ready.push(event);
+        true
+    }
+
+    fn send_zero_copy(
+        &mut self,
+        token: Token,
+        socket: usize,
+        span: Span,
+        flags: i32,
+    ) -> EngineEvent {
+        let refusal = match self.pick(16) {
+            13 => Some(libc::EOPNOTSUPP),
+            14 => Some(libc::ENOBUFS),
+            15 => Some(libc::ENOMEM),
+            _ => None,
+        };
+        let result =
+            refusal.map_or_else(|| self.send(socket, &[span], flags, true), |errno| -errno);
+        // A notification may follow a failure, too.
+        let more = result >= 0 || self.is_chosen(4);
+        if more {
+            let taken = span.part(0, result.max(0) as usize);
+            let copied = self.sockets[socket].manner.copies ^ self.is_chosen(8);
+            let (span, pieces) = (taken, self.memory.read(taken));
+            self.used.push(Used { token, span, pieces, copied, is_reported: false });
+        }
+        EngineEvent::Completed { token, result, more }
+    }
+
+    /// The peer has acknowledged what a zero-copy send sent; false: there is none.
+    pub(super) fn acknowledge(&mut self) -> bool {
+        let reported = |used: &Used| used.is_reported;
+        let Some(at) = self.used.iter().position(reported) else { return false };
+        let Used { token, span, pieces, copied, .. } = self.used.remove(at);
+        assert_eq!(self.memory.read(span), pieces, "overwritten before its notification");
+        self.ready.push(EngineEvent::Released { token, copied });
+        true
+    }
+
+    /// Hands events over: all, or some.
+    pub(super) fn deliver(&mut self, events: &mut Vec<EngineEvent>) {
+        while !self.ready.is_empty() {
+            let at = self.pick(self.ready.len() as u64) as usize;
+            let event = self.ready.remove(at);
+            if let EngineEvent::Completed { token, more: true, .. } = event {
+                let used = self.used.iter_mut().filter(|used| used.token == token);
+                used.for_each(|used| used.is_reported = true);
+            }
+            events.push(event);
+            if self.is_chosen(4) {
+                return;
+            }
+        }
+    }
+
+    /// Whether something has happened that has not been handed over.
+    pub(super) fn has_events(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// How many bytes of files these parts have.
+    pub(super) fn file_bytes(&self, parts: &[Span]) -> u64 {
+        let pieces = parts.iter().flat_map(|part| self.memory.read(*part));
+        let is_file = |piece: &Piece| matches!(piece.what, What::File(_) | What::Window);
+        pieces.filter(is_file).map(|piece| piece.length).sum()
+    }
+
+    /// Whether a request is with the kernel.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.pending.is_empty() || self.has_events()
+    }
+
+    /// Whether an operation waits for a file system that does not answer, or shares its socket with
+    /// one that does.  EXACT may want all the room that there is.
+    pub(super) fn waits_for_hung(&self, expected: &Expected) -> bool {
+        let hung = self.files.iter().filter(|file| file.is_hung);
+        let mounts: Vec<_> = hung.map(|file| file.facts.mount).collect();
+        let mut others = self.operations.iter().filter(|other| !other.is_over());
+        others.any(|other| {
+            let mount = other.file.map(|file| self.files[file].facts.mount);
+            let waits = mount.is_some_and(|mount| mounts.contains(&mount))
+                || other.has(RequestFlags::EXACT);
+            other.socket == expected.socket && waits && !mounts.is_empty()
+        })
+    }
+
+    /// A call on a file took long, or did not.
+    pub(super) fn learn_speed(&mut self, known: &KnownFiles) {
+        let count = self.files.len() as u64;
+        let FileFacts { mount, inode, .. } = self.files[self.script.pick(count) as usize].facts;
+        if self.script.pick(2) == 1 {
+            known.was_slow(mount, inode, 1000);
+        } else {
+            known.timed(mount, inode, || ());
+        }
+    }
+
+    /// What these operations are asked to do.
+    pub(super) fn expect_cancelled(&mut self, question: &Question) {
+        for expected in &mut self.operations {
+            let is_meant = match *question {
+                Question::Cancel(id) => expected.id == id,
+                Question::CancelSocket(cookie) => self.sockets[expected.socket].cookie == cookie,
+            };
+            if is_meant {
+                expected.may_fail_with(libc::ECANCELED);
+            }
+        }
+    }
+
+    /// What has happened on a socket, for a test that has failed.
+    pub(super) fn story(&self, socket: usize) -> String {
+        let runs = self.sockets[socket].wire.iter();
+        let runs: Vec<_> = runs.map(|Run { piece, epoch, .. }| (piece, epoch)).collect();
+        let done = self.operations.iter().filter(|operation| operation.socket == socket);
+        let done: Vec<_> = done.map(|operation| (operation.task, operation.done)).collect();
+        format!("{:?} {runs:#?} {done:#?}", self.sockets[socket].manner)
+    }
+
+    /// Nothing goes out behind an operation that was cut off; `order`: those of each socket.
+    pub(super) fn check_cuts(&mut self, order: &[Vec<usize>]) {
+        for order in order {
+            let mut known_from = 0;
+            for &at in order {
+                let operation = &mut self.operations[at];
+                if operation.id < known_from && operation.id > 0 {
+                    operation.check_behind_cut();
+                    operation.may_fail_with(libc::ECANCELED);
+                } else if operation.is_cut() {
+                    known_from = operation.done_before;
+                }
+            }
+        }
+    }
+
+    /// Nothing is with the kernel.
+    pub(super) fn check_end(&self) {
+        assert!(self.pending.is_empty() && self.used.is_empty() && self.ready.is_empty());
+        assert!(self.sockets.iter().all(|socket| socket.wait.is_none()));
+        for (&number, &thing) in &self.numbers {
+            let same = sys::is_same_file(number, self.description(thing).as_raw_fd());
+            assert!(!same, "a descriptor has been left open");
+        }
+    }
+}
+
+// An open file description of its own.
+fn description() -> fs::File {
+    fs::File::open("/dev/null").expect("/dev/null")
+}
+
+/// What stands behind all windows: nobody looks into them.
+pub(super) fn placeholder() -> RawFd {
+    static PROGRAM: OnceLock<fs::File> = OnceLock::new();
+    PROGRAM.get_or_init(|| fs::File::open("/proc/self/exe").expect("our program")).as_raw_fd()
+}
+
+// Whether the first byte of a span is mapped, which a send finds out.
+fn is_mapped(span: Span) -> bool {
+    thread_local! {
+        static PAIR: (OwnedFd, OwnedFd) = sys::socket_pair().expect("a pair of sockets");
+    }
+    PAIR.with(|(ours, theirs)| {
+        let sent = sys::send_parts(ours.as_raw_fd(), &[span.part(0, 1)], 0);
+        sys::clear_bell(theirs.as_raw_fd(), 1);
+        sent.is_ok()
+    })
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ring thread's driver under every order of events: whatever happens, what each socket has
+//! taken is what was asked for, every operation ends once and tells the truth, and nothing is left.
+#![forbid(unsafe_code)]
+
+use super::callers::{LARGE_POOL, Message, Scale, World};
+use super::expected::Expected;
+use super::machine::Machine;
+use super::{Script, cases, script};
+use crate::engine::Engine;
+use crate::handoff::claims::Turn;
+use crate::handoff::questions::Question;
+use crate::types::completion::Completion;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+// As in src/ring/thread.rs.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+// So many rounds are enough for everything to end, once all goes well.
+const ROUNDS_MAX: u32 = 10_000;
+
+impl World {
+    // One round of the ring thread (src/ring/thread.rs).
+    fn round(&mut self) {
+        self.arrive();
+        self.driver.alarms();
+        self.flush();
+        self.driver.turns();
+        self.flush();
+        let has_turns = self.driver.has_turns();
+        let now = self.kernel.machine().now;
+        let alarm = self.driver.next_alarm().map(|at| at.saturating_duration_since(now));
+        let timeout = match has_turns {
+            true => Duration::ZERO,
+            false => alarm.map_or(HEARTBEAT, |until| until.min(HEARTBEAT)),
+        };
+        if timeout > Duration::ZERO {
+            self.check_waiting();
+        }
+        let mut events = std::mem::take(&mut self.events);
+        let turned = self.driver.engine.turn(Some(timeout), &mut events);
+        turned.expect("the engine does not fail");
+        for event in events.drain(..) {
+            self.driver.handle(event);
+        }
+        self.events = events;
+    }
+
+    // Messages arrive.
+    fn arrive(&mut self) {
+        while self.kernel.machine().pick(4) != 3 {
+            match self.transit.pop_front() {
+                Some(message) => self.take(message),
+                None => return self.driver.forget_cuts(),
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let (submission, socket, file) = match message {
+            Message::Submitted { submission, socket, file } => (submission, socket, file),
+            Message::Released(claim) => return self.driver.claim_released(claim),
+        };
+        let operation = submission.user_data as usize;
+        let choice = self.kernel.machine().pick(64);
+        let mut machine = self.kernel.machine();
+        let expected = &mut machine.operations[operation];
+        match choice {
+            // Its message could not be sent, and nothing of it has gone out.
+            62 if submission.turn != Turn::Ahead => {
+                expected.is_withdrawn = true;
+                drop(machine);
+                return self.driver.withdraw(submission);
+            }
+            63 => {
+                expected.may_fail_with(libc::EBADF);
+                if submission.turn != Turn::Ahead {
+                    self.order[expected.socket].push(operation);
+                }
+                drop(machine);
+                return self.driver.reject(submission, socket, file, -libc::EBADF);
+            }
+            _ => {}
+        }
+        if submission.turn != Turn::Ahead {
+            self.order[expected.socket].push(operation);
+        }
+        drop(machine);
+        self.driver.accept(submission, socket, file);
+    }
+
+    fn flush(&mut self) {
+        self.driver.flush();
+        if self.kernel.machine().pick(8) != 7 {
+            self.poll();
+        }
+    }
+
+    // A caller takes all completions.
+    fn poll(&mut self) {
+        let mut taken: Vec<Completion> = Vec::new();
+        let shared = &self.shared;
+        let each = |entry| taken.push(shared.taken(entry));
+        shared.completions.take(usize::MAX, Some(Duration::ZERO), each).expect("no wait");
+        let mut machine = self.kernel.machine();
+        let epoch = machine.epoch;
+        for completion in taken {
+            let expected = &mut machine.operations[completion.user_data as usize];
+            assert_eq!(completion.id, expected.id);
+            expected.report(completion, epoch, shared.cuts.next_id());
+        }
+    }
+
+    // The driver waits: what a socket holds back must be announced.
+    fn check_waiting(&self) {
+        let machine = self.kernel.machine();
+        let is_quiet = !machine.is_busy() && self.shared.completions.is_empty();
+        let in_use = self.shared.counters.pool_in_use.load(Ordering::Relaxed);
+        if is_quiet && in_use < self.scale.pool / 8 {
+            let owes = machine.operations.iter().find(|expected| expected.owes_snapshot());
+            assert!(owes.is_none(), "a snapshot waits for the peer: {owes:?}");
+        }
+        for socket in machine.sockets.iter().filter(|socket| socket.holds_back) {
+            let last = socket.wire.last().expect("something was sent").piece.operation;
+            let Some(expected) = machine.operations.get(last) else { continue };
+            let may = expected.may_hold_back() || socket.was_full || socket.failed.is_some();
+            assert!(may || machine.is_busy(), "data is held back, and nothing follows");
+        }
+    }
+
+    // ---- the script ----------------------------------------------------------------
+
+    fn step(&mut self) {
+        let choice = self.kernel.machine().script.pick(32);
+        match choice {
+            0..=5 => self.submit(),
+            6..=8 => self.try_send(),
+            9..=12 => self.with_file(Machine::change),
+            13..=16 => self.with_socket(Machine::peer_reads),
+            17 => self.with_socket(Machine::report_in_vain),
+            18 if self.kernel.machine().script.pick(4) == 3 => {
+                self.with_socket(|machine, socket| machine.fail_socket(socket, libc::ECONNRESET));
+            }
+            19 if self.kernel.machine().script.pick(2) == 1 => self.cancel(),
+            20 => self.poll(),
+            21 => self.with_file(|machine, file| machine.files[file].is_hung = true),
+            22 => self.with_file(|machine, file| machine.files[file].is_hung = false),
+            23 => {
+                let known = &self.shared.known_files;
+                self.kernel.machine().learn_speed(known);
+            }
+            _ => self.round(),
+        }
+    }
+
+    fn with_file(&mut self, act: impl FnOnce(&mut Machine, usize)) {
+        let mut machine = self.kernel.machine();
+        let count = machine.files.len() as u64;
+        let file = machine.script.pick(count) as usize;
+        act(&mut machine, file);
+    }
+
+    fn with_socket(&mut self, act: impl FnOnce(&mut Machine, usize)) {
+        let mut machine = self.kernel.machine();
+        let count = machine.sockets.len() as u64;
+        let socket = machine.script.pick(count) as usize;
+        act(&mut machine, socket);
+    }
+
+    // ---- the end -------------------------------------------------------------------
+
+    // From here on all goes well, so that it must come to an end.
+    fn finish(&mut self, fails_all: bool) {
+        self.kernel.machine().is_calm = true;
+        while !self.transit.is_empty() {
+            self.arrive();
+        }
+        if fails_all {
+            self.fail_all();
+        }
+        // What waits for a file that does not answer goes on waiting.  All else ends, if the pool
+        // has more room than a read of that file and the data kept behind it take.
+        let is_large = self.scale.pool >= LARGE_POOL;
+        self.go_on(|machine| {
+            let mut all = machine.operations.iter();
+            let hung = |expected: &Expected| match is_large {
+                true => machine.waits_for_hung(expected),
+                false => machine.files.iter().any(|file| file.is_hung),
+            };
+            all.all(|expected| expected.is_over() || hung(expected))
+        });
+        let count = self.kernel.machine().operations.len();
+        for operation in 0..count {
+            let id = self.kernel.machine().operations[operation].id;
+            if !self.kernel.machine().operations[operation].is_over() {
+                self.ask(&Question::Cancel(id));
+            }
+        }
+        self.go_on(|machine| machine.operations.iter().all(|expected| expected.is_over()));
+        self.kernel.machine().files.iter_mut().for_each(|file| file.is_hung = false);
+        let mut rounds = 0;
+        while !self.driver.is_idle() || self.kernel.machine().is_busy() {
+            self.round();
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "something stays in use");
+        }
+        self.driver.flush();
+    }
+
+    fn fail_all(&mut self) {
+        for expected in &mut self.kernel.machine().operations {
+            expected.may_fail_with(libc::ECANCELED);
+        }
+        self.driver.fail_all(-libc::ECANCELED);
+    }
+
+    fn go_on(&mut self, is_over: impl Fn(&Machine) -> bool) {
+        for _ in 0..ROUNDS_MAX {
+            if is_over(&self.kernel.machine()) {
+                return;
+            }
+            let count = self.kernel.machine().sockets.len();
+            (0..count).for_each(|socket| self.kernel.machine().peer_reads(socket));
+            self.round();
+        }
+        let machine = self.kernel.machine();
+        let left: Vec<_> = machine.operations.iter().filter(|left| !left.is_over()).collect();
+        let (has_turns, alarm) = (self.driver.has_turns(), self.driver.next_alarm());
+        panic!("does not end: turns {has_turns}, alarm {alarm:?}, {left:#?}");
+    }
+
+    fn check_end(mut self) {
+        self.driver.trim();
+        let Self { kernel, shared, driver, order, .. } = self;
+        drop(driver);
+        assert_eq!(shared.counters.pool_in_use.load(Ordering::Relaxed), 0);
+        assert_eq!(shared.counters.pool_resident.load(Ordering::Relaxed), 0);
+        assert_eq!(shared.staging.used(), 0);
+        assert!(shared.permits.is_none_taken());
+        assert!(!shared.cuts.is_any_in_transit());
+        assert_eq!(shared.descriptors.used(), 0);
+        assert!(shared.claims.is_empty());
+        let mut machine = kernel.machine();
+        machine.check_end();
+        machine.check_cuts(&order);
+        for (socket, order) in machine.sockets.iter().zip(&order) {
+            let mut runs: Vec<_> = socket.wire.iter().rev().copied().collect();
+            for &operation in order {
+                let expected = &machine.operations[operation];
+                expected.check(&machine);
+                expected.check_wire(operation, &machine, &mut runs);
+            }
+            assert!(runs.is_empty(), "more bytes than wire_bytes says");
+        }
+    }
+}
+
+fn scale() -> impl Strategy<Value = Scale> {
+    let chunk = prop_oneof![
+        2 => 50..400u64,
+        2 => Just(4096u64),
+        2 => Just(16u64 << 10),
+        2 => Just(64u64 << 10),
+        1 => Just(1u64 << 20),
+    ];
+    let pool = prop_oneof![4 => Just(256u64 << 10), 1 => Just(LARGE_POOL)];
+    (chunk, pool).prop_map(|(chunk, pool)| Scale { chunk, pool, range: (chunk * 12).min(1 << 20) })
+}
+
+fn run(scale: Scale, script: Script, fails_all: bool) {
+    let mut world = World::new(scale, script);
+    while !world.kernel.machine().script.is_over() {
+        world.step();
+    }
+    world.finish(fails_all);
+    world.check_end();
+}
+
+proptest! {
+    // Always the same cases: some in many thousands of others do not end.
+    #![proptest_config(Config { rng_seed: RngSeed::Fixed(1), ..cases(4_000) })]
+
+    #[test]
+    fn model_ring_sends_what_was_asked_for_and_ends_everything_once(
+        scale in scale(),
+        script in script(400),
+        fails_all in prop::bool::weighted(0.1),
+    ) {
+        run(scale, script, fails_all);
+    }
+}
