@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The Rust interface: submit, poll, cancel, shut down.
+//! The public methods of a context: create, submit, poll, cancel, send, destroy.  Each checks that
+//! it runs in the process that created the context (ECHILD after fork), then hands the call to
+//! `caller` or to the port of the ring thread.  Nothing is decided here.
 #![forbid(unsafe_code)]
 
 use crate::caller::Caller;
@@ -26,31 +28,31 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What a context is made of.
+/// The engine, the limits and the kernel features of a context.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Info {
-    /// Whether io_uring is in use; otherwise it is the portable engine.
+    /// Whether io_uring is in use; otherwise the portable engine is.
     pub is_uring: bool,
-    /// Why io_uring is not in use.  None: it is, or was not asked for.
+    /// Why io_uring is not in use.  None: it is in use, or was not requested.
     pub engine_error: Option<Errno>,
-    /// As made.
+    /// The most operations whose Done has not been taken, as created.
     pub max_ops: u32,
-    /// As made.
+    /// The most private memory, in bytes, as created.
     pub pool_bytes: u64,
-    /// The longest range that EXACT takes.
+    /// The longest range that EXACT accepts, in bytes.
     pub exact_max: u64,
-    /// Which of the kernel's newer features are in use.
+    /// The newer kernel features in use.
     pub kernel_features: KernelFeatures,
 }
 
-/// A context: one ring thread and what is in flight there.  Dropping it cancels that, and waits
-/// until the kernel holds no memory or descriptor of the context.
+/// A context: one ring thread and the operations in flight there.  Dropping it cancels them and
+/// waits until the kernel holds no memory and no descriptor of the context.
 #[derive(Debug)]
 pub struct Context {
     caller: Caller,
     mark: ForkMark,
-    /// None only while it is dropped.
+    /// None only during drop.
     ring_thread: Option<thread::Handle>,
     info: Info,
 }
@@ -58,17 +60,17 @@ pub struct Context {
 /// The outcome of [`Context::try_send`].
 #[derive(Clone, Copy, Debug)]
 pub enum TrySend {
-    /// The operation is done; no completion comes through poll.
+    /// The operation is done; poll reports no completion for it.
     Done(Completion),
     /// The operation was queued under this id.
     Queued(u64),
 }
 
 impl Context {
-    /// Starts the ring thread.
+    /// Creates a context and starts its ring thread.
     ///
-    /// EINVAL: an option is out of range.  ENOSYS, EPERM, ENOMEM and other numbers of the
-    /// kernel's: io_uring was asked for and is refused, or no thread or memory can be had.
+    /// EINVAL: an option is out of range.  ENOSYS, EPERM, ENOMEM and other errnos of the kernel:
+    /// io_uring was requested and is refused, or there is no thread or memory.
     pub fn new(options: &Options) -> Result<Context> {
         let settings = Settings::from_options(options)?;
         let mark = ForkMark::new()?;
@@ -86,16 +88,16 @@ impl Context {
             kernel_features: started.features,
         };
         let context = Context { caller, mark, ring_thread: Some(ring_thread), info };
-        // The reserve is not for what stays.
+        // A new context must not hold blocks of the reserve for its lifetime.
         if memory::RESERVE.is_in_use() { Err(Errno(libc::ENOMEM)) } else { Ok(context) }
     }
 
-    /// ECHILD: the caller is a forked child of the process that made the context.
+    /// Returns ECHILD if the caller is a forked child of the process that created the context.
     pub(crate) fn check_process(&self) -> Result<()> {
         if self.mark.is_own_process() { Ok(()) } else { Err(Errno(libc::ECHILD)) }
     }
 
-    /// A call on it has panicked: nothing more is done with it, and what is in flight ends.
+    /// Ends all operations after a panic in a call on the context; later calls fail with EIO.
     #[cfg(feature = "c-interface")]
     pub(crate) fn poison(&self) {
         self.caller.port.die(libc::EIO);
@@ -103,20 +105,21 @@ impl Context {
 
     /// Queues an operation; returns its id.
     ///
-    /// EAGAIN: as many are in flight as the context was made for, or headers and trailers have
-    /// used up their part of its memory.  ENOMEM: the system gives none.  EMFILE: the ring thread has as many descriptors as
-    /// RLIMIT_NOFILE allows.  EBADF, ENOTSOCK, ESOCKTNOSUPPORT, ENOTCONN (a listening socket),
-    /// EISDIR, EINVAL: a descriptor is closed or of the wrong kind, or the file is not open for
-    /// reading.  EINVAL: contradicting flags, or an offset beyond what a file can have.  EOVERFLOW: a
-    /// range that ends beyond it.  EMSGSIZE: header and trailer, or an EXACT range, are too long.
-    /// ECHILD: after fork.
+    /// EAGAIN: as many operations are in flight as the context was created for, or headers and
+    /// trailers have used up their part of its memory.  ENOMEM: the system has no memory.  EMFILE:
+    /// the ring thread has as many descriptors as RLIMIT_NOFILE allows.  EBADF, ENOTSOCK,
+    /// ESOCKTNOSUPPORT, ENOTCONN (a listening socket), EISDIR, EINVAL: a descriptor is closed or of
+    /// the wrong kind, or the file is not open for reading.  EINVAL: contradicting flags, or an
+    /// offset beyond the largest file offset.  EOVERFLOW: the range ends beyond it.  EMSGSIZE:
+    /// header and trailer, or an EXACT range, are too long.  ECHILD: after fork.
     pub fn submit(&self, request: &Request<'_>) -> Result<u64> {
         let mut id = 0;
         self.submit_with_id(request, &mut |given| id = given)?;
         Ok(id)
     }
 
-    /// [`Context::submit`]; `id` is given the id before a completion with it can be seen.
+    /// Queues as [`Context::submit`] does; `id` receives the id before a completion with it is
+    /// visible.
     pub(crate) fn submit_with_id(
         &self,
         request: &Request<'_>,
@@ -126,15 +129,15 @@ impl Context {
         self.caller.submit(request, id)
     }
 
-    /// Queues several operations, in order, up to the first that is refused.  Their ids are
-    /// appended to `ids`.  Returns how many were queued; an error if none was, as for
-    /// [`Context::submit`].
+    /// Queues several operations, in order, up to the first that is refused, and appends their ids
+    /// to `ids`.  Returns how many were queued.  If none was, it fails as [`Context::submit`] does.
     pub fn submit_many(&self, requests: &[Request<'_>], ids: &mut Vec<u64>) -> Result<usize> {
         memory::reserve(ids, requests.len())?;
         self.submit_many_with_ids(requests, &mut |id| ids.push(id))
     }
 
-    /// [`Context::submit_many`]; `ids` is given each id before a completion with it can be seen.
+    /// Queues as [`Context::submit_many`] does; `ids` receives each id before a completion with it
+    /// is visible.
     pub(crate) fn submit_many_with_ids(
         &self,
         requests: &[Request<'_>],
@@ -144,11 +147,12 @@ impl Context {
         self.caller.submit_many(requests, ids)
     }
 
-    /// Takes up to `out.len()` completions; waits for the first up to `timeout` (None:
-    /// indefinitely).  Returns how many were taken; 0: the time ran out.
+    /// Takes up to `out.len()` completions and waits for the first one up to `timeout` (None:
+    /// indefinitely).  Returns how many were taken; 0: the timeout expired.
     ///
     /// EINVAL: `out` is empty.  EINTR: a signal handler ran.  ECHILD: after fork.  EBADF, or
-    /// what else put the context beyond use: nothing is in flight any more and nothing will come.
+    /// another errno that made the context unusable: nothing is in flight and no completion will
+    /// follow.
     pub fn poll(&self, out: &mut [Completion], timeout: Option<Duration>) -> Result<usize> {
         self.check_process()?;
         let mut places = out.iter_mut();
@@ -159,7 +163,7 @@ impl Context {
         })
     }
 
-    /// A poll in steps, for callers that wait by themselves, on [`Completions::sequence`] of
+    /// Polls in steps, for callers that wait by themselves on [`Completions::sequence`] of
     /// [`Context::completions`].
     #[cfg(feature = "c-interface")]
     pub(crate) fn poll_step(
@@ -172,20 +176,20 @@ impl Context {
         self.caller.poll_step(max, waits, each)
     }
 
-    /// See [`Context::poll_step`].
+    /// Returns the completions, for the waits between [`Context::poll_step`] calls.
     #[cfg(feature = "c-interface")]
     pub(crate) fn completions(&self) -> &Completions {
         self.caller.completions()
     }
 
-    /// A descriptor that is readable while completions wait.  It belongs to the context: never
-    /// read, write or close it.
+    /// Returns a descriptor that is readable while completions wait.  It belongs to the context:
+    /// never read, write or close it.
     pub(crate) fn event_fd(&self) -> Result<RawFd> {
         self.check_process()?;
         self.caller.event_fd()
     }
 
-    /// Asks for the end of an operation.  ENOENT: it has ended already or never was.
+    /// Requests the end of an operation.  ENOENT: it has ended, or the id was never given.
     pub fn cancel(&self, id: u64) -> Result<()> {
         self.check_process()?;
         if !self.caller.shared.cuts.has_given(id) {
@@ -197,32 +201,34 @@ impl Context {
         }
     }
 
-    /// [`Context::cancel`] for an operation that was accepted, without waiting for the answer.
+    /// Cancels as [`Context::cancel`] does an operation that was accepted, without waiting for the
+    /// answer.
     #[cfg(feature = "futures")]
     pub(crate) fn cancel_soon(&self, id: u64) -> Result<()> {
         self.check_process()?;
         self.caller.port.ask_only(Question::Cancel(id))
     }
 
-    /// Asks for the end of all operations on a socket; returns how many there were.
+    /// Requests the end of all operations on a socket; returns how many there were.
     pub fn cancel_socket(&self, socket: impl AsFd) -> Result<u32> {
         self.cancel_socket_number(socket.as_fd().as_raw_fd())
     }
 
-    /// [`Context::cancel_socket`] for a number that may not be open.
+    /// Cancels as [`Context::cancel_socket`] does, for a number that may not be open.
     pub(crate) fn cancel_socket_number(&self, socket: RawFd) -> Result<u32> {
         self.check_process()?;
         let cookie = sys::socket_cookie(socket)?;
         self.caller.port.ask(Question::CancelSocket(cookie))
     }
 
-    /// Does the whole operation on the calling thread if that needs no waiting; otherwise queues
-    /// what is left.  Errors as for [`Context::submit`].
+    /// Completes the operation on the calling thread if nothing in it must wait; otherwise queues
+    /// the remainder.  Errors as for [`Context::submit`].
     pub fn try_send(&self, request: &Request<'_>) -> Result<TrySend> {
         self.try_send_with_id(request, &mut |_| {})
     }
 
-    /// [`Context::try_send`]; `id` is given the id before a completion with it can be seen.
+    /// Sends as [`Context::try_send`] does; `id` receives the id before a completion with it is
+    /// visible.
     pub(crate) fn try_send_with_id(
         &self,
         request: &Request<'_>,
@@ -240,20 +246,20 @@ impl Context {
         })
     }
 
-    /// Submits and waits; the completion goes to the caller alone.  Errors as for
-    /// [`Context::submit`]; what happened to an accepted operation is in the status.
+    /// Submits and waits; only this caller receives the completion.  Errors as for
+    /// [`Context::submit`]; the outcome of an accepted operation is in its status.
     pub fn send(&self, request: &Request<'_>) -> Result<Completion> {
         self.check_process()?;
         self.caller.send(request)
     }
 
-    /// What the context is made of.
+    /// Returns the engine, the limits and the kernel features of the context.
     pub fn info(&self) -> Result<Info> {
         self.check_process()?;
         Ok(self.info)
     }
 
-    /// What it has done so far.
+    /// Returns the counters and gauges.
     pub fn stats(&self) -> Result<Stats> {
         self.check_process()?;
         let shared = &self.caller.shared;
@@ -268,15 +274,15 @@ impl Context {
     }
 }
 
-/// The event descriptor: readable while completions wait, and rarely once in vain;
+/// The event descriptor: readable while completions wait, and rarely without a completion;
 /// [`Context::poll`] clears it.  It belongs to the context: never read, write or close it.
 ///
-/// Completions make it readable only once it has been asked for: those that wait already do so at
-/// once.  If the host has closed it, the number may be another file's: each call on the context
-/// gives EBADF from then on.
+/// Completions make it readable only after it has been requested for the first time; those that
+/// wait at that moment do so at once.  If the host has closed it, the number may belong to another
+/// file: each later call on the context fails with EBADF.
 impl AsFd for Context {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // The next poll reports the error, if there is one.
+        // The next poll reports an error.
         let _ = self.event_fd();
         self.caller.port.as_fd()
     }
@@ -303,7 +309,7 @@ impl Drop for Context {
             ring_thread.join(|| helpers() || calls());
         }
         if helpers() {
-            // They run in our code.
+            // Their threads still run this library's code.
             sys::keep_library();
         }
     }

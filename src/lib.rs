@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sends a range of a file to a stream socket as one asynchronous operation, and reports its
-//! completion only when no later change to the file can change what goes over the wire: not what
-//! is in flight, not what is retransmitted.
+//! completion only when no later change to the file can change the bytes that the peer receives,
+//! whether they are in flight or retransmitted.
 //!
-//! A [`Context`] has a thread that carries out what is submitted to it, with io_uring where the
-//! kernel lets it, else with epoll and plain system calls.  Each [`Request`] that
+//! A [`Context`] has a thread that carries out the submitted operations, with io_uring where the
+//! kernel permits it, otherwise with epoll and plain system calls.  Each [`Request`] that
 //! [`Context::submit`] accepts gives exactly one [`Completion`] with [`Event::Done`].
 //!
 //! ```
@@ -39,31 +39,31 @@
 //! # Event loops
 //!
 //! A [`Context`] is a descriptor ([`AsFd`](std::os::fd::AsFd)) that is readable while completions
-//! wait: register it with whatever waits for descriptors, and call [`Context::poll`] with a timeout
-//! of zero.  A thread for each connection calls [`Context::send`] instead.  With tokio, smol and
-//! other runtimes each operation is a future: see the module `futures`.
+//! wait: register it with the event loop, and call [`Context::poll`] with a timeout of zero.  A
+//! thread for each connection calls [`Context::send`] instead.  With tokio, smol and other runtimes
+//! each operation is a future: see the module `futures`.
 //!
 //! # Descriptors
 //!
 //! Socket and file stay open until the operation's Done.  A descriptor that is closed too early
-//! does no harm: no byte of another file or socket, which has got the number since, is sent or
-//! received.
+//! does no harm: if its number is reused, no byte of the other file or socket is sent or received.
 //!
 //! # fork
 //!
-//! In a forked child each call on an inherited context gives ECHILD.  Make one there.
+//! In a forked child each call on an inherited context fails with ECHILD.  Create a new context
+//! there.
 //!
 //! # Features
 //!
-//! - `c-interface` (default): the symbols of `snapsend.h` in the libraries that are built, and the
-//!   module `ffi`; writes the header, which needs cbindgen.  Programs in Rust need neither:
+//! - `c-interface` (default): the symbols of `snapsend.h` in the built libraries, and the module
+//!   `ffi`.  Its build writes the header and needs cbindgen.  Programs in Rust need neither:
 //!   `snapsend = { version = "0.1", default-features = false }`.
 //! - `futures`: the module of that name.  It depends on no runtime.
 //!
-//! The Rust interface is the same with and without `c-interface`.  What is in `ffi` is meant for C:
+//! The Rust interface is the same with and without `c-interface`.  The module `ffi` is meant for C:
 //! its types may grow, as `snapsend.h` says, without a new major version.
 #![deny(unsafe_code)]
-// Some of it is used by the C edge or by the LD_PRELOAD library alone.
+// Only the C edge or the LD_PRELOAD library uses some of the items.
 #![cfg_attr(not(all(feature = "c-interface", feature = "preload")), allow(dead_code))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -96,7 +96,7 @@ pub use types::options::{EngineChoice, Options};
 pub use types::request::{Request, RequestFlags};
 pub use types::stats::Stats;
 
-/// Not part of the interface: what this project's own LD_PRELOAD library stands on.
+/// Not part of the interface: the items that this project's own LD_PRELOAD library uses.
 #[cfg(feature = "preload")]
 #[doc(hidden)]
 pub mod preload {

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is reported of an operation.
+//! The completion of an operation: its event, status, counts and flags.
 #![forbid(unsafe_code)]
 
 use crate::types::errno::Errno;
 use std::io;
 
 bitflags::bitflags! {
-    /// How the data of an operation went out.
+    /// How the data of an operation was sent.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
     pub struct CompletionFlags: u32 {
         /// Some file data was copied into socket buffers.
         const WAS_COPIED = 1 << 0;
         /// Some file data was sent from memory without a copy.
         const WAS_ZEROCOPY = 1 << 1;
-        /// Zeros stand in for a missing end of the file.
+        /// Zeros replaced a missing end of the file.
         const WAS_PADDED = 1 << 2;
-        /// The calling thread has sent it.
+        /// The calling thread sent it.
         const WAS_INLINE = 1 << 3;
     }
 }
 
-/// What a completion reports.
+/// The event that a completion reports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Event {
-    /// The last completion of an operation: exactly one each.
+    /// The last completion of an operation: exactly one for each.
     #[default]
     Done,
     /// The file may change from here on; Done still follows.
@@ -42,23 +42,23 @@ pub struct Completion {
     /// Bytes of the range, padding included, put into the socket so far.
     pub file_bytes: u64,
     /// All bytes put into the socket so far, header and trailer included.  0: the stream is
-    /// untouched.
+    /// unchanged.
     pub wire_bytes: u64,
     /// 0, or a negative errno; see [`Completion::result`].
     pub status: i32,
     /// Done or Snapshot.
     pub event: Event,
-    /// How the data went out.
+    /// How the data was sent.
     pub flags: CompletionFlags,
 }
 
 impl Completion {
-    /// The outcome: [`Completion::wire_bytes`], or the reason why the operation failed.
+    /// Returns [`Completion::wire_bytes`], or the reason why the operation failed.
     ///
-    /// After a failure `wire_bytes` still says how much had gone out.  If that is not 0, the stream
-    /// is cut off part-way and must be closed.  The errors are those of `status` in `snapsend.h`:
-    /// ENODATA if the file ended before the range did, ECANCELED, ETIMEDOUT, EPIPE, ECONNRESET and
-    /// others.
+    /// After a failure `wire_bytes` still gives the number of bytes sent.  If it is not 0, the
+    /// stream ends within the message and must be closed.  The errors are those of `status` in
+    /// `snapsend.h`: ENODATA if the file ended before the range did, ECANCELED, ETIMEDOUT, EPIPE,
+    /// ECONNRESET and others.
     pub fn result(&self) -> io::Result<u64> {
         match self.status {
             status if status < 0 => Err(Errno(-status).into()),

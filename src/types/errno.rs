@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Error numbers of the kernel's.
+//! The kernel's error numbers, as the error type of this library.
 #![forbid(unsafe_code)]
 
 use std::{fmt, io};
 
-/// A positive error number of the kernel's, such as `libc::EAGAIN`.  Becomes a
-/// [`std::io::Error`] by `?`.
+/// A positive error number of the kernel, such as `libc::EAGAIN`.  The operator `?` converts it to
+/// [`std::io::Error`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// The errno of this thread's last failed libc call.
+    /// Returns the errno of this thread's last failed libc call.
     pub(crate) fn last() -> Errno {
         Errno(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
     }
 
-    /// Negative, as in the C interface.
+    /// Returns the negative number, as in the C interface.
     pub(crate) fn negative(self) -> i32 {
         -self.0
     }
@@ -41,5 +41,5 @@ impl From<Errno> for io::Error {
     }
 }
 
-/// A result whose error is the kernel's number.
+/// A result whose error is an errno.
 pub type Result<T> = std::result::Result<T, Errno>;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is known of a file.
+//! The facts about a file that decisions depend on: its kind, size, inode and mount.  `sys::file`
+//! reads them from the kernel; nothing here does I/O.
 #![forbid(unsafe_code)]
 
 use super::errno::{Errno, Result};
 
-/// What kind of thing a descriptor refers to, as far as this library cares.
+/// The kind of thing that a descriptor refers to, as far as this library distinguishes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileKind {
     /// A regular file.
@@ -21,92 +22,92 @@ pub enum FileKind {
     Other,
 }
 
-/// What fstat(2) says, as far as this library cares.
+/// The result of fstat(2), as far as this library uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct FileState {
     /// Its kind.
     pub kind: FileKind,
-    /// st_size; 0 for block devices, see `sys::device_size`.
+    /// st_size in bytes; 0 for block devices, see `sys::device_size`.
     pub size: u64,
-    /// st_dev and st_ino, mixed: different for different files as a rule, the same for the same.
+    /// st_dev and st_ino, mixed: always the same for one file, and rarely the same for two.
     pub inode: u64,
-    /// Where its file system is mounted.
+    /// The mount that the file was opened through.
     pub mount: Mount,
 }
 
-/// Which mount a file was opened through.  It tells file systems apart; st_dev does not, since
-/// overlayfs reports the devices of its layers.
+/// The mount that a file was opened through.  It distinguishes file systems; st_dev does not,
+/// because overlayfs reports the devices of its layers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mount(u64);
 
 impl Mount {
-    // 48 bits: numbers of mounts are given in a row.
+    // 48 bits suffice: the kernel numbers mounts consecutively.
     const NUMBER: u64 = (1 << 48) - 1;
     const UNIQUE: u64 = 1 << 63;
 
-    /// A number that no other mount has, or will have until the next boot.
+    /// Creates a mount from a number that no other mount has or will have until the next boot.
     pub const fn numbered(number: u64) -> Mount {
         Mount(number & Mount::NUMBER | Mount::UNIQUE)
     }
 
-    // Both may be used again when this mount has gone.
+    // Creates a mount from numbers that may both be reused after the mount has gone.
     pub(crate) fn of_device(mount: u64, device: u64) -> Mount {
         let mixed = (device << 32 ^ device >> 32 ^ mount).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Mount(mixed >> 16)
     }
 
-    /// The number, below 2^48.
+    /// Returns the number, below 2^48.
     pub fn number(self) -> u64 {
         self.0 & Mount::NUMBER
     }
 
-    /// Whether the number is never used again.
+    /// Returns whether the number is never reused.
     pub fn is_unique(self) -> bool {
         self.0 & Mount::UNIQUE != 0
     }
 }
 
-/// What is known of a file's size.
+/// The size of a file, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Size {
     /// There is no file.
     NoFile,
     /// This many bytes.
     Known(u64),
-    /// Only reading tells: files of /proc say 0.
+    /// Only a read finds the end: files of /proc report 0.
     Unknown,
 }
 
-/// What submit has learnt of a file.
+/// The facts that submit has read from a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileFacts {
     pub kind: FileKind,
-    /// When submitted.
+    /// Bytes at submit.
     pub size: u64,
     /// See [`FileState::inode`].
     pub inode: u64,
-    /// Where its file system is mounted.
+    /// The mount that the file was opened through.
     pub mount: Mount,
     /// O_DIRECT: reads must be aligned.
     pub direct: bool,
 }
 
 impl FileFacts {
-    /// The size when submitted, where that tells how much there is to read: files of /proc say 0
-    /// and have more, and block devices say 0, too.  Of a server's file it may be an old one.
+    /// Returns the size at submit if it says how much there is to read.  Files of /proc and block
+    /// devices report 0.  The size of a network file may be out of date.
     pub fn known_size(&self) -> Option<u64> {
         (self.kind == FileKind::Regular && self.size > 0).then_some(self.size)
     }
 
-    /// What a later state of the file says of its size.  EBADF: it is another file; the number was
-    /// given to that while submit ran.
+    /// Returns the size according to a later state of the file.  EBADF: it is another file, which
+    /// got the number while submit ran.
     pub fn size_by(&self, state: &FileState) -> Result<Size> {
         if (state.kind, state.inode) != (self.kind, self.inode) {
             return Err(Errno(libc::EBADF));
         }
         match (state.kind, state.size) {
             (FileKind::Block, size) => Ok(Size::Known(size)),
-            // Files of /proc and the like say 0 and have more.
+            // Files of /proc and the like report 0 and have data.
             (_, 0) => Ok(Size::Unknown),
             (_, size) => Ok(Size::Known(size)),
         }

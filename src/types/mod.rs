@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The words that all rooms share.  No I/O, and nothing of the other rooms.
+//! The types that all rooms share: request, options, completion, statistics, errno.  No I/O, and no
+//! use of another room.
 
 pub mod completion;
 pub mod errno;

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How a context is made.
+//! The options of a context, and their limits and defaults.
 #![forbid(unsafe_code)]
 
 use crate::types::errno::{Errno, Result};
 
-/// Which engine to use.
+/// The engine that a context uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum EngineChoice {
-    /// io_uring where it works, else portable; SNAPSEND_ENGINE in the environment overrides it.
+    /// io_uring where it works, otherwise portable; SNAPSEND_ENGINE in the environment overrides
+    /// it.
     #[default]
     Auto,
-    /// io_uring or fail with the kernel's errno.
+    /// io_uring; creation fails with the kernel's errno where it does not work.
     Uring,
     /// epoll and plain system calls.
     Portable,
 }
 
-/// How a context is made.
+/// The options of a context.
 ///
 /// ```
 /// use snapsend::{Context, Options};
@@ -35,47 +36,47 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Options {
         Options::default()
     }
 
-    /// Which engine.  Default: [`EngineChoice::Auto`].
+    /// Sets the engine.  Default: [`EngineChoice::Auto`].
     pub fn engine(mut self, engine: EngineChoice) -> Options {
         self.engine = engine;
         self
     }
 
-    /// The most operations whose Done has not been taken, at most 1,048,576.  Default, also for 0:
-    /// 65,536.
+    /// Sets the most operations whose Done has not been taken, at most 1,048,576.  Default, also
+    /// for 0: 65,536.
     pub fn max_ops(mut self, count: u32) -> Options {
         self.max_ops = count;
         self
     }
 
-    /// The most private memory for file data, headers and trailers, in bytes, at least 65,536.
+    /// Sets the most private memory for file data, headers and trailers, in bytes, at least 65,536.
     /// Default, also for 0: 32 MiB.
     pub fn pool_bytes(mut self, bytes: u64) -> Options {
         self.pool_bytes = bytes;
         self
     }
 
-    /// The most bytes moved by one kernel request, at least 4,096.  Default, also for 0: chosen by
-    /// the library.
+    /// Sets the most bytes that one kernel request moves, at least 4,096.  Default, also for 0:
+    /// chosen by the library.
     pub fn chunk_bytes(mut self, bytes: u64) -> Options {
         self.chunk_bytes = bytes;
         self
     }
 }
 
-/// The most operations a context can be made for.
+/// The largest value of [`Options::max_ops`].
 pub const MAX_OPS_MAX: u32 = 1 << 20;
 
 const MAX_OPS_DEFAULT: u32 = 65536;
 
 const POOL_DEFAULT: u64 = 32 << 20;
 
-/// The least pool a context can be made with.
+/// The smallest pool, in bytes.
 pub const POOL_MIN: u64 = 64 << 10;
 
 const POOL_MAX: u64 = 1 << 40;
@@ -87,13 +88,16 @@ const CHUNK_DEFAULT: u64 = 1 << 20;
 
 const CHUNK_MIN: u64 = 4096;
 
-/// Options with the defaults filled in.
+/// Checked options with the defaults filled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub engine: EngineChoice,
     pub max_ops: u32,
+    /// All private memory, in bytes.
     pub pool_bytes: u64,
+    /// The part of `pool_bytes` for headers and trailers.
     pub staging_bytes: u64,
+    /// The most bytes of one kernel request.
     pub chunk_bytes: u64,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One request and what can be said of it without asking the kernel.
+//! A request, and the checks of it that need no system call.
 #![forbid(unsafe_code)]
 
 use crate::types::errno::{Errno, Result};
@@ -8,21 +8,21 @@ use std::ops::{Bound, RangeBounds};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
-/// As a length: up to the end of the file, taken when the operation starts.
+/// As a length: up to the end of the file, determined when the operation starts.
 pub const TO_EOF: u64 = u64::MAX;
 
 bitflags::bitflags! {
-    /// What is asked of an operation.
+    /// How an operation is carried out.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
     pub struct RequestFlags: u32 {
-        /// Snapshot at the disk's pace, not the peer's, as far as the pool allows.
+        /// Snapshot at the disk's pace, not the peer's, as far as the pool has memory.
         const EAGER = 1 << 0;
         /// No byte is sent before the whole range has been snapshotted.  If the file is too short,
         /// nothing is sent.
         const EXACT = 1 << 1;
         /// Also report the snapshot, by [`Event::Snapshot`](crate::Event::Snapshot).
         const NOTIFY_SNAPSHOT = 1 << 2;
-        /// A short file is filled up with zeros.  Not with EXACT or an open-ended range.
+        /// Zeros replace the missing end of a short file.  Not with EXACT or an open-ended range.
         const ZERO_PAD = 1 << 3;
         /// More data follows on this socket (MSG_MORE).
         const MORE = 1 << 4;
@@ -30,11 +30,11 @@ bitflags::bitflags! {
 }
 
 impl RequestFlags {
-    /// With any of these, what is read stays in memory until it is sent.
+    /// With any of these flags, data that was read stays in memory until it is sent.
     pub(crate) const KEPT: RequestFlags = RequestFlags::EAGER.union(RequestFlags::EXACT);
 }
 
-/// Header, then a range of a file, then a trailer, to a socket.
+/// An operation: a header, a range of a file and a trailer, sent to a socket in this order.
 ///
 /// ```
 /// use snapsend::{Request, RequestFlags};
@@ -68,7 +68,7 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Nothing yet, to a stream socket, blocking or not.
+    /// Creates an empty request to a stream socket, blocking or not.
     pub fn new(socket: &'a impl AsFd) -> Request<'a> {
         Request {
             socket: socket.as_fd().as_raw_fd(),
@@ -83,12 +83,12 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// A range of a regular file or block device that is open for reading, in bytes.  The file
-    /// position is not used.
+    /// Sets the range, in bytes, of a regular file or block device that is open for reading.  The
+    /// file position is not used.
     ///
-    /// An open end, as in `..` or `100..`, is the end of the file, taken when the operation starts:
-    /// a start past it is an empty range.  With any other end, a file that is too short ends the
-    /// operation with ENODATA.  A range whose end is before its start is empty.
+    /// An open end, as in `..` or `100..`, is the end of the file, determined when the operation
+    /// starts: a start past it is an empty range.  With any other end, a file that is too short
+    /// ends the operation with ENODATA.  A range whose end is before its start is empty.
     pub fn file(mut self, file: &'a impl AsFd, range: impl RangeBounds<u64>) -> Request<'a> {
         self.file = Some(file.as_fd().as_raw_fd());
         self.offset = match range.start_bound() {
@@ -105,46 +105,47 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Sent before the range.  Submit copies it: at most 1,024 slices, and 1 MiB together with the
-    /// trailer.
+    /// Sets the bytes sent before the range.  Submit copies them: at most 1,024 slices, and 1 MiB
+    /// together with the trailer.
     pub fn header(mut self, header: &'a [IoSlice<'a>]) -> Request<'a> {
         self.header = header;
         self
     }
 
-    /// Sent after the range.  Copied and bounded as the header.
+    /// Sets the bytes sent after the range.  Copied and limited as the header is.
     pub fn trailer(mut self, trailer: &'a [IoSlice<'a>]) -> Request<'a> {
         self.trailer = trailer;
         self
     }
 
-    /// What is asked of the operation.  Replaces the flags given before.
+    /// Sets the flags.  Replaces the flags given before.
     pub fn flags(mut self, flags: RequestFlags) -> Request<'a> {
         self.flags = flags;
         self
     }
 
-    /// For the whole operation, from submit on: it ends with ETIMEDOUT.  Default: none.
+    /// Sets the time limit of the whole operation, from submit on: past it the operation ends with
+    /// ETIMEDOUT.  Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Request<'a> {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Copied to each completion.
+    /// Sets the value that is copied to each completion.
     pub fn user_data(mut self, user_data: u64) -> Request<'a> {
         self.user_data = user_data;
         self
     }
 
-    /// Whether the range goes on to the end of the file, wherever that is.
+    /// Returns whether the range ends at the end of the file, wherever that is.
     pub(crate) fn is_open_ended(&self) -> bool {
         self.length == TO_EOF
     }
 
-    /// Checks what can be checked without the kernel.
+    /// Checks the fields without a system call.
     ///
-    /// EINVAL: unknown or contradicting flags, a length without a file, an offset beyond what a
-    /// file can have.  EOVERFLOW: offset and length together are beyond it.  EMSGSIZE: an EXACT
+    /// EINVAL: unknown or contradicting flags, a length without a file, an offset beyond the
+    /// largest file offset.  EOVERFLOW: offset and length together exceed it.  EMSGSIZE: an EXACT
     /// range is longer than `exact_max`.  EBADF: a negative descriptor.
     pub(crate) fn check(&self, exact_max: u64) -> Result<()> {
         if !RequestFlags::all().contains(self.flags) {
@@ -204,7 +205,7 @@ mod tests {
         #[allow(clippy::reversed_empty_ranges)]
         let reversed = range(9..5);
         assert_eq!(reversed, (9, 0));
-        // An end that no file has is refused, and not taken for an open one.
+        // An end beyond every file is refused, not taken for an open one.
         assert_eq!(range(..u64::MAX), (0, TO_EOF - 1));
         assert_eq!(range(..=u64::MAX), (0, TO_EOF - 1));
     }

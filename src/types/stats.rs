@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a context has done so far.
+//! The counters of a context and a reading of them.  The ring thread and inline senders add to the
+//! counters; any thread reads them.
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// Counters, written by the ring thread and by inline senders.
+        /// Counters since creation, written by the ring thread and by inline senders.
         #[derive(Debug, Default)]
         pub(crate) struct Counters {
             $(pub $name: AtomicU64,)*
@@ -15,18 +16,19 @@ macro_rules! counters {
             pub pool_resident: AtomicU64,
         }
 
-        /// A reading of the counters and gauges.
+        /// A reading: counters since creation, except for the gauges at the end.
         #[derive(Clone, Copy, Debug, Default)]
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
-            /// Operations accepted and not yet done.
+            /// Gauge: operations in flight, that is, accepted and not yet done.
             pub in_flight: u64,
-            /// Bytes of private memory in use.
+            /// Gauge: bytes of private memory in use.
             pub pool_in_use: u64,
-            /// Bytes of private memory that the process has for it.
+            /// Gauge: bytes of private memory held from the system.
             pub pool_resident: u64,
-            /// io_urings of the process that outlive their context until peers have acknowledged.
+            /// Gauge: io_urings of the process that outlive their context until peers have
+            /// acknowledged.
             pub rings_kept: u64,
         }
 
@@ -48,7 +50,7 @@ counters! {
     submitted,
     /// DONE with status 0.
     done_ok,
-    /// DONE with another status than 0 and -ECANCELED.
+    /// DONE with a status other than 0 and -ECANCELED.
     done_error,
     /// DONE with -ECANCELED.
     cancelled,
@@ -58,17 +60,17 @@ counters! {
     wire_bytes,
     /// Bytes of file data that were copied into socket buffers.
     bytes_copied,
-    /// Bytes of file data that were sent from memory without a copy.
+    /// Bytes of file data that were sent from memory without a copy (zero-copy).
     bytes_zerocopy,
     /// Bytes of file data that the calling thread sent.
     bytes_inline,
     /// Notifications of zero-copy sends.
     zerocopy_notified,
-    /// Those of them that said that the kernel copied all the same.
+    /// Notifications that report that the kernel copied anyway.
     zerocopy_copied_anyway,
-    /// How often the ring thread entered the kernel for requests.
+    /// Times that the ring thread entered the kernel for requests.
     kernel_enters,
-    /// How often the ring thread was woken.
+    /// Wake-ups of the ring thread.
     wakeups,
 }
 
@@ -77,7 +79,7 @@ impl Counters {
         counter.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Counts the end of an operation.
+    /// Counts the end of an operation by its status.
     pub fn count_done(&self, status: i32) {
         let counter = match status {
             0 => &self.done_ok,
