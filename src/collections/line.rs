@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! First in, first out.
+//! A first-in, first-out queue that grows by parts.  Besides its ends it supports what the ring
+//! thread's queues need: taking an item from the middle, and moving the last items to the front.
 #![forbid(unsafe_code)]
 
 use super::memory;
@@ -9,9 +10,11 @@ use std::collections::VecDeque;
 /// A queue that grows by parts.
 #[derive(Debug)]
 pub struct Line<T> {
-    /// All up to `back` are in use; those behind it are empty.
+    /// Those up to `back` are in use; those after it are empty.
     parts: VecDeque<VecDeque<T>>,
+    /// The index of the last part in use.
     back: usize,
+    /// The number of items.
     length: usize,
 }
 
@@ -22,26 +25,26 @@ impl<T> Default for Line<T> {
 }
 
 impl<T> Line<T> {
-    // Large parts, some pages each: they may be there long before they are used, and what has not been
-    // touched is not yet memory.
+    // Parts are large, several pages each: memory that is reserved early and never touched costs no
+    // pages.
     const PART: usize = (16 << 10) / size_of::<T>();
 
-    /// How many stand in it.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether none does.
+    /// Returns whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// For how many there is room, wherever in a part the first one stands.
+    /// Returns for how many items there is room, wherever in its part the first one stands.
     pub fn room(&self) -> usize {
         self.parts.len().saturating_sub(1) * Self::PART
     }
 
-    /// Makes room for `length` in all, if none is taken out of the middle.
+    /// Makes room for `length` items in all, which holds until an item is taken from the middle.
     pub fn reserve(&mut self, length: usize) -> Result<()> {
         while self.room() < length {
             self.grow()?;
@@ -57,12 +60,12 @@ impl<T> Line<T> {
         Ok(())
     }
 
-    // Makes sure of an empty part behind the others.
+    // Ensures that there is an empty part after those in use.
     fn spare(&mut self) -> Result<()> {
         if self.parts.len() > self.back + 1 { Ok(()) } else { self.grow() }
     }
 
-    // The part that the next one goes into, which has room.
+    // Returns the part that the next item goes into; it has room.
     fn open_part(&mut self) -> Result<&mut VecDeque<T>> {
         if self.parts.is_empty() {
             self.grow()?;
@@ -73,14 +76,14 @@ impl<T> Line<T> {
         Ok(&mut self.parts[self.back])
     }
 
-    /// Adds one behind the others.
+    /// Adds an item at the end.
     pub fn push(&mut self, item: T) -> Result<()> {
         self.open_part()?.push_back(item);
         self.length += 1;
         Ok(())
     }
 
-    /// Adds all of a batch, and leaves in it what there is no memory for.
+    /// Moves a batch to the end; items for which there is no memory stay in the batch.
     pub fn append<U: Into<T>>(&mut self, batch: &mut Vec<U>) {
         while !batch.is_empty() {
             let Ok(part) = self.open_part() else { return };
@@ -90,7 +93,7 @@ impl<T> Line<T> {
         }
     }
 
-    /// Takes up to `most` out; how many.
+    /// Takes up to `most` items from the front and passes them to `each`; returns how many.
     pub fn drain(&mut self, most: usize, mut each: impl FnMut(T)) -> usize {
         let count = most.min(self.length);
         let mut left = count;
@@ -105,12 +108,12 @@ impl<T> Line<T> {
         count
     }
 
-    /// The first.
+    /// Returns the first item.
     pub fn first(&self) -> Option<&T> {
         self.parts.front()?.front()
     }
 
-    /// Takes the first out.
+    /// Takes the first item.
     pub fn pop(&mut self) -> Option<T> {
         let item = self.parts.front_mut()?.pop_front()?;
         self.length -= 1;
@@ -121,7 +124,7 @@ impl<T> Line<T> {
         Some(item)
     }
 
-    /// Puts the last `count` ahead of all others, in the order they have.
+    /// Moves the last `count` items to the front and keeps their order.
     pub fn bring_forward(&mut self, count: usize) -> Result<()> {
         for _ in 0..count.min(self.length) {
             if self.parts[0].len() == Self::PART {
@@ -138,7 +141,7 @@ impl<T> Line<T> {
         Ok(())
     }
 
-    // A part that has become empty goes behind the others.
+    // Moves a part that has become empty behind the others.
     fn close_gap(&mut self, part: usize) {
         if self.back > 0 && self.parts[part].is_empty() {
             let empty = self.parts.remove(part).unwrap_or_default();
@@ -147,7 +150,7 @@ impl<T> Line<T> {
         }
     }
 
-    /// Takes the first one out that `wanted` says yes of.
+    /// Takes the first item for which `wanted` returns true.
     pub fn take(&mut self, wanted: impl Fn(&T) -> bool) -> Option<T> {
         if self.first().is_some_and(&wanted) {
             return self.pop();
@@ -163,7 +166,7 @@ impl<T> Line<T> {
         None
     }
 
-    /// Keeps only those that `keep` says yes of.
+    /// Keeps only the items for which `keep` returns true.
     pub fn retain(&mut self, keep: impl Fn(&T) -> bool) {
         for part in (0..self.parts.len()).rev() {
             self.parts[part].retain(&keep);
@@ -174,7 +177,7 @@ impl<T> Line<T> {
         self.length = self.parts.iter().map(VecDeque::len).sum();
     }
 
-    /// Gives memory back, if it is empty.
+    /// Releases all memory if the queue is empty.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = Line::default();
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_line_keeps_its_order_and_its_room() {
-        // With 32 in a part.
+        // A part holds 32 such items.
         let item = |number: u32| [number; 128];
         let (mut line, mut known) = (Line::default(), VecDeque::new());
         for round in 0..4000u32 {

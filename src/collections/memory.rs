@@ -1,47 +1,49 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory that may be refused.
+//! Allocation that can fail.  What grows with the load is allocated here, with ENOMEM instead of
+//! the end of the process, and never from the allocator's reserve (`ffi/allocator.rs`): the reserve
+//! is for small allocations inside the standard library, which cannot fail.
 #![forbid(unsafe_code)]
 
 use crate::types::errno::{Errno, Result};
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What is known of the allocator's reserve.
+/// The use of an allocator's reserve, in blocks.
 #[derive(Debug)]
 pub struct Reserve {
     taken: AtomicUsize,
     in_use: AtomicUsize,
 }
 
-/// The reserve of the allocator, see `ffi/allocator.rs`; always full where that is not compiled in.
+/// The use of the reserve in `ffi/allocator.rs`; none where that is not compiled in.
 pub static RESERVE: Reserve = Reserve::new();
 
-// So many blocks are for what is under way already.
+// With more blocks than this in use, new work is refused: the rest is for operations in flight.
 const LOW: usize = 16;
 
 impl Reserve {
-    /// One of which nothing is in use.
+    /// Returns a reserve with no block in use.
     pub const fn new() -> Reserve {
         Reserve { taken: AtomicUsize::new(0), in_use: AtomicUsize::new(0) }
     }
 
-    /// A block has been taken out.
+    /// Counts a block taken.
     pub fn took(&self) {
         self.in_use.fetch_add(1, Ordering::SeqCst);
         self.taken.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A block has come back.
+    /// Counts a block given back.
     pub fn gave_back(&self) {
         self.in_use.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether something of it is in use.
+    /// Returns whether a block is in use.
     pub fn is_in_use(&self) -> bool {
         self.in_use.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether much of it is in use.
+    /// Returns whether so many blocks are in use that new work must be refused.
     pub fn is_low(&self) -> bool {
         self.in_use.load(Ordering::SeqCst) > LOW
     }
@@ -51,19 +53,19 @@ impl Reserve {
     }
 }
 
-/// For a call that cannot do without small blocks: ENOMEM where the reserve is low.
+/// Returns ENOMEM if the reserve is low.  Called before work that needs small allocations.
 pub fn check() -> Result<()> {
     if RESERVE.is_low() { Err(Errno(libc::ENOMEM)) } else { Ok(()) }
 }
 
-// What may be refused leaves the reserve to what may not.
+// Treats an allocation that took a block of the reserve as failed.
 fn unless_reserved<T>(make: impl FnOnce() -> Option<T>) -> Result<T> {
     let before = RESERVE.taken();
     let made = make().filter(|_| RESERVE.taken() == before);
     made.ok_or(Errno(libc::ENOMEM))
 }
 
-/// An empty list with room for `capacity` items, to the item.
+/// Returns an empty list with room for exactly `capacity` items.
 pub fn list<T>(capacity: usize) -> Result<Vec<T>> {
     unless_reserved(|| {
         let mut list = Vec::new();
@@ -72,18 +74,19 @@ pub fn list<T>(capacity: usize) -> Result<Vec<T>> {
     })
 }
 
-/// An empty queue with room for `capacity` items, to the item.
+/// Returns an empty queue with room for exactly `capacity` items.
 pub fn queue<T>(capacity: usize) -> Result<VecDeque<T>> {
     list(capacity).map(VecDeque::from)
 }
 
-/// Makes room for so many more.
+/// Makes room for `more` items.
 #[inline]
 pub fn reserve<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
     if list.capacity() - list.len() >= more { Ok(()) } else { grow(list, more.max(list.len())) }
 }
 
-// By moving: where realloc(3) would take from the reserve, there would be no way back.
+// Moves the items to a new list: realloc(3) could move them into a block of the reserve, and that
+// could not be undone.
 #[cold]
 fn grow<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
     let mut larger = self::list(list.len() + more.max(4))?;
@@ -92,7 +95,7 @@ fn grow<T>(list: &mut Vec<T>, more: usize) -> Result<()> {
     Ok(())
 }
 
-/// Makes room for so many more.
+/// Makes room for `more` items.
 #[inline]
 pub fn reserve_queue<T>(queue: &mut VecDeque<T>, more: usize) -> Result<()> {
     if queue.capacity() - queue.len() >= more {
@@ -104,7 +107,7 @@ pub fn reserve_queue<T>(queue: &mut VecDeque<T>, more: usize) -> Result<()> {
     Ok(())
 }
 
-/// Makes room for so many more, and no more than that.
+/// Makes room for `more` items, or for four if that is more.
 #[cold]
 pub fn grow_heap<T: Ord>(heap: &mut BinaryHeap<T>, more: usize) -> Result<()> {
     let mut items = std::mem::take(heap).into_vec();
@@ -113,14 +116,14 @@ pub fn grow_heap<T: Ord>(heap: &mut BinaryHeap<T>, more: usize) -> Result<()> {
     grown
 }
 
-/// An array of defaults.
+/// Returns an array of default items.
 pub fn array<T: Default, const COUNT: usize>() -> Result<Box<[T; COUNT]>> {
     let mut items = list(COUNT)?;
     items.resize_with(COUNT, T::default);
     items.into_boxed_slice().try_into().map_err(|_| Errno(libc::ENOMEM))
 }
 
-/// So many equal items.
+/// Returns `count` copies of `value`.
 pub fn filled<T: Clone>(value: T, count: usize) -> Result<Box<[T]>> {
     let mut list = list(count)?;
     list.resize(count, value);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tables and queues that grow by parts of a fixed size: nothing is ever moved to a larger place, so
-//! that memory for each entry is the same at any number of them, and a single allocation is small.
-//! Each allocation may be refused, with ENOMEM, and then nothing has changed.
+//! Tables, queues and maps that grow by parts of a fixed size.  Items never move to a larger
+//! allocation, so the memory of each entry does not depend on their number, and each allocation is
+//! small.  Every allocation may fail with ENOMEM, and then the collection is unchanged.
 #![forbid(unsafe_code)]
 
 mod line;

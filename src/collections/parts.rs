@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A list that grows by parts of a fixed size.
+//! A list that grows by parts of a fixed size, the base of [`Table`](super::Table) and
+//! [`Register`](super::Register).  It only grows; places are reused by its owner.
 #![forbid(unsafe_code)]
 
 use super::memory;
 use crate::types::errno::Result;
 use std::ops::{Index, IndexMut};
 
-/// Entries in a part.
+/// Entries of one part.
 pub(super) const PART: usize = 32;
 
-/// A list that grows by parts.  A place that is not in use holds the default.
+/// A list that grows by parts.  Places that are not in use hold the default.
 #[derive(Debug)]
 pub struct Parts<T> {
     parts: Vec<Box<[T; PART]>>,
@@ -23,13 +24,13 @@ impl<T> Default for Parts<T> {
 }
 
 impl<T: Default> Parts<T> {
-    /// How many entries it has.
+    /// Returns the number of entries.
     #[inline]
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Makes room for one more.
+    /// Makes room for one more entry.
     #[inline]
     pub fn reserve(&mut self) -> Result<()> {
         if self.length < self.parts.len() * PART { Ok(()) } else { self.grow() }
@@ -42,7 +43,7 @@ impl<T: Default> Parts<T> {
         Ok(())
     }
 
-    /// Adds one at the end.
+    /// Adds an entry at the end.
     #[inline]
     pub fn push(&mut self, entry: T) -> Result<()> {
         self.reserve()?;
@@ -51,13 +52,13 @@ impl<T: Default> Parts<T> {
         Ok(())
     }
 
-    /// The entry there, if there is one.
+    /// Returns the entry at `index`, if its part exists.
     #[inline]
     pub fn get(&self, index: usize) -> Option<&T> {
         self.parts.get(index / PART).map(|part| &part[index % PART])
     }
 
-    /// The same, to be changed.
+    /// Returns the entry at `index`, for changes.
     #[inline]
     pub fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         self.parts.get_mut(index / PART).map(|part| &mut part[index % PART])

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tables whose items are found by a number.
+//! Tables whose items are found by a number, by linear hashing.  The numbers are cookies, ids and
+//! the like, which are distinct; an insertion splits at most one bucket, so no insertion is slow.
 #![forbid(unsafe_code)]
 
 use super::parts::Parts;
@@ -7,14 +8,14 @@ use super::table::{NONE, Table};
 use crate::types::errno::Result;
 use std::ops::{Index, IndexMut};
 
-/// Something that has a number: a cookie or an id.
+/// An item that has a number: a cookie or an id.
 pub trait Numbered {
-    /// Its number.
+    /// Returns its number.
     fn number(&self) -> u64;
 }
 
-/// A table whose items are found by their number, too (linear hashing: with each item more, the
-/// items of one bucket are shared out between two).
+/// A table whose items are also found by their number (linear hashing: before an item is added, the
+/// items of one bucket are divided between two).
 #[derive(Debug)]
 pub struct Register<T> {
     table: Table<T>,
@@ -27,12 +28,13 @@ impl<T> Default for Register<T> {
     }
 }
 
-// The numbers are distinct already: one multiplication spreads them.
+// Spreads a number over all bits.  The numbers are distinct already, so one multiplication
+// suffices.
 fn hash(number: u64) -> usize {
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
 }
 
-// Of `count` buckets, which is no power of two as a rule.
+// Returns the bucket of a number among `count` buckets, usually not a power of two.
 fn bucket_of(number: u64, count: usize) -> usize {
     let mask = usize::MAX >> (count - 1).leading_zeros().min(usize::BITS - 1);
     let bucket = hash(number) & mask;
@@ -40,22 +42,22 @@ fn bucket_of(number: u64, count: usize) -> usize {
 }
 
 impl<T: Numbered> Register<T> {
-    /// How many items there are.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.table.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
 
-    /// All slots that are in use are smaller.
+    /// Returns a bound: all slots in use are below it.
     pub fn end(&self) -> usize {
         self.table.end()
     }
 
-    /// The slot of the item with this number.
+    /// Returns the slot of the item with this number.
     pub fn find(&self, number: u64) -> Option<usize> {
         if self.table.is_empty() {
             return None;
@@ -78,7 +80,7 @@ impl<T: Numbered> Register<T> {
         self.table.reserve()
     }
 
-    /// Puts an item in a slot; there is none with its number.
+    /// Puts an item in a slot.  No other item may have its number.
     pub fn insert(&mut self, item: T) -> Result<usize> {
         if self.buckets.len() <= self.table.len() {
             self.split()?;
@@ -90,7 +92,7 @@ impl<T: Numbered> Register<T> {
         Ok(slot)
     }
 
-    // One bucket more.
+    // Adds a bucket and moves to it its share of the items of an older one.
     #[cold]
     fn split(&mut self) -> Result<()> {
         let new = self.buckets.len();
@@ -111,7 +113,7 @@ impl<T: Numbered> Register<T> {
         Ok(())
     }
 
-    /// Takes an item out; panics when there is none.
+    /// Takes an item out; panics if the slot is not in use.
     pub fn remove(&mut self, slot: usize) -> T {
         let next = self.table.places[slot].next;
         let item = self.table.remove(slot);
@@ -129,17 +131,17 @@ impl<T: Numbered> Register<T> {
         item
     }
 
-    /// The item in a slot, if it is in use.
+    /// Returns the item in a slot, if the slot is in use.
     pub fn get(&self, slot: usize) -> Option<&T> {
         self.table.get(slot)
     }
 
-    /// Whether a slot is in use.
+    /// Returns whether a slot is in use.
     pub fn contains(&self, slot: usize) -> bool {
         self.table.contains(slot)
     }
 
-    /// Gives memory back, if it is empty.
+    /// Releases all memory if there are no items.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = Register::default();
@@ -184,23 +186,23 @@ impl<V> Default for NumberMap<V> {
 }
 
 impl<V: Copy> NumberMap<V> {
-    /// Whether it is empty.
+    /// Returns whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is there for a number.
+    /// Returns the value of a number.
     pub fn get(&self, number: u64) -> Option<V> {
         self.0.find(number).map(|slot| self.0[slot].value)
     }
 
-    /// The same, to be changed.
+    /// Returns the value of a number, for changes.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut V> {
         let slot = self.0.find(number)?;
         Some(&mut self.0[slot].value)
     }
 
-    /// What is there for a number; `value` if there was nothing.
+    /// Returns the value of a number, which is set to `value` if there was none.
     pub fn entry(&mut self, number: u64, value: V) -> Result<&mut V> {
         let slot = match self.0.find(number) {
             Some(slot) => slot,
@@ -209,17 +211,17 @@ impl<V: Copy> NumberMap<V> {
         Ok(&mut self.0[slot].value)
     }
 
-    /// All that is there.
+    /// Returns all values.
     pub fn into_values(self) -> impl Iterator<Item = V> {
         (0..self.0.end()).filter_map(move |slot| self.0.get(slot).map(|pair| pair.value))
     }
 
-    /// Takes out what is there for a number.
+    /// Takes out the value of a number.
     pub fn remove(&mut self, number: u64) -> Option<V> {
         self.0.find(number).map(|slot| self.0.remove(slot).value)
     }
 
-    /// Keeps only what `keep` says yes of.
+    /// Keeps only the entries for which `keep` returns true.
     pub fn retain(&mut self, keep: impl Fn(u64, V) -> bool) {
         for slot in 0..self.0.end() {
             if self.0.get(slot).is_some_and(|pair| !keep(pair.number, pair.value)) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A table of items by slot.
+//! A table of items by slot.  A slot stays the same until its item is taken out; free slots form a
+//! list through their places, so that inserting and removing take constant time.
 #![forbid(unsafe_code)]
 
 use super::parts::Parts;
@@ -11,7 +12,7 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Place<T> {
     pub(super) item: Option<T>,
-    /// The next free place, or the next one with the same hash.
+    /// The next free place, or the next place of the same bucket.
     pub(super) next: u32,
 }
 
@@ -21,11 +22,13 @@ impl<T> Default for Place<T> {
     }
 }
 
-/// Items in slots that stay the same as long as they are there.
+/// Items in slots, which stay the same until the item is taken out.
 #[derive(Debug)]
 pub struct Table<T> {
     pub(super) places: Parts<Place<T>>,
+    /// The first free place; NONE: there is none.
     free: u32,
+    /// The number of items.
     length: usize,
 }
 
@@ -36,17 +39,17 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// How many items there are.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// All slots that are in use are smaller.
+    /// Returns a bound: all slots in use are below it.
     pub fn end(&self) -> usize {
         self.places.len()
     }
@@ -76,7 +79,7 @@ impl<T> Table<T> {
         Ok(slot)
     }
 
-    /// Takes an item out; panics when there is none.
+    /// Takes an item out; panics if the slot is not in use.
     pub fn remove(&mut self, slot: usize) -> T {
         let place = &mut self.places[slot];
         let item = place.item.take().expect("the slot is in use");
@@ -85,22 +88,22 @@ impl<T> Table<T> {
         item
     }
 
-    /// The item in a slot, if it is in use.
+    /// Returns the item in a slot, if the slot is in use.
     pub fn get(&self, slot: usize) -> Option<&T> {
         self.places.get(slot)?.item.as_ref()
     }
 
-    /// The same, to be changed.
+    /// Returns the item in a slot, for changes.
     pub fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
         self.places.get_mut(slot)?.item.as_mut()
     }
 
-    /// Whether a slot is in use.
+    /// Returns whether a slot is in use.
     pub fn contains(&self, slot: usize) -> bool {
         self.get(slot).is_some()
     }
 
-    /// Gives memory back, if it is empty.
+    /// Releases all memory if there are no items.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = Table::default();
