@@ -1,48 +1,52 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much memory zero-copy sends may pin.  Without CAP_IPC_LOCK the kernel charges each against
-//! RLIMIT_MEMLOCK until its notification, and others of the same user use up the same limit: what
-//! fits is found out by trying.
+//! How much memory zero-copy sends may pin.  Without CAP_IPC_LOCK the kernel charges each send
+//! against RLIMIT_MEMLOCK until its notification, and other processes of the same user share the
+//! limit.  So the budget learns what fits from sends that the kernel accepted or refused.
 #![forbid(unsafe_code)]
 
 use std::time::{Duration, Instant};
 
-/// The memory that the kernel has pinned for zero-copy sends, beside what it has been seen to allow.
+/// The memory that the kernel has pinned for zero-copy sends, and the amount known to fit, in
+/// bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// The size of a page.
+    /// The size of a page in bytes.
     page: u64,
+    /// Bytes that the kernel has pinned, as it counts them.
     pinned: u64,
+    /// Bytes that are known to fit; u64::MAX until a limit is met.
     fits: u64,
-    /// More than that is under way, as a trial.
+    /// A trial is under way: more is pinned than is known to fit.
     trying: bool,
-    /// When more may be tried; None: at once.
+    /// When the next trial may start; None: at once.
     try_at: Option<Instant>,
+    /// How long no trial starts after the next refusal.
     pause: Duration,
 }
 
-// Others give memory back without telling.
+// Other processes release memory without notice.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 impl Budget {
-    /// No limit has been met yet.
+    /// Returns a budget that has not met a limit yet.
     pub fn new(page: u64) -> Budget {
         Budget { page, pinned: 0, fits: u64::MAX, trying: false, try_at: None, pause: PAUSE_MIN }
     }
 
-    /// Whether a send of this length may be tried now.
+    /// Returns whether a send of `length` bytes may be tried now.
     pub fn allows(&self, length: u64, now: impl Fn() -> Instant) -> bool {
         let may_try = || !self.trying && self.try_at.is_none_or(|at| at <= now());
         self.pinned.saturating_add(self.charge(length)) <= self.fits || may_try()
     }
 
-    /// A send that [`Budget::allows`] goes to the kernel.
+    /// Counts a send, which [`Budget::allows`] permitted, as pinned.
     pub fn take(&mut self, length: u64) {
         self.pinned += self.charge(length);
         self.trying |= self.pinned > self.fits;
     }
 
-    /// The kernel has taken one.
+    /// Records that the kernel accepted the send.
     pub fn fitted(&mut self) {
         if std::mem::take(&mut self.trying) {
             self.fits = self.fits.max(self.pinned);
@@ -51,12 +55,12 @@ impl Budget {
         }
     }
 
-    /// The kernel has none of its memory any more.
+    /// Counts a send, of which the kernel holds no memory any more, as released.
     pub fn give_back(&mut self, length: u64) {
         self.pinned = self.pinned.saturating_sub(self.charge(length));
     }
 
-    /// The kernel has refused one, which has been given back, for want of memory.
+    /// Records that the kernel refused a send, which has been given back, for lack of memory.
     pub fn refused(&mut self, now: Instant) {
         self.trying = false;
         self.fits = self.pinned.min(self.fits);
@@ -64,7 +68,8 @@ impl Budget {
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 
-    // As the kernel counts: whole pages, and two more (io_notif_account_mem() in io_uring/notif.h).
+    // Returns the bytes that the kernel charges for a send: whole pages and two more
+    // (io_notif_account_mem() in io_uring/notif.h).
     fn charge(&self, length: u64) -> u64 {
         length / self.page * self.page + 2 * self.page
     }
@@ -77,7 +82,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// A kernel with a limit that others use, too, and a link that acknowledges after 10 ms.
+    /// A kernel with a limit that other processes share, and a link that acknowledges after 10 ms.
     struct World {
         budget: Budget,
         now: Instant,
@@ -101,7 +106,7 @@ mod tests {
             }
         }
 
-        // A socket that is always busy, 1 ms for each MiB.
+        // Sends without a pause, 1 ms for each MiB.
         fn run(&mut self, time: Duration) {
             (self.zero_copy, self.copied, self.refused) = (0, 0, 0);
             let end = self.now + time;
@@ -164,7 +169,7 @@ mod tests {
         assert!(world.zero_copy > 0);
         world.run(Duration::from_secs(1));
         assert!(world.zero_copy > 690, "{}", world.zero_copy);
-        // And when they take it once more.
+        // The others take memory again.
         world.free -= 4 * MIB;
         world.run(Duration::from_secs(1));
         world.run(Duration::from_secs(1));

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The life of one operation: events in, next steps out.  No I/O, no clock, no descriptors.
 //!
-//! Everything sent is one line of bytes: header, range, padding, trailer.  `wire` says how far
-//! the socket has taken it; all other positions follow from it.
+//! All bytes to send form one sequence: header, range, padding, trailer.  `wire` is the position
+//! that the socket has reached in it; all other positions follow from it.
 #![forbid(unsafe_code)]
 
 use crate::types::completion::CompletionFlags;
 use crate::types::file::Size;
 use crate::types::request::{RequestFlags, TO_EOF};
 
-/// The most zeros in one portion.
+/// The most zeros in one portion, in bytes.
 pub const PADDING_MAX: u64 = 64 << 10;
 
-/// What is asked for, after the checks.
+/// A request after its checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
     /// Bytes of the header.
@@ -21,16 +21,16 @@ pub struct Task {
     pub trailer: u32,
     /// Where the range starts in the file.
     pub offset: u64,
-    /// Bytes of the range, or TO_EOF.
+    /// Bytes of the range; TO_EOF: up to the end of the file.
     pub length: u64,
-    /// Request flags.
+    /// The request's flags.
     pub flags: RequestFlags,
 }
 
-/// Where an operation is in its life.
+/// The phase of an operation's life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Not looked at yet.
+    /// Accepted; [`Operation::start`] has not run.
     Queued,
     /// Reading and sending.
     Running,
@@ -38,47 +38,47 @@ pub enum Phase {
     Ending(i32),
 }
 
-/// The next bytes to send, as positions within header, range and trailer.
+/// The next bytes to send, as positions in header, range and trailer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Portion {
-    /// First byte of the header that goes, and how many.
+    /// First byte of the header to send, and how many.
     pub header: (u32, u32),
-    /// First byte of the range that goes, and how many.
+    /// First byte of the range to send, and how many.
     pub range: (u64, u64),
-    /// Zeros after it.
+    /// Zeros to send after it.
     pub zeros: u64,
-    /// First byte of the trailer that goes, and how many.
+    /// First byte of the trailer to send, and how many.
     pub trailer: (u32, u32),
     /// Whether more follows this portion (MSG_MORE).
     pub more: bool,
 }
 
 impl Portion {
-    /// All its bytes.
+    /// Returns the number of its bytes.
     pub fn len(&self) -> u64 {
         u64::from(self.header.1) + self.range.1 + self.zeros + u64::from(self.trailer.1)
     }
 }
 
-/// The state of one operation.
+/// The state of one operation.  Positions and lengths are in bytes.
 #[derive(Clone, Debug)]
 pub struct Operation {
     task: Task,
     phase: Phase,
     range: u64,       // bytes of the range, padding included; TO_EOF until known
-    file_length: u64, // of them, those that the file gives; the rest is padding
-    held: u64,        // bytes of the range that are in private memory or sent already
-    wire: u64,        // bytes of everything that the socket has taken
+    file_length: u64, // of these, the bytes that the file provides; the rest is padding
+    held: u64,        // bytes of the range that are in private memory or already sent
+    wire: u64,        // bytes of the whole sequence that the socket has taken
     reading: bool,
     sending: bool,
-    sending_more: bool, // what is being sent goes with MSG_MORE
-    sent_more: bool,    // what was sent last did
+    sending_more: bool, // the send with the kernel has MSG_MORE
+    sent_more: bool,    // the last send that took bytes had MSG_MORE
     snapshot_told: bool,
-    was: u8, // the flags, which are few
+    was: u8, // WAS_* flags; eight bits suffice
 }
 
 impl Operation {
-    /// A new one.
+    /// Returns an operation that has not started.
     pub fn new(task: Task) -> Operation {
         Operation {
             task,
@@ -96,12 +96,12 @@ impl Operation {
         }
     }
 
-    /// Whether SNAPSHOT was asked for and has not been reported.
+    /// Returns whether SNAPSHOT was requested and has not been reported.
     pub fn owes_snapshot(&self) -> bool {
         self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT) && !self.snapshot_told
     }
 
-    /// Looks at the file's size, once, before anything else.
+    /// Starts the operation with the size of its file.  Called once, before any other event.
     pub fn start(&mut self, size: Size) {
         debug_assert_eq!(self.phase, Phase::Queued);
         self.phase = Phase::Running;
@@ -118,7 +118,7 @@ impl Operation {
         self.finish_when_complete();
     }
 
-    /// Goes on, in another thread, where the first left off: the file may have changed.
+    /// Resumes, on another thread, with a new size: the file may have changed in between.
     pub fn resume(&mut self, size: Size) {
         if let (Size::Known(size), true) = (size, self.range_sent() < self.file_length) {
             self.short(size.saturating_sub(self.task.offset));
@@ -126,7 +126,7 @@ impl Operation {
         self.finish_when_complete();
     }
 
-    /// The file has only `available` bytes from the range's start.
+    /// Records that the file has only `available` bytes from the range's start.
     pub fn short(&mut self, available: u64) {
         if self.phase != Phase::Running || available >= self.file_length {
             return;
@@ -149,8 +149,8 @@ impl Operation {
         self.held = self.held.min(end);
     }
 
-    /// The next read into private memory: position in the range and length.  `ahead`: how many
-    /// bytes may wait in memory; `chunk`: the most of one read.
+    /// Returns the next read into private memory: position in the range and length.  No read starts
+    /// while `ahead` bytes wait in memory; `chunk` is the most of one read.
     pub fn want_read(&self, ahead: u64, chunk: u64) -> Option<(u64, u64)> {
         if self.phase != Phase::Running || self.reading {
             return None;
@@ -161,13 +161,13 @@ impl Operation {
         (length > 0 && waiting < ahead).then_some((held, length))
     }
 
-    /// A read is with the kernel.
+    /// Records that a read is with the kernel.
     pub fn read_started(&mut self) {
         debug_assert!(!self.reading);
         self.reading = true;
     }
 
-    /// `at..at + count` of the range is in private memory now; 0: the file ends at `at`.
+    /// Records that `at..at + count` of the range is in private memory; 0: the file ends at `at`.
     pub fn read_done(&mut self, at: u64, count: u64) {
         self.reading = false;
         if count == 0 {
@@ -178,31 +178,31 @@ impl Operation {
         self.finish_when_complete();
     }
 
-    /// A read has failed.
+    /// Records that a read failed.
     pub fn read_failed(&mut self, status: i32) {
         self.reading = false;
         self.fail(status);
     }
 
-    /// A read was interrupted; it may be started again.
+    /// Records that a read was interrupted; it may be started again.
     pub fn read_again(&mut self) {
         self.reading = false;
     }
 
-    /// What was read but not sent has been given up, to be read again.
+    /// Records that data which was read but not sent has been given up, to be read again.
     pub fn forget_held(&mut self) {
         self.held = self.range_sent();
     }
 
-    /// Whether the file's next bytes are needed and none are in private memory.
+    /// Returns whether the file's next bytes are needed and none are in private memory.
     pub fn needs_data(&self) -> bool {
         self.phase == Phase::Running
             && self.held <= self.range_sent()
             && self.range_sent() < self.file_length
     }
 
-    /// The next bytes to send, when `available` bytes of the range from [`Operation::range_sent`]
-    /// on are at hand.  None: nothing can be sent now.
+    /// Returns the next bytes to send if `available` bytes of the range from
+    /// [`Operation::range_sent`] on are at hand.  None: nothing can be sent now.
     pub fn want_send(&self, available: u64, chunk: u64) -> Option<Portion> {
         if self.phase != Phase::Running || self.sending || !self.may_send(available) {
             return None;
@@ -221,7 +221,8 @@ impl Operation {
                 portion.trailer = (trailer_sent, self.task.trailer - trailer_sent);
             }
         }
-        // Data held back for what the file does not give after all would be late.
+        // MSG_MORE only with the following bytes at hand: for bytes that the file then lacks, the
+        // socket would hold these back too long.
         let is_at_hand =
             reached >= self.file_length || self.held > reached || available > portion.range.1;
         let follows = is_at_hand && self.wire + portion.len() < self.total();
@@ -229,7 +230,8 @@ impl Operation {
         (portion.len() > 0).then_some(portion)
     }
 
-    // The header waits for the first data: until that is there the file may turn out to be short.
+    // Returns whether a portion may be sent.  The header waits for the first data: until then the
+    // file may turn out to be short.
     fn may_send(&self, available: u64) -> bool {
         if self.task.flags.contains(RequestFlags::EXACT) {
             return self.held >= self.file_length;
@@ -237,15 +239,15 @@ impl Operation {
         self.range_sent() >= self.file_length || available > 0
     }
 
-    /// A send is with the kernel, with MSG_MORE or without.
+    /// Records that a send is with the kernel, with MSG_MORE or without.
     pub fn send_started(&mut self, more: bool) {
         debug_assert!(!self.sending);
         self.sending = true;
         self.sending_more = more;
     }
 
-    /// The socket has taken `count` bytes more, of which `was` tells the way of the file's.
-    /// `available`: how many bytes of the range the file turns out to have, or u64::MAX.
+    /// Records that the socket has taken `count` more bytes; `was` is the way of the file's bytes
+    /// among them.  `available`: bytes of the range that the file turned out to have, or u64::MAX.
     pub fn sent(&mut self, count: u64, was: CompletionFlags, available: u64) {
         self.sending = false;
         let before = self.range_sent();
@@ -263,23 +265,23 @@ impl Operation {
         self.finish_when_complete();
     }
 
-    /// The way of bytes that were sent before has become known.
+    /// Records the way of bytes that were sent before.
     pub fn mark(&mut self, was: CompletionFlags) {
         self.was |= was.bits() as u8;
     }
 
-    /// A send has failed.
+    /// Records that a send failed.
     pub fn send_failed(&mut self, status: i32) {
         self.sending = false;
         self.fail(status);
     }
 
-    /// The socket is full; nothing was taken.
+    /// Records that the socket is full and took nothing.
     pub fn send_refused(&mut self) {
         self.sending = false;
     }
 
-    /// Ends it with a negative status, unless it has ended already.
+    /// Ends the operation with a negative status, unless it has ended already.
     pub fn fail(&mut self, status: i32) {
         debug_assert!(status < 0);
         if !matches!(self.phase, Phase::Ending(_)) {
@@ -299,9 +301,9 @@ impl Operation {
             .saturating_add(u64::from(self.task.trailer))
     }
 
-    /// Whether the whole range has been snapshotted and this has not been said yet, though it
-    /// was asked for.  True once.  `keeps`: what is held stays until it is sent; otherwise it may
-    /// be given up and read again, and only what the socket has taken counts.
+    /// Returns true, once, if the whole range has been snapshotted and SNAPSHOT was requested.
+    /// `keeps`: data in private memory stays until it is sent.  Otherwise it may be given up and
+    /// read again, and only bytes that the socket has taken count.
     pub fn take_snapshot_event(&mut self, keeps: bool) -> bool {
         let snapshotted = if keeps { self.held.max(self.range_sent()) } else { self.range_sent() };
         let due = self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT)
@@ -312,7 +314,7 @@ impl Operation {
         due
     }
 
-    /// Its status, once it has ended and the kernel has no request of it.
+    /// Returns its status after it has ended and the kernel has no request of it.
     pub fn ended(&self) -> Option<i32> {
         match self.phase {
             Phase::Ending(status) if !self.reading && !self.sending => Some(status),
@@ -320,7 +322,7 @@ impl Operation {
         }
     }
 
-    /// Whether all of the range is in private memory or sent, or it needs none any more.
+    /// Returns whether all of the range is in private memory or sent, or none is needed any more.
     pub fn is_all_held(&self) -> bool {
         match self.phase {
             Phase::Queued => false,
@@ -329,59 +331,60 @@ impl Operation {
         }
     }
 
-    /// Where it is in its life.
+    /// Returns its phase.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Whether a read is with the kernel.
+    /// Returns whether a read is with the kernel.
     pub fn is_reading(&self) -> bool {
         self.reading
     }
 
-    /// Whether a send is with the kernel.
+    /// Returns whether a send is with the kernel.
     pub fn is_sending(&self) -> bool {
         self.sending
     }
 
-    /// Whether it failed after some bytes had gone out, so that the stream is cut.
+    /// Returns whether it failed after bytes were sent, so that the stream is incomplete.
     pub fn is_cut(&self) -> bool {
         matches!(self.phase, Phase::Ending(status) if status < 0) && self.wire > 0
     }
 
-    /// Whether it has ended and the socket may hold some of it back, for what does not follow.
+    /// Returns whether it has ended and the socket may hold back bytes for data that does not
+    /// follow.
     pub fn is_held_back(&self) -> bool {
         let may_hold =
             self.phase == Phase::Ending(0) && self.task.flags.contains(RequestFlags::MORE);
         self.sent_more && matches!(self.phase, Phase::Ending(_)) && !may_hold
     }
 
-    /// Whether header and trailer are not needed any more.
+    /// Returns whether header and trailer are no longer needed.
     pub fn has_sent_staged(&self) -> bool {
         self.task.trailer == 0 && self.wire >= u64::from(self.task.header)
     }
 
-    /// Bytes of the range, padding included, that the socket has taken.
+    /// Returns the bytes of the range, padding included, that the socket has taken.
     pub fn range_sent(&self) -> u64 {
         self.wire.saturating_sub(u64::from(self.task.header)).min(self.range)
     }
 
-    /// Bytes of the range that the file is to give; TO_EOF while unknown.
+    /// Returns the bytes of the range that the file provides; TO_EOF while unknown.
     pub fn file_length(&self) -> u64 {
         self.file_length
     }
 
-    /// All bytes that the socket has taken.
+    /// Returns all bytes that the socket has taken.
     pub fn wire(&self) -> u64 {
         self.wire
     }
 
-    /// WAS_* so far.
+    /// Returns the WAS_* flags so far.
     pub fn was(&self) -> CompletionFlags {
         CompletionFlags::from_bits_retain(self.was.into())
     }
 
-    /// What was asked for.
+    /// Returns the request.
     pub fn task(&self) -> &Task {
         &self.task
     }

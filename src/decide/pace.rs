@@ -1,57 +1,63 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How often a socket that takes nothing is looked at again.  poll(2) reports more than room: an
-//! error queue that the host has not read, or room that the kernel then has no memory for.
+//! How often a socket that takes nothing is looked at again.  poll(2) may report a socket without
+//! usable room: it has an error queue that the host has not read, or the kernel has no memory for
+//! the room.  Such reports must not turn into a busy loop.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
-/// What a look at the socket has found, when it has found nothing to go on with.
+/// The result of a look at a socket that did not take data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     /// No room; the kernel reports when there is some.
     Full,
-    /// The socket says that it has room, but takes nothing: EAGAIN, ENOBUFS or ENOMEM.
+    /// The socket reports room but takes nothing: EAGAIN, ENOBUFS or ENOMEM.
     Refusal,
 }
 
-/// The waits of one socket since it last took something.
+/// The waits of one socket since it last took data.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
+    /// Looks in vain that found a refusal.
     refusals: u8,
+    /// Looks in vain that found the socket full.
     looks: u8,
+    /// Reports since it last took data, less one for each pause.
     reports: u8,
+    /// A report has come in vain once: wait for changes of the state, not for the state.
     wants_changes: bool,
 }
 
-// Memory comes back without a report.
+// The kernel does not report when memory is available again.
 const REFUSAL_MIN: Duration = Duration::from_millis(1);
 const REFUSAL_MAX: Duration = Duration::from_millis(250);
 
-// Room is reported, so a look is needed for the rare failure only that poll(2) does not tell.
+// Room is reported, so a look is needed only for the rare failure that poll(2) does not report.
 const LOOK_MIN: Duration = Duration::from_millis(250);
 const LOOK_MAX: Duration = Duration::from_secs(32);
 
-// This many reports at once may come in vain; then one for each pause.
+// This many reports in a row may be in vain; after that, one for each pause.
 const REPORTS_MAX: u8 = 16;
 
 impl Pace {
-    /// The socket has taken something: the next wait starts afresh.  That it reports more than
+    /// Records that the socket took data: the next wait starts afresh.  That it reports more than
     /// room is remembered.
     pub fn progressed(&mut self) {
         *self = Pace { wants_changes: self.wants_changes, ..Pace::default() };
     }
 
-    /// The kernel has reported something, whatever comes of it.
+    /// Records that the kernel has reported something.
     pub fn reported(&mut self) {
         self.reports = self.reports.saturating_add(1);
     }
 
-    /// A pause is over.
+    /// Records that a pause is over.
     pub fn paused(&mut self) {
         self.reports = self.reports.saturating_sub(1);
     }
 
-    /// A look was in vain: how long to wait for the next, unless the kernel reports a change.
+    /// Records a look in vain; returns how long to wait for the next, unless the kernel reports a
+    /// change.
     pub fn in_vain(&mut self, found: Found) -> Duration {
         self.wants_changes |= self.reports > 0;
         let pause = match found {
@@ -61,18 +67,19 @@ impl Pace {
         if self.listens() { pause } else { pause.min(REFUSAL_MAX) }
     }
 
-    /// Whether the next wait is for changes of the socket's state, not for the state itself.
+    /// Returns whether the next wait is for changes of the socket's state, not for the state
+    /// itself.
     pub fn wants_changes(&self) -> bool {
         self.wants_changes
     }
 
-    /// Whether the kernel's reports are wanted.  No: there have been too many in vain.
+    /// Returns whether the kernel's reports are wanted; not after too many in vain.
     pub fn listens(&self) -> bool {
         self.reports < REPORTS_MAX
     }
 }
 
-// Doubles from the first to the second, one step for each call.
+// Returns a pause that doubles with each call, from `from` to `to`.
 fn grown(steps: &mut u8, from: Duration, to: Duration) -> Duration {
     let pause = from.saturating_mul(1 << (*steps).min(16));
     *steps = steps.saturating_add(1);
@@ -83,8 +90,8 @@ fn grown(steps: &mut u8, from: Duration, to: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    // Reports as fast as the kernel can make them, for a minute: how many are taken, and in the
-    // last second.
+    // Reports as fast as the kernel can make them, for a minute; returns how many are taken, and
+    // how many of them in the last second.
     fn storm(found: Found) -> (u32, u32) {
         let (mut pace, mut now, mut taken, mut late) = (Pace::default(), Duration::ZERO, 0, 0);
         while now < Duration::from_secs(60) {

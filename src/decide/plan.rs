@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Which way the data of an operation goes: what is known in, a way out.
+//! The way that the data of an operation takes: mapped, pooled, or pooled and sent with zero-copy.
+//! The function takes the known facts and chooses; it queries nothing.
 #![forbid(unsafe_code)]
 
-/// What the kernel's notifications have said of zero-copy sends on a socket.
+/// The result of earlier zero-copy sends on a socket, from the kernel's notifications.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ZeroCopy {
-    /// Nothing yet.
+    /// None was tried yet.
     #[default]
     Untried,
-    /// One is under way whose notification is awaited.
+    /// One is in flight and its notification is awaited.
     Trying,
-    /// The data went out from our memory.
+    /// The kernel sent the data from our memory.
     Real,
-    /// The kernel copied it anyway, or cannot do it here.
+    /// The kernel copied anyway, or does not support zero-copy here.
     Useless,
 }
 
-/// What is known when the next piece of a range is due.
+/// The facts when the next piece of a range is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     /// Bytes of the range still to go.
@@ -25,33 +26,33 @@ pub struct Known {
     pub resident: bool,
     /// Whether the file can be mapped.
     pub mappable: bool,
-    /// Whether not a byte beyond the end of a file that shrinks may go out: a mapping shows
-    /// zeros up to the end of its last page.
+    /// Whether no byte beyond the end of a shrinking file may be sent: a mapping shows zeros up to
+    /// the end of its last page.
     pub exact_end: bool,
-    /// What is known of zero-copy sends on this socket.
+    /// The result of earlier zero-copy sends on this socket.
     pub zero_copy: ZeroCopy,
-    /// Whether there is room for data that a slow peer may keep for long: in the pool, and in what
-    /// may be pinned.
+    /// Whether the pool and the pinned-memory budget have room for data that a slow peer may keep
+    /// for long.
     pub pool_has_room: bool,
 }
 
-/// A way for the next piece.
+/// A way for the next piece of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     /// Map a window and send from it.
     Mapped,
     /// Read into the pool, then send a copy.
     Pooled,
-    /// Read into the pool, then send from there without a copy.
+    /// Read into the pool, then send from there with zero-copy.
     PooledZeroCopy,
 }
 
-/// Below this a copy costs less than the pinning and the notification (measured, DESIGN 3).
+/// Below this a copy costs less than the pinning and the notification (measured).
 pub const ZERO_COPY_MIN: u64 = 256 << 10;
-/// Below this a mapping costs more than a second copy within the cache.
+/// Below this a mapping costs more than a second copy within the CPU's cache.
 pub const MAPPED_MIN: u64 = 32 << 10;
 
-/// Chooses the way.
+/// Chooses the way of the next piece.
 pub fn choose(known: &Known) -> Way {
     let zero_copy = known.remaining >= ZERO_COPY_MIN
         && known.pool_has_room
@@ -64,7 +65,7 @@ pub fn choose(known: &Known) -> Way {
     if mapped { Way::Mapped } else { Way::Pooled }
 }
 
-/// Whether it matters if the data is in the page cache, which costs a call to find out.
+/// Returns whether the choice depends on residency, which costs a system call to find out.
 pub fn depends_on_residency(known: &Known) -> bool {
     choose(&Known { resident: true, ..*known }) != choose(&Known { resident: false, ..*known })
 }

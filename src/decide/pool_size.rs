@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the bytes of a pool are divided.
+//! How the bytes of a pool are divided into blocks, and the share of leases that are kept until
+//! sent.  Pure arithmetic, shared by the pool and by the limit that requests are checked against.
 #![forbid(unsafe_code)]
 
-/// The most of a block: one huge page.
+/// The largest block in bytes: one huge page.
 pub const BLOCK: u64 = crate::types::options::CHUNK_MAX;
 
-/// How many bytes leases of purpose `Purpose::Kept` may have together in a pool of `limit` bytes.
+/// Returns the most bytes that leases of `Purpose::Kept` may have together in a pool of `limit`
+/// bytes.
 pub fn kept_max(limit: u64) -> u64 {
     let (block_size, count) = blocks(limit);
     kept_of(block_size, count)
 }
 
-/// The same, of so many blocks.
+/// Returns the same for `count` blocks of `block_size` bytes.
 pub fn kept_of(block_size: u64, count: usize) -> u64 {
     if count > 1 { (count as u64 * 3 / 4).max(1) * block_size } else { block_size / 4 * 3 }
 }
 
-/// The size of the blocks of a pool of `limit` bytes, and how many there are.
+/// Returns the block size in bytes of a pool of `limit` bytes, and the number of blocks.
 pub fn blocks(limit: u64) -> (u64, usize) {
     let block_size = BLOCK.min(prev_power_of_two(limit));
     (block_size, (limit / block_size) as usize)

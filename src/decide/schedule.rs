@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Order on each socket and turns between sockets.  Knows operations and sockets as numbers
-//! only, so that every order of events can be tried.
+//! The order of operations on each socket, and turns between sockets.  Operations and sockets are
+//! only numbers here, so that the models can try every order of events.  Whether an operation can
+//! proceed is the ring thread's concern.
 #![forbid(unsafe_code)]
 
 use crate::collections::{Numbered, Parts, Register};
@@ -8,28 +9,30 @@ use crate::types::errno::Result;
 
 const NONE: u32 = u32::MAX;
 
-/// While others wait, this many turns go to sockets with little to send before one goes to them.
+/// While others wait, this many turns go to sockets with little to send before one goes to the
+/// others.
 pub const LIGHT_TURNS: u32 = 16;
 
-/// Where a socket stands.
+/// The standing of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Standing {
-    /// Waits for an event of its first operation.
+    /// Waits for an event of its first operation, or has none.
     Idle,
-    /// In the line for a turn.
+    /// Waits for a turn in the line.
     InLine,
-    /// The same, in the line of those with little to send.
+    /// Waits for a turn in the line of sockets with little to send.
     InLightLine,
-    /// Held back until the calling thread that sends on it has released it.
+    /// Held back while a calling thread sends on it.
     Parked,
 }
 
 #[derive(Debug)]
 struct Queue {
     cookie: u64,
+    /// Its first and its last operation; NONE: it has none.
     first: u32,
     last: u32,
-    /// Its neighbours in the line.
+    /// Its neighbours in the line, NONE at the ends.
     ahead: u32,
     behind: u32,
     standing: Standing,
@@ -43,7 +46,9 @@ impl Numbered for Queue {
 
 #[derive(Clone, Copy, Debug)]
 struct Link {
+    /// The socket of the operation; NONE: it is in no queue.
     socket: u32,
+    /// Its neighbours in the socket's queue, NONE at the ends.
     before: u32,
     behind: u32,
 }
@@ -54,7 +59,7 @@ impl Default for Link {
     }
 }
 
-/// A line of sockets, through their queues.
+/// A line of sockets, linked through their queues.
 #[derive(Debug)]
 struct Line {
     first: u32,
@@ -106,10 +111,10 @@ impl Line {
 pub struct Schedule {
     sockets: Register<Queue>, // by cookie
     links: Parts<Link>,       // by operation
-    /// Who waits for a turn: those that have little to send, and the others.
+    /// The lines for a turn: sockets with little to send, and the others.
     light: Line,
     line: Line,
-    /// Turns in a row that went to the former while the latter waited.
+    /// Consecutive turns of the light line while the other one waited.
     light_turns: u32,
 }
 
@@ -126,13 +131,13 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// The socket with this cookie, if it has operations.
+    /// Returns the socket with this cookie, if it has operations.
     pub fn find(&self, cookie: u64) -> Option<usize> {
         self.sockets.find(cookie)
     }
 
-    /// Makes room for one more socket, and for this operation, so that [`Schedule::open`]
-    /// and [`Schedule::enqueue`] do not fail.
+    /// Makes room for one more socket and for this operation, so that [`Schedule::open`] and
+    /// [`Schedule::enqueue`] do not fail.
     pub fn reserve(&mut self, operation: usize) -> Result<()> {
         self.reserve_link(operation)?;
         self.sockets.reserve()
@@ -145,12 +150,12 @@ impl Schedule {
         Ok(())
     }
 
-    /// All sockets are below this.
+    /// Returns a bound: all sockets are below it.
     pub fn end(&self) -> usize {
         self.sockets.end()
     }
 
-    /// The socket with this cookie, made if need be.
+    /// Returns the socket with this cookie, which is added if it is missing.
     pub fn open(&mut self, cookie: u64) -> Result<usize> {
         if let Some(socket) = self.find(cookie) {
             return Ok(socket);
@@ -165,14 +170,14 @@ impl Schedule {
         })
     }
 
-    /// Forgets a socket that has no operations left.
+    /// Removes a socket that has no operations left.
     pub fn close(&mut self, socket: usize) {
         debug_assert_eq!(self.sockets[socket].first, NONE);
         self.leave_line(socket);
         self.sockets.remove(socket);
     }
 
-    /// Adds an operation behind the others, or with `front` ahead of them all.
+    /// Adds an operation at the end, or with `front` ahead of all others.
     pub fn enqueue(&mut self, socket: usize, operation: usize, front: bool) -> Result<()> {
         self.reserve_link(operation)?;
         let (new, queue) = (operation as u32, &mut self.sockets[socket]);
@@ -196,7 +201,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// Takes an operation out, wherever it stands; returns its socket.
+    /// Takes an operation out, wherever it is in its queue; returns its socket.
     pub fn remove(&mut self, operation: usize) -> usize {
         let link = self.links[operation];
         let queue = &mut self.sockets[link.socket as usize];
@@ -212,28 +217,28 @@ impl Schedule {
         link.socket as usize
     }
 
-    /// The operation whose turn it is on a socket.
+    /// Returns the operation whose turn it is on a socket.
     pub fn first(&self, socket: usize) -> Option<usize> {
         optional(self.sockets.get(socket)?.first)
     }
 
-    /// The operation ahead of this one on the same socket.
+    /// Returns the operation ahead of this one on the same socket.
     pub fn ahead(&self, operation: usize) -> Option<usize> {
         optional(self.links[operation].before)
     }
 
-    /// The operation behind this one on the same socket.
+    /// Returns the operation behind this one on the same socket.
     pub fn behind(&self, operation: usize) -> Option<usize> {
         optional(self.links[operation].behind)
     }
 
-    /// The socket of an operation.
+    /// Returns the socket of an operation.
     pub fn socket_of(&self, operation: usize) -> usize {
         self.links[operation].socket as usize
     }
 
-    /// Gives the socket a place in the line for a turn, unless it has one or is held back.  One
-    /// that `is_light`, with little to send, does not wait behind those that have much.
+    /// Puts the socket in a line for a turn, unless it is in one or is held back.  A socket that
+    /// `is_light`, with little to send, does not wait behind those with much.
     pub fn ready(&mut self, socket: usize, is_light: bool) {
         let queue = &mut self.sockets[socket];
         if queue.standing == Standing::Idle {
@@ -268,7 +273,7 @@ impl Schedule {
         }
     }
 
-    /// The socket whose turn it is.
+    /// Returns the socket whose turn it is and takes it out of its line.
     pub fn next_turn(&mut self) -> Option<usize> {
         let others_wait = self.line.length > 0;
         let may_be_light = !others_wait || self.light_turns < LIGHT_TURNS;
@@ -279,17 +284,17 @@ impl Schedule {
         Some(socket)
     }
 
-    /// How many sockets stand in the line.
+    /// Returns how many sockets wait for a turn.
     pub fn line_length(&self) -> usize {
         self.light.length + self.line.length
     }
 
-    /// Whether no socket has operations.
+    /// Returns whether no socket has operations.
     pub fn is_empty(&self) -> bool {
         self.sockets.is_empty()
     }
 
-    /// Gives memory back after a peak.
+    /// Releases all memory if no socket has operations.
     pub fn shrink(&mut self) {
         if self.is_empty() {
             *self = Schedule::default();

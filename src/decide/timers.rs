@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Times at which operations want to be looked at.  Entries of operations that have ended stay
-//! until their time or until they outnumber the living, so that setting one costs no search.
+//! The times at which operations must be looked at.  The ring thread sets them and takes those that
+//! are due.  Entries of operations that have ended stay until their time or until they outnumber
+//! the living ones, so that neither setting a time nor ending an operation costs a search.
 #![forbid(unsafe_code)]
 
 use crate::collections::memory;
@@ -9,23 +10,24 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-/// Why an operation wants to be looked at.
+/// The reason why an operation must be looked at.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Alarm {
-    /// Its timeout_ms has run out.
+    /// Its timeout has expired.
     Deadline,
     /// It has kept data for a slow peer long enough.
     Linger,
-    /// Its socket has taken nothing for a while, whatever the kernel reports: look at it.
+    /// Its socket has taken nothing for a while.  Look at it, whatever the kernel reports.
     Look,
-    /// It has ended, and a call on its file has not come back.
+    /// It has ended, but a call on its file has not returned.
     Abandon,
 }
 
-/// Id of an operation, of which only the low half is kept, its slot, and why.
+/// The low half of an operation's id, its slot, and the reason.
 pub type TimerEntry = (u64, u32, Alarm);
 
-/// Nanoseconds after the beginning; the low half of the id, the slot and why: 16 bytes.
+/// `at`: nanoseconds since the beginning; `entry`: the low half of the id, the slot and the reason.
+/// 16 bytes in all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Timer {
     at: u64,
@@ -44,9 +46,10 @@ impl Timer {
     }
 }
 
-/// The times set, soonest first.
+/// The times that are set, soonest first.
 #[derive(Debug)]
 pub struct Timers {
+    /// The origin of all times.
     beginning: Instant,
     heap: BinaryHeap<Reverse<Timer>>,
 }
@@ -64,7 +67,7 @@ impl Timers {
         if self.heap.len() < self.heap.capacity() { Ok(()) } else { self.grow() }
     }
 
-    // By an eighth, so that little stands empty.
+    // Grows by an eighth, so that little memory is unused.
     #[cold]
     fn grow(&mut self) -> Result<()> {
         let more = (self.heap.len() / 8).max(32);
@@ -77,20 +80,20 @@ impl Timers {
         since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
     }
 
-    /// Sets one.
+    /// Sets a time.
     pub fn set(&mut self, at: Instant, entry: TimerEntry) -> Result<()> {
         self.reserve()?;
         self.heap.push(Reverse(Timer::new(self.since_beginning(at), entry)));
         Ok(())
     }
 
-    /// The soonest.
+    /// Returns the soonest time.
     pub fn next(&self) -> Option<Instant> {
         let Reverse(timer) = self.heap.peek()?;
         Some(self.beginning + Duration::from_nanos(timer.at))
     }
 
-    /// Takes one whose time has come.
+    /// Takes an entry that is due.
     pub fn take_due(&mut self, now: Instant) -> Option<TimerEntry> {
         let Reverse(timer) = self.heap.peek()?;
         if timer.at > self.since_beginning(now) {
@@ -99,8 +102,8 @@ impl Timers {
         self.heap.pop().map(|Reverse(timer)| timer.entry())
     }
 
-    /// Drops entries for which `alive` says no, once there are far more entries than `living`
-    /// operations: constant work for each entry set.
+    /// Drops entries for which `alive` returns false, once there are far more entries than `living`
+    /// operations: constant work for each entry that was set.
     pub fn compact(&mut self, living: usize, alive: impl Fn(u64, u32) -> bool) {
         if self.heap.len() > 64 + 2 * living {
             self.heap.retain(|Reverse(timer)| {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What travels as user_data through the kernel: which kind of request, for whom, and a
-//! generation, so that a late completion cannot be taken for somebody else's.
+//! The user_data of requests to the kernel: the kind of request, the slot of its owner and a
+//! generation, so that a late completion is never attributed to another owner.
 #![forbid(unsafe_code)]
 
-/// What a completion is about.
+/// The kind of request that a completion belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The library's own socket has messages.
@@ -14,15 +14,15 @@ pub enum Kind {
     ZeroCopy = 2,
     /// A read; the slot is an operation's.
     Read = 3,
-    /// A wait for room in a socket; the slot is a socket's.
+    /// A wait for room in a socket (POLLOUT); the slot is a socket's.
     Writable = 4,
-    /// The answer to taking such a wait back; slot and generation are those of the wait.
+    /// The cancellation of such a wait; slot and generation are those of the wait.
     Disarm = 5,
-    /// Helper threads have done something.
+    /// Helper threads have finished calls.
     Helpers = 6,
-    /// What a file is, asked by a helper; the slot is an operation's.
+    /// A helper's query of a file's state; the slot is an operation's.
     Inspect = 7,
-    /// A descriptor closed by a helper.
+    /// A helper's close of a descriptor.
     Close = 8,
 }
 
@@ -31,28 +31,28 @@ pub enum Kind {
 pub struct Token(u64);
 
 impl Token {
-    /// Puts one together; `generation` is cut to its low 32 bits.
+    /// Composes a token; only the low 32 bits of `generation` are kept.
     pub fn new(kind: Kind, slot: usize, generation: u64) -> Token {
         debug_assert!(slot < 1 << 24);
         Token((kind as u64) << 56 | (slot as u64) << 32 | (generation & 0xffff_ffff))
     }
 
-    /// The same with another kind.
+    /// Returns the same token with another kind.
     pub fn with_kind(self, kind: Kind) -> Token {
         Token((kind as u64) << 56 | self.0 & (u64::MAX >> 8))
     }
 
-    /// As user_data.
+    /// Returns the token as user_data.
     pub fn raw(self) -> u64 {
         self.0
     }
 
-    /// From user_data; None for what this library never made.
+    /// Parses user_data; None if this library did not make it.
     pub fn from_raw(raw: u64) -> Option<Token> {
         (raw >> 56 <= Kind::Close as u64).then_some(Token(raw))
     }
 
-    /// Its kind.
+    /// Returns its kind.
     pub fn kind(self) -> Kind {
         match self.0 >> 56 {
             0 => Kind::Intake,
@@ -67,12 +67,12 @@ impl Token {
         }
     }
 
-    /// Its slot.
+    /// Returns its slot.
     pub fn slot(self) -> usize {
         (self.0 >> 32 & 0xff_ffff) as usize
     }
 
-    /// Whether it was made with this generation.
+    /// Returns whether it was made with this generation.
     pub fn is_of(self, generation: u64) -> bool {
         self.0 as u32 == generation as u32
     }
