@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Cancellation and signals of a caller's thread.
+//! Cancellation and signals of a caller's thread.  A call of this library must not be ended halfway
+//! by pthread_cancel(3), so cancellation is disabled around it, except in system calls that hold
+//! nothing.  Signals are held only between two calls that must be one to a handler.
 
 use super::*;
 use crate::types::errno::Result;
@@ -18,19 +20,19 @@ pub(super) const CANCEL_DEFERRED: libc::c_int = 0;
 
 pub(super) const CANCEL_ASYNCHRONOUS: libc::c_int = 1;
 
-// A cancelled thread is unwound from within them.
+// A cancelled thread is unwound from within these functions.
 unsafe extern "C-unwind" {
     fn pthread_setcancelstate(state: libc::c_int, old: *mut libc::c_int) -> libc::c_int;
     fn pthread_setcanceltype(kind: libc::c_int, old: *mut libc::c_int) -> libc::c_int;
 }
 
-/// From here on pthread_cancel(3) does nothing to the calling thread, until that is undone.  Without
-/// a system call.  The type is set, too: glibc's handler of a cancellation that is on its way looks
-/// at nothing else.  So does it in libc's cancellation points, which make the type asynchronous, and
-/// are not to be called meanwhile; raw system calls are none.
+/// Disables pthread_cancel(3) for the calling thread until [`restore_cancellation`], without a
+/// system call.  The type is set as well, because glibc's handler of a pending cancellation checks
+/// nothing else.  libc's cancellation points make the type asynchronous and must not be called in
+/// between; raw system calls are not cancellation points.
 pub fn disable_cancellation() -> Cancellation {
     let mut old = Cancellation { state: 0, kind: 0 };
-    // SAFETY: these write one number each.
+    // SAFETY: each of these writes one number.
     unsafe {
         pthread_setcancelstate(CANCEL_DISABLE, &mut old.state);
         pthread_setcanceltype(CANCEL_DEFERRED, &mut old.kind);
@@ -41,24 +43,24 @@ pub fn disable_cancellation() -> Cancellation {
 /// Undoes [`disable_cancellation`]; a thread that has been cancelled asynchronously ends here.
 pub fn restore_cancellation(caller: Cancellation) {
     let mut ignored = 0;
-    // SAFETY: as above.  In this order: glibc looks for a cancellation where the type is set.
+    // SAFETY: as above.  The type comes last: glibc checks for a cancellation where it is set.
     unsafe {
         pthread_setcancelstate(caller.state, &mut ignored);
         pthread_setcanceltype(caller.kind, &mut ignored);
     }
 }
 
-/// Runs a system call with the caller's cancellation, and as a cancellation point where
-/// `is_point`.  The thread may end in it, so that nothing may be held meanwhile, neither by the
-/// callers nor by `call`, and it is unwound from any instruction: out of line, and without anything
-/// to clean up, since Rust would take an instruction that is no call for one that never unwinds.
+/// Runs a system call with the caller's cancellation state, and as a cancellation point if
+/// `is_point`.  The thread may end in it and is then unwound from any instruction.  So neither the
+/// callers nor `call` may hold anything, and the function is out of line and has nothing to clean
+/// up: Rust assumes that only calls unwind.
 #[inline(never)]
 pub fn with_cancellation(
     caller: Cancellation,
     is_point: bool,
     call: impl Fn() -> isize,
 ) -> Result<usize> {
-    // As libc's own cancellation points do it; also ends a thread that is cancelled already.
+    // As in libc's own cancellation points; also ends a thread that is cancelled already.
     let kind = if is_point { CANCEL_ASYNCHRONOUS } else { caller.kind };
     restore_cancellation(Cancellation { kind, ..caller });
     let result = call();
@@ -70,10 +72,10 @@ pub fn with_cancellation(
 #[derive(Clone, Copy, Debug)]
 pub struct SignalMask(pub(super) u64);
 
-/// Blocks the signals whose handlers could come between two system calls unnoticed, and returns
-/// what the mask was.  Those of a fault or a system call of the thread itself stay as they are, or
-/// they would end the process; so do those of libc's own (32 and 33), for which another thread may
-/// be waiting.
+/// Blocks the signals whose handlers could run unnoticed between two system calls; returns the
+/// previous mask.  Signals of a fault or a system call of the thread itself stay as they are,
+/// because blocked they would end the process.  So do libc's own (32 and 33), for which another
+/// thread may be waiting.
 pub fn hold_signals() -> SignalMask {
     let of_the_thread = [
         libc::SIGSEGV,
@@ -100,7 +102,7 @@ pub fn hold_signals() -> SignalMask {
     SignalMask(old)
 }
 
-/// Undoes [`hold_signals`]; handlers of what has come meanwhile run here.
+/// Undoes [`hold_signals`]; handlers of signals that have arrived since run here.
 pub fn release_signals(mask: SignalMask) {
     // SAFETY: as above.
     unsafe {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files: their state, what of them is cached, reads, and offsets of callers.
+//! Files: their state, the part of them in the page cache, reads, and the offsets of sendfile's
+//! callers.  Whether a call may wait for a disk or a server is part of each function's contract.
 
 use super::*;
 use crate::types::errno::{Errno, Result};
@@ -19,7 +20,7 @@ pub(super) fn kind_of(mode: libc::mode_t) -> FileKind {
     }
 }
 
-/// fstat(2).  On a network file system it may ask the server.
+/// Returns the state by fstat(2).  On a network file system this may query the server.
 pub fn file_state(fd: RawFd) -> Result<FileState> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: fstat fills the whole struct when it succeeds.
@@ -37,8 +38,8 @@ pub fn file_state(fd: RawFd) -> Result<FileState> {
     })
 }
 
-/// What is known without asking a server (AT_STATX_DONT_SYNC): where there is one, the size may
-/// be an old one.
+/// Returns the state without querying a server (AT_STATX_DONT_SYNC): the size of a network file may
+/// be out of date.
 pub fn file_state_without_sync(fd: RawFd) -> Result<FileState> {
     const MOUNT: libc::c_uint = libc::STATX_MNT_ID | libc::STATX_MNT_ID_UNIQUE;
     let mut stat = MaybeUninit::<libc::statx>::uninit();
@@ -63,45 +64,47 @@ pub fn file_state_without_sync(fd: RawFd) -> Result<FileState> {
             let inode = stat.stx_ino ^ device.rotate_left(32);
             Ok(FileState { kind, size: stat.stx_size, inode, mount })
         }
-        // Old kernels and seccomp profiles; EINVAL is how glibc's stand-in for a missing statx
-        // takes these flags.
+        // Old kernels and seccomp profiles.  glibc's substitute for a missing statx rejects these
+        // flags with EINVAL.
         Err(Errno(libc::ENOSYS | libc::EPERM | libc::EINVAL)) => file_state(fd),
         Err(error) => Err(error),
     }
 }
 
-/// The magic number of a mount's file system, without asking that (statmount(2), Linux 6.8).
-/// None: refused, or not a mount of the caller's namespace, as memfd_create(2) has one.
+/// Returns the magic number of a mount's file system without querying that file system
+/// (statmount(2), Linux 6.8).  None: refused, or the mount is not in the caller's namespace, as
+/// that of memfd_create(2).
 pub fn magic_of_mount(mount: Mount) -> Option<u64> {
     const SYS_STATMOUNT: libc::c_long = 457;
     const STATMOUNT_SB_BASIC: u64 = 1;
-    // struct mnt_id_req: its size (32 bits), no descriptor, the number, what is asked for.
+    // struct mnt_id_req: its size (32 bits), no descriptor, the mount's number, the requested
+    // fields.
     let request = [24, mount.number(), STATMOUNT_SB_BASIC];
-    // struct statmount: size and options, mask, device, magic number; the rest is not looked at.
+    // struct statmount: size and options, mask, device, magic number; the rest is not used.
     let mut answer = [0u64; 64];
     let length = mem::size_of_val(&answer);
     if !mount.is_unique() {
         return None;
     }
-    // SAFETY: the request has the 24 bytes that it says, and the answer `length` of room.
+    // SAFETY: the request has the 24 bytes that it states, and the answer has room for `length`.
     let done = unsafe {
         libc::syscall(SYS_STATMOUNT, request.as_ptr(), answer.as_mut_ptr(), length, 0u32)
     };
     (done == 0 && answer[1] & STATMOUNT_SB_BASIC != 0).then_some(answer[3])
 }
 
-/// The magic number of a file's file system (fstatfs(2)), which may ask a server.
+/// Returns the magic number of a file's file system by fstatfs(2), which may query a server.
 pub fn magic_of_file(file: RawFd) -> Result<u64> {
     let mut state = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: there is room for what the kernel fills in, and it is read only then.
+    // SAFETY: there is room for the struct, and it is read only after the kernel has filled it.
     unsafe {
         check(libc::fstatfs(file, state.as_mut_ptr()))?;
-        // Sign-extended where the type is a signed one.
+        // Sign-extended where the type is signed.
         Ok(state.assume_init().f_type as u64 & 0xffff_ffff)
     }
 }
 
-/// The size of a block device (BLKGETSIZE64).
+/// Returns the size of a block device in bytes (BLKGETSIZE64).
 pub fn device_size(fd: RawFd) -> Result<u64> {
     const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
     let mut size = 0u64;
@@ -110,8 +113,8 @@ pub fn device_size(fd: RawFd) -> Result<u64> {
     Ok(size)
 }
 
-/// Whether two numbers of this thread's table refer to the same open file description (kcmp(2));
-/// false where that cannot be found out.
+/// Returns whether two numbers of this thread's table refer to the same open file description
+/// (kcmp(2)); false where that cannot be found out.
 pub fn is_same_file(one: RawFd, other: RawFd) -> bool {
     const KCMP_FILE: libc::c_int = 0;
     // SAFETY: only numbers are passed.
@@ -121,31 +124,31 @@ pub fn is_same_file(one: RawFd, other: RawFd) -> bool {
     }
 }
 
-/// F_GETFL: access mode and status flags.
+/// Returns the access mode and status flags (F_GETFL).
 pub fn status_flags(fd: RawFd) -> Result<i32> {
     // SAFETY: F_GETFL takes no further argument.
     check(unsafe { libc::fcntl(fd, libc::F_GETFL) })
 }
 
-/// write(2).
+/// Writes by write(2).
 pub fn write_bytes(fd: RawFd, bytes: &[u8]) -> Result<usize> {
     // SAFETY: reads from a live slice.
     let done = unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) };
     check_size(done as isize)
 }
 
-/// pread(2).
+/// Reads by pread(2).
 pub fn read_at(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
     read_span(file, offset, SpanMut::of(into))
 }
 
-/// preadv2(2) with RWF_NOWAIT (Linux 4.14): EAGAIN where the disk would have to be asked.
+/// Reads by preadv2(2) with RWF_NOWAIT (Linux 4.14); EAGAIN where the disk would be needed.
 pub fn read_at_without_waiting(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
     read_span_without_waiting(file, offset, SpanMut::of(into))
 }
 
-/// The same, also on file systems whose reads never say that they would wait, if the page cache has
-/// it all.
+/// Reads as [`read_at_without_waiting`] does.  On file systems that do not support RWF_NOWAIT it
+/// reads if the whole range is in the page cache.
 pub fn read_warm(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
     match read_at_without_waiting(file, offset, into) {
         Err(Errno(libc::EOPNOTSUPP)) if is_in_core(file, offset, into.len() as u64) => {
@@ -155,12 +158,12 @@ pub fn read_warm(file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
     }
 }
 
-/// The same as [`read_at_without_waiting`], into memory of the pool's.
+/// Reads as [`read_at_without_waiting`] does, into the pool's memory.
 pub(crate) fn read_span_without_waiting(file: RawFd, offset: u64, into: SpanMut) -> Result<usize> {
     let (iovec, at) = (into.as_span().iovec(), offset as libc::off_t);
-    // SAFETY: the span is memory that its owner keeps mapped and unread until this is done.
+    // SAFETY: the span's owner keeps the memory mapped, and nothing reads it until this is done.
     let done = unsafe {
-        // The offset is split into halves for machines of 32 bits only.
+        // Only 32-bit machines take the offset in two halves.
         libc::syscall(
             libc::SYS_preadv2,
             file,
@@ -174,7 +177,7 @@ pub(crate) fn read_span_without_waiting(file: RawFd, offset: u64, into: SpanMut)
     check_size(done as isize)
 }
 
-/// pread(2) into memory of the pool's.
+/// Reads by pread(2) into the pool's memory.
 pub(crate) fn read_span(file: RawFd, offset: u64, into: SpanMut) -> Result<usize> {
     let Span { address, length } = into.as_span();
     let (address, at) = (address as *mut libc::c_void, offset as libc::off_t);
@@ -185,7 +188,7 @@ pub(crate) fn read_span(file: RawFd, offset: u64, into: SpanMut) -> Result<usize
 
 pub(super) const SYS_CACHESTAT: libc::c_long = 451;
 
-/// Whether the range can be read, or a mapping of it, without waiting for the disk.
+/// Returns whether the range, or a mapping of it, can be read without waiting for the disk.
 pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
     match can_be_read(file, offset, length) {
         Err(Errno(libc::EOPNOTSUPP)) => is_in_core(file, offset, length),
@@ -194,8 +197,8 @@ pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
     }
 }
 
-// Whether there is a page for every byte, be it one that is only being read from the disk yet.
-// None: cachestat(2) came with Linux 6.5, and is refused for files that the caller could not write.
+// Returns whether every byte has a page, including pages that are still being read from the disk.
+// None: cachestat(2) needs Linux 6.5, and is refused for files that the caller could not write.
 pub(super) fn is_cached(file: RawFd, offset: u64, length: u64) -> Option<bool> {
     #[repr(C)]
     struct Range {
@@ -210,8 +213,8 @@ pub(super) fn is_cached(file: RawFd, offset: u64, length: u64) -> Option<bool> {
     (done == 0).then_some(stat[0] >= pages)
 }
 
-// Reads a byte here and there without waiting: what readahead asks the disk for, 128 KiB as a
-// rule, comes whole or not at all.
+// Reads single bytes without waiting, one in each 64 KiB: a request of readahead to the disk,
+// usually 128 KiB, completes as a whole or not at all.
 pub(super) fn can_be_read(file: RawFd, offset: u64, length: u64) -> Result<bool> {
     const STRIDE: u64 = 64 << 10;
     let last = offset + length - 1;
@@ -223,9 +226,9 @@ pub(super) fn can_be_read(file: RawFd, offset: u64, length: u64) -> Result<bool>
     Ok(true)
 }
 
-// For file systems that never say that they can read without waiting: tmpfs, which always can, and
-// overlayfs, where cachestat(2) finds no page, and FUSE.  mincore(2) says yes of all to those whom
-// cachestat(2) refuses.
+// Returns whether all pages are in memory, on file systems that do not support RWF_NOWAIT: tmpfs,
+// which never waits, overlayfs, where cachestat(2) finds no page, and FUSE.  To callers whom
+// cachestat(2) refuses, mincore(2) reports every page as present.
 pub(super) fn is_in_core(file: RawFd, offset: u64, length: u64) -> bool {
     match (is_on_tmpfs(file), is_cached(file, offset, length)) {
         (true, cached) => cached != Some(false),
@@ -238,7 +241,7 @@ pub(super) fn is_on_tmpfs(file: RawFd) -> bool {
     magic_of_file(file) == Ok(libc::TMPFS_MAGIC as u64)
 }
 
-// Whether all pages are there, and none of them is only being read.
+// Returns whether all pages are present and none is still being read.
 pub(super) fn is_settled(file: RawFd, offset: u64, length: u64) -> bool {
     const STEP: u64 = 1 << 20;
     let (first, end) = (offset - offset % PAGE, offset + length);
@@ -254,7 +257,7 @@ pub(super) fn is_settled(file: RawFd, offset: u64, length: u64) -> bool {
     })
 }
 
-/// sendfile(2) itself.
+/// Calls sendfile(2).
 pub fn kernel_sendfile(
     out: RawFd,
     file: RawFd,
@@ -264,66 +267,67 @@ pub fn kernel_sendfile(
     check_size(raw_sendfile(out, file, offset, count))
 }
 
-/// lseek(2) by `delta` from the current position; returns the new position.
+/// Moves the file position by `delta` (lseek(2)); returns the new position.
 pub fn seek_by(file: RawFd, delta: i64) -> Result<u64> {
     // SAFETY: no memory involved.
     let position = unsafe { libc::lseek(file, delta, libc::SEEK_CUR) };
     check_size(position as isize).map(|at| at as u64)
 }
 
-/// The number of a descriptor, for calls that take one.
+/// Returns the number of a descriptor, for calls that take one.
 pub fn number(fd: &OwnedFd) -> RawFd {
     fd.as_raw_fd()
 }
 
-/// Forgets a descriptor without closing its number, which is not ours any more.
+/// Drops a descriptor without closing its number, which does not belong to the library any more.
 pub fn abandon(fd: OwnedFd) {
     mem::forget(fd);
 }
 
-/// Whether the kernel has cachestat(2), by its version (Linux 6.5): trying would end the process
-/// under a seccomp filter that kills.
+/// Returns whether the kernel has cachestat(2), by its version (Linux 6.5): a trial would end the
+/// process under a seccomp filter that kills.
 pub fn has_cachestat() -> bool {
     kernel_is_since(6, 5)
 }
 
-/// The offset argument of a caller of sendfile(2) or splice(2): an address that may be anything.
+/// The offset argument of a caller of sendfile(2) or splice(2): an address that may be invalid.
 #[derive(Clone, Copy, Debug)]
 pub struct CallerOffset(*mut libc::off_t);
 
 impl CallerOffset {
-    /// NULL: the file position is meant.
+    /// NULL: the call uses the file position.
     pub const NONE: CallerOffset = CallerOffset(ptr::null_mut());
 
-    /// Takes what the caller gave.
+    /// Wraps the caller's argument.
     ///
     /// # Safety
-    /// NULL, or memory that is the caller's to lend for this call if it is memory at all: before
-    /// anything else the kernel is asked whether it is.
+    /// The address is NULL, or, if it is mapped, the caller lends it for this call.  Before any
+    /// access the kernel checks whether it is mapped.
     pub unsafe fn new(address: *mut libc::off_t) -> CallerOffset {
         CallerOffset(address)
     }
 
-    /// For an offset of our own, while `body` runs.  What `body` is given must not outlive it.
+    /// Runs `body` with an offset of the library's own, which must not outlive `body`.
     pub fn with<T>(offset: Option<&mut libc::off_t>, body: impl FnOnce(CallerOffset) -> T) -> T {
         body(offset.map_or(CallerOffset::NONE, |offset| CallerOffset(offset)))
     }
 
-    /// Whether it is NULL.
+    /// Returns whether it is NULL.
     pub fn is_none(self) -> bool {
         self.0.is_null()
     }
 
-    /// Whether the kernel can read and write it; so it is when it is NULL.
+    /// Returns whether it is NULL or the kernel can read and write it.
     pub fn is_valid(self) -> bool {
-        // Without descriptors always EBADF, once the pointer has been read and written.
+        // With invalid descriptors always EBADF, but only after the pointer has been read and
+        // written.
         self.is_none()
             || self.is_in_our_page()
             || kernel_sendfile(-1, -1, self, 0) != Err(Errno(libc::EFAULT))
     }
 
-    // Whether it is all in a page where this function has a variable of its own, as a variable of
-    // its caller's caller mostly is: that page can be read and written.
+    // Returns whether all of it is in a page that holds a variable of this function, as a variable
+    // of a near caller usually is: such a page is readable and writable.
     fn is_in_our_page(self) -> bool {
         let own = 0u8;
         let own = std::hint::black_box(&raw const own) as usize;
@@ -332,13 +336,14 @@ impl CallerOffset {
         [first, last].map(|address| address / PAGE as usize) == [own / PAGE as usize; 2]
     }
 
-    /// The value; only once [`CallerOffset::is_valid`], or a call of the kernel's with it, said so.
+    /// Returns the value.  Only after [`CallerOffset::is_valid`] or a system call has proved it
+    /// valid.
     pub(crate) fn load(self) -> Option<libc::off_t> {
         // SAFETY: not null, and found to be valid.
         (!self.is_none()).then(|| unsafe { self.0.read_unaligned() })
     }
 
-    /// Writes it; false when there is none.  Only as above.
+    /// Writes the value, under the same condition as [`CallerOffset::load`]; false if it is NULL.
     pub(crate) fn store(self, value: libc::off_t) -> bool {
         if !self.is_none() {
             // SAFETY: as above.
@@ -348,7 +353,7 @@ impl CallerOffset {
     }
 }
 
-/// splice(2) itself, as the kernel answers, for [`with_cancellation`].
+/// Calls splice(2) and returns the kernel's result unchanged, for [`with_cancellation`].
 pub(crate) fn raw_splice(
     file: RawFd,
     offset: CallerOffset,
@@ -363,20 +368,20 @@ pub(crate) fn raw_splice(
     done as isize
 }
 
-/// sendfile(2) itself, as the kernel answers, for [`with_cancellation`].
+/// Calls sendfile(2) and returns the kernel's result unchanged, for [`with_cancellation`].
 pub(crate) fn raw_sendfile(out: RawFd, file: RawFd, offset: CallerOffset, count: usize) -> isize {
-    // SAFETY: the raw call checks the pointer itself; libc's symbol is not used because our own
-    // shim interposes it.
+    // SAFETY: the raw call checks the pointer itself.  libc's symbol is not used because the
+    // LD_PRELOAD library interposes it.
     unsafe { libc::syscall(libc::SYS_sendfile, out, file, offset.0, count) as isize }
 }
 
-/// Whether sendfile(2) takes this offset: EOVERFLOW beyond what the file system can have.
+/// Checks that sendfile(2) accepts this offset: EOVERFLOW beyond the file system's limit.
 pub fn kernel_accepts_offset(out: RawFd, file: RawFd, offset: u64) -> Result<()> {
     let mut offset = offset as libc::off_t;
     kernel_sendfile(out, file, CallerOffset(&raw mut offset), 0).map(|_| ())
 }
 
-/// readahead(2): starts reading into the page cache.  Advice only.
+/// Starts reading into the page cache (readahead(2)).  Advice only.
 pub fn read_ahead(file: RawFd, offset: u64, length: u64) {
     let (Ok(at), Ok(length)) = (libc::off64_t::try_from(offset), usize::try_from(length)) else {
         return;

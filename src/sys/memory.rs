@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory and address ranges handed to the kernel.
+//! Memory and address ranges handed to the kernel: spans, mappings, file windows, the fork mark and
+//! lock-free buffers.  Rust code never reads a window of a file that can be truncated, because a
+//! lost page would raise SIGBUS; only the kernel reads it.
 
 use crate::types::errno::{Errno, Result};
 use std::io::IoSlice;
@@ -8,7 +10,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-/// An address range that the kernel may read.  It has no lifetime: its maker keeps the memory
+/// An address range that the kernel may read.  It has no lifetime: its creator keeps the memory
 /// mapped until the request that uses it has completed.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -17,17 +19,17 @@ pub struct Span {
 }
 
 impl Span {
-    /// The addresses of a slice.
+    /// Returns the addresses of a slice.
     pub fn of(bytes: &[u8]) -> Span {
         Span { address: bytes.as_ptr() as usize, length: bytes.len() }
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Part of it; panics when that reaches outside.
+    /// Returns a part of it; panics if that reaches outside.
     pub fn part(&self, from: usize, length: usize) -> Span {
         assert!(from <= self.length && length <= self.length - from);
         Span { address: self.address + from, length }
@@ -38,8 +40,8 @@ impl Span {
     }
 }
 
-/// An address range that the kernel may write to.  It has no lifetime, either.  Outside this room
-/// only a [`Mapping`] makes one, so that no slice of Rust's changes behind its back.
+/// An address range that the kernel may write to.  It has no lifetime either.  Outside this room
+/// only a [`Mapping`] makes one, so that the kernel never changes a slice that Rust refers to.
 #[derive(Clone, Copy, Debug)]
 pub struct SpanMut(Span);
 
@@ -48,23 +50,23 @@ impl SpanMut {
         SpanMut(Span::of(bytes))
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.0.length
     }
 
-    /// Part of it; panics if that reaches outside.
+    /// Returns a part of it; panics if that reaches outside.
     pub fn part(&self, from: usize, length: usize) -> SpanMut {
         SpanMut(self.0.part(from, length))
     }
 
-    /// The same range, to be read.
+    /// Returns the same range, for reading.
     pub fn as_span(&self) -> Span {
         self.0
     }
 }
 
-/// Memory of its own mapping, unmapped when dropped: a window of a file or anonymous memory.
+/// Memory with a mapping of its own, unmapped when dropped: a window of a file or anonymous memory.
 #[derive(Debug)]
 pub struct Mapping {
     pub(super) address: usize,
@@ -75,9 +77,9 @@ pub struct Mapping {
 pub const PAGE: u64 = 4096;
 
 impl Mapping {
-    /// A window of a file, to be read by the kernel only (a page lost to truncation would raise
-    /// SIGBUS here, but gives EFAULT there).  `offset` must be a multiple of [`PAGE`].  Not
-    /// inherited by a child forked meanwhile, where nobody would unmap it, and it would keep the
+    /// Maps a window of a file that only the kernel reads: a page lost to truncation would raise
+    /// SIGBUS here, but gives EFAULT there.  `offset` must be a multiple of [`PAGE`].  A forked
+    /// child does not inherit the window: nothing would unmap it there, and it would keep the
     /// file's locks held.
     pub(super) fn of_file(file: RawFd, offset: u64, length: usize) -> Result<Mapping> {
         let at = libc::off_t::try_from(offset).map_err(|_| Errno(libc::EOVERFLOW))?;
@@ -93,8 +95,8 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Anonymous zeroed memory, aligned to its own power-of-two `length`, that asks for huge
-    /// pages and is not inherited by a forked child.
+    /// Maps anonymous zeroed memory, aligned to its own power-of-two `length` in bytes, with huge
+    /// pages if possible.  A forked child does not inherit it.
     pub fn huge(length: usize) -> Result<Mapping> {
         debug_assert!(length.is_power_of_two());
         let wide = Mapping::anonymous(length * 2)?;
@@ -127,25 +129,26 @@ impl Mapping {
         Ok(Mapping { address: address as usize, length })
     }
 
-    // Advice may be refused (no huge pages in this kernel) and costs speed only.
+    // Gives advice on the mapping.  Advice may be refused (a kernel without huge pages); that costs
+    // only speed, except for the fork mark.
     fn advise(&self, advice: libc::c_int) -> bool {
         // SAFETY: the range is this mapping's own, and none of the advice used here makes
         // memory that Rust refers to change.
         unsafe { libc::madvise(self.address as *mut libc::c_void, self.length, advice) == 0 }
     }
 
-    /// All of it, to be read.
+    /// Returns all of it, for reading.
     pub fn span(&self) -> Span {
         Span { address: self.address, length: self.length }
     }
 
-    /// All of it, to be written to.  In a window of a file, that gives EFAULT.
+    /// Returns all of it, for writing.  In a window of a file, writing gives EFAULT.
     pub fn span_mut(&self) -> SpanMut {
         SpanMut(self.span())
     }
 }
 
-/// Bytes of a file in memory, wherever in a page they begin; see `Mapping::of_file`.
+/// Bytes of a file in memory, at any offset within a page; see `Mapping::of_file`.
 #[derive(Debug)]
 pub struct FileWindow {
     mapping: Mapping,
@@ -154,14 +157,14 @@ pub struct FileWindow {
 }
 
 impl FileWindow {
-    /// A window of `length` bytes from `offset` on.
+    /// Maps `length` bytes from `offset` on.
     pub fn new(file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {
         let skip = offset % PAGE;
         let mapping = Mapping::of_file(file, offset - skip, skip as usize + length)?;
         Ok(FileWindow { mapping, skip: skip as usize })
     }
 
-    /// The window.
+    /// Returns the window.
     pub fn span(&self) -> Span {
         self.mapping.span().part(self.skip, self.mapping.length - self.skip)
     }
@@ -175,19 +178,19 @@ impl Drop for Mapping {
 
 pub(super) fn unmap(address: usize, length: usize) {
     if length > 0 {
-        // SAFETY: only called with ranges of mappings made in this module, which nothing in Rust
-        // holds a reference into.
+        // SAFETY: only called with ranges of mappings made in this module, which no reference in
+        // Rust points into.
         unsafe { libc::munmap(address as *mut libc::c_void, length) };
     }
 }
 
-/// A mark that reads true in the process that made it and false in its forked children
+/// A mark that reads true in the process that created it and false in its forked children
 /// (MADV_WIPEONFORK, Linux 4.14).
 #[derive(Debug)]
 pub struct ForkMark(Mapping);
 
 impl ForkMark {
-    /// Makes one for this process.
+    /// Creates a mark for this process.
     pub fn new() -> Result<ForkMark> {
         let mapping = Mapping::anonymous(PAGE as usize)?;
         if !mapping.advise(libc::MADV_WIPEONFORK) {
@@ -199,11 +202,11 @@ impl ForkMark {
     }
 
     fn word(&self) -> &AtomicU32 {
-        // SAFETY: the page is mapped, zeroed and aligned for as long as self lives.
+        // SAFETY: the page is mapped, zeroed and aligned until self is dropped.
         unsafe { &*(self.0.address as *const AtomicU32) }
     }
 
-    /// Whether the calling process made it.
+    /// Returns whether the calling process created it.
     pub fn is_own_process(&self) -> bool {
         self.word().load(std::sync::atomic::Ordering::Relaxed) == 1
     }
@@ -214,18 +217,18 @@ pub(super) fn as_iovecs<'a>(slices: &'a [IoSlice<'_>]) -> &'a [libc::iovec] {
     unsafe { &*(ptr::from_ref(slices) as *const [libc::iovec]) }
 }
 
-/// The bytes of all slices together; None when that overflows.
+/// Returns the bytes of all slices together; None if the sum overflows.
 pub fn total_length(slices: &[IoSlice<'_>]) -> Option<usize> {
     as_iovecs(slices).iter().try_fold(0usize, |sum, iov| sum.checked_add(iov.iov_len))
 }
 
-/// Whether a slice with a length has NULL for an address, as a C caller's might.
+/// Returns whether a slice that is not empty has the address NULL, as a C caller's might.
 pub fn has_null(slices: &[IoSlice<'_>]) -> bool {
     as_iovecs(slices).iter().any(|iov| iov.iov_len > 0 && iov.iov_base.is_null())
 }
 
-/// Copies the slices one behind the other.  `into` must be at least as long as they are together.
-/// Empty slices may have any address, NULL included, since C callers pass such.
+/// Copies the slices one after the other.  `into` must be at least as long as all of them.  Empty
+/// slices may have any address, including NULL, because C callers pass such slices.
 pub fn gather(slices: &[IoSlice<'_>], into: &mut [u8]) {
     let mut at = 0;
     for iov in as_iovecs(slices).iter().filter(|iov| iov.iov_len > 0) {
@@ -236,9 +239,9 @@ pub fn gather(slices: &[IoSlice<'_>], into: &mut [u8]) {
     }
 }
 
-/// Buffers that data passes through, without a lock and without malloc: a signal handler may run
-/// in the middle of anything here and call it again, a forked child finds nothing locked, and no
-/// destructor in the host's threads keeps the library from being unloaded.
+/// Buffers for data in transit, without a lock and without malloc.  A signal handler may interrupt
+/// anything here and call it again, a forked child finds no lock held, and no destructor in the
+/// host's threads prevents the library from being unloaded.
 #[derive(Debug)]
 pub struct Buffers<const KEPT: usize> {
     kept: [AtomicPtr<u8>; KEPT],
@@ -246,17 +249,17 @@ pub struct Buffers<const KEPT: usize> {
 }
 
 impl<const KEPT: usize> Buffers<KEPT> {
-    /// None made yet.
+    /// Returns an empty set; buffers of `length` bytes are mapped on first use.
     pub const fn new(length: usize) -> Buffers<KEPT> {
         Buffers { kept: [const { AtomicPtr::new(ptr::null_mut()) }; KEPT], length }
     }
 
-    /// Lends one.  ENOMEM when there is none to be had.
+    /// Lends a buffer to `body`.  ENOMEM if there is no memory.
     pub fn with<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
         Ok(self.lend(self.take()?, body))
     }
 
-    /// Lends one, or, where there is none to be had, a page of the stack.
+    /// Lends a buffer to `body`, or a page of the stack if there is no memory.
     pub fn with_any<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> T {
         match self.take() {
             Ok(buffer) => self.lend(buffer, body),
@@ -265,8 +268,8 @@ impl<const KEPT: usize> Buffers<KEPT> {
     }
 
     fn lend<T>(&self, buffer: *mut u8, body: impl FnOnce(&mut [u8]) -> T) -> T {
-        // SAFETY: `length` zeroed or initialised bytes that nobody else has: they came from a
-        // slot, which was left empty, or are new.
+        // SAFETY: `length` zeroed or initialised bytes with no other owner: they came from a slot,
+        // which was left empty, or are new.
         let result = body(unsafe { std::slice::from_raw_parts_mut(buffer, self.length) });
         let put = |slot: &AtomicPtr<u8>| {
             let (null, done) = (ptr::null_mut(), Ordering::Release);
@@ -289,7 +292,7 @@ impl<const KEPT: usize> Buffers<KEPT> {
         Ok(address)
     }
 
-    /// Gives those that nobody has borrowed back to the system.
+    /// Releases the buffers that are not lent.
     pub fn trim(&self) {
         for slot in &self.kept {
             let buffer = slot.swap(ptr::null_mut(), Ordering::Acquire);
@@ -306,7 +309,8 @@ impl<const KEPT: usize> Drop for Buffers<KEPT> {
     }
 }
 
-// Out of line: only those who need it pay for it with stack.  Aligned, for files with O_DIRECT.
+// Lends a page of the stack.  Out of line, so that only calls that need it use the stack.  Aligned
+// for files with O_DIRECT.
 #[inline(never)]
 pub(super) fn with_stack_page<T>(body: impl FnOnce(&mut [u8]) -> T) -> T {
     #[repr(align(4096))]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Messages with descriptors on the library's own socket.
+//! Messages with descriptors, and the doorbell, on the library's own socket pair.  A message is
+//! small and always sent and received as a whole.
 
 use super::*;
 use crate::types::errno::{Errno, Result};
@@ -11,7 +12,8 @@ use std::time::Duration;
 /// The most descriptors that one message carries (SCM_MAX_FD is 253).
 pub const MESSAGE_FDS_MAX: usize = 252;
 
-pub(super) const CONTROL_WORDS: usize = 130; // room for a cmsghdr and MESSAGE_FDS_MAX numbers, aligned
+// Room for a cmsghdr and MESSAGE_FDS_MAX numbers, aligned.
+pub(super) const CONTROL_WORDS: usize = 130;
 
 pub(super) fn message(
     iov: &mut libc::iovec,
@@ -29,7 +31,7 @@ pub(super) fn message(
     header
 }
 
-/// Sends `payload` with copies of `fds`; waits when the receiver lags behind.
+/// Sends `payload` with copies of `fds`; waits if the receiver lags behind.
 pub fn send_descriptors(socket: RawFd, payload: &[u8], fds: &[RawFd]) -> Result<()> {
     assert!(fds.len() <= MESSAGE_FDS_MAX);
     let mut iov = Span::of(payload).iovec();
@@ -55,14 +57,15 @@ pub fn send_descriptors(socket: RawFd, payload: &[u8], fds: &[RawFd]) -> Result<
         let sent = unsafe { libc::sendmsg(socket, &header, libc::MSG_NOSIGNAL) };
         match check_size(sent) {
             Ok(count) if count == payload.len() => return Ok(()),
-            // A message this small is one piece in the kernel: it goes whole or not at all.
+            // The kernel queues a message this small as one piece: it is sent as a whole or not at
+            // all.
             Ok(_) => return Err(Errno(libc::EIO)),
             Err(Errno(libc::EINTR)) => {}
             Err(Errno(libc::EAGAIN)) => {
                 let _ = wait_for(socket, libc::POLLOUT, None);
             }
-            // More descriptors of this user are in messages than RLIMIT_NOFILE: the receiver will
-            // have taken ours soon.
+            // More descriptors of this user are in flight in messages than RLIMIT_NOFILE allows.
+            // The receiver will soon have taken ours.
             Err(Errno(libc::ETOOMANYREFS)) if patience > 0 => {
                 patience -= 1;
                 std::thread::sleep(Duration::from_micros(100));
@@ -72,8 +75,8 @@ pub fn send_descriptors(socket: RawFd, payload: &[u8], fds: &[RawFd]) -> Result<
     }
 }
 
-/// Receives exactly one message of `payload.len()` bytes and the descriptors that came with it,
-/// close-on-exec, appended to `fds`.  Ok(false): the other end is gone.  EAGAIN: none waits.
+/// Receives exactly one message of `payload.len()` bytes, and appends to `fds` the descriptors that
+/// came with it, close-on-exec.  Ok(false): the other end is closed.  EAGAIN: none waits.
 pub fn receive_descriptors(
     socket: RawFd,
     payload: &mut [u8],
@@ -103,8 +106,8 @@ pub fn receive_descriptors(
     }
 }
 
-/// Receives one message as [`receive_descriptors`] does, without the descriptors and
-/// without memory for them, from a socket that refuses more; false: there is none.
+/// Receives one message as [`receive_descriptors`] does, but drops its descriptors and allocates
+/// nothing; for a socket that refuses further messages.  False: no message is left.
 pub fn read_message(socket: RawFd, payload: &mut [u8]) -> bool {
     loop {
         // SAFETY: writes into a live slice.
@@ -117,14 +120,14 @@ pub fn read_message(socket: RawFd, payload: &mut [u8]) -> bool {
     }
 }
 
-/// Lets the other end's sends fail from here on; what has been sent can still be received.
+/// Makes the other end's later sends fail; messages already sent can still be received.
 pub fn refuse_messages(socket: RawFd) {
     // SAFETY: no memory involved.
     unsafe { libc::shutdown(socket, libc::SHUT_RD) };
 }
 
-/// Writes one byte, or finds that enough wait there already, or that nobody can read it any more;
-/// false: the kernel has no memory now.
+/// Writes one byte.  Also true if enough bytes wait already or the other end is closed; false: the
+/// kernel has no memory at the moment.
 pub fn ring_bell(socket: RawFd) -> bool {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: one byte from a static.
@@ -132,7 +135,7 @@ pub fn ring_bell(socket: RawFd) -> bool {
     !matches!(sent, Err(Errno(libc::ENOBUFS | libc::ENOMEM | libc::EINTR)))
 }
 
-/// Takes up to `count` bytes of the bell away; returns how many there were.
+/// Takes up to `count` bytes of the doorbell; returns how many there were.
 pub fn clear_bell(socket: RawFd, count: u32) -> u32 {
     let mut sink = [0u8; 64];
     let most = (count as usize).min(sink.len());

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! System calls that are not the ring's, as safe functions, by subject.
+//! System calls outside io_uring, as safe functions, by subject.  Each function makes one call, or
+//! a few that belong together, and returns the kernel's errno; decisions are left to the callers.
 //!
-//! Calls that hand the kernel an address take a [`Span`], which only the owners of memory
-//! (a [`Mapping`], the pool, a staged header) can make.
+//! Calls that give the kernel an address take a [`Span`], which only owners of memory (a
+//! [`Mapping`], the pool, a staged header) can make.
 
 mod cancellation;
 mod file;

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pipes.
+//! Pipes as destinations of sendfile's callers: their capacity, and writes that do not wait.
 
 use super::*;
 use crate::types::errno::{Errno, Result};
 use std::os::fd::RawFd;
 
-/// F_GETPIPE_SZ: how many bytes fit into an empty pipe.
+/// Returns how many bytes fit into an empty pipe (F_GETPIPE_SZ).
 pub fn pipe_capacity(pipe: RawFd) -> u64 {
     // SAFETY: takes no further argument.
     check(unsafe { libc::fcntl(pipe, libc::F_GETPIPE_SZ) }).map_or(PAGE, |size| size as u64)
 }
 
-/// Writes as much as a pipe has room for, without waiting for more; EAGAIN when it is full.
-/// EOPNOTSUPP: that cannot be had for certain, as it must be where `never_waits`.
+/// Writes as much as the pipe has room for, without waiting for more; EAGAIN if it is full.
+/// EOPNOTSUPP: `never_waits` is set, and the kernel cannot guarantee that.
 pub fn write_what_fits(pipe: RawFd, bytes: &[u8], never_waits: bool) -> Result<usize> {
     if probes_allowed() {
         let iovec = Span::of(bytes).iovec();
@@ -37,13 +37,13 @@ pub fn write_what_fits(pipe: RawFd, bytes: &[u8], never_waits: bool) -> Result<u
     if status_flags(pipe)? & libc::O_NONBLOCK != 0 {
         return write_bytes(pipe, bytes);
     }
-    // Another writer could fill it between the two calls.
+    // Another writer could fill the pipe between poll and write.
     if never_waits {
         return Err(Errno(libc::EOPNOTSUPP));
     }
     let mut written = 0;
     for page in bytes.chunks(libc::PIPE_BUF) {
-        // Writable means that a page fits, and PIPE_BUF bytes go whole.
+        // POLLOUT means that a page fits, and PIPE_BUF bytes are written as a whole.
         if !is_ready(pipe, libc::POLLOUT | libc::POLLERR) {
             break;
         }

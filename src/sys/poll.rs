@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for descriptors: poll(2), epoll(7), eventfd(2).
+//! Waits for descriptors: poll(2), epoll(7), eventfd(2).  Also the waits of sendfile's blocking
+//! callers, which the kernel itself performs so that timeouts and signals act as in a plain call.
 
 use super::*;
 use crate::types::errno::{Errno, Result};
@@ -9,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
-/// Waits until `fd` is ready for `events`; Ok(false) when the time ran out.
+/// Waits until `fd` is ready for `events`; Ok(false) if the timeout expired.
 pub fn wait_for(fd: RawFd, events: i16, timeout: Option<Duration>) -> Result<bool> {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
     let time = timeout.map(timespec);
@@ -30,19 +31,19 @@ pub(crate) fn timespec(duration: Duration) -> libc::timespec {
 pub struct Epoll(OwnedFd);
 
 impl Epoll {
-    /// How many waits are reported together at most.
+    /// The most events that one wait reports.
     pub const MOST: usize = 128;
 
-    /// A new one, close-on-exec.
+    /// Creates an instance, close-on-exec.
     pub fn new() -> Result<Epoll> {
-        // SAFETY: a new descriptor that nobody else owns.
+        // SAFETY: a new descriptor without another owner.
         unsafe {
             let fd = check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
             Ok(Epoll(OwnedFd::from_raw_fd(fd)))
         }
     }
 
-    /// Watches `fd`, also when a watch that fired once is still there.
+    /// Watches `fd`, and rearms a watch that has fired once.
     pub fn add(&self, fd: RawFd, events: u32, data: u64) -> Result<()> {
         let mut event = libc::epoll_event { events, u64: data };
         let mut control = |operation| {
@@ -62,13 +63,13 @@ impl Epoll {
         unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, none) };
     }
 
-    /// Waits and appends the data of what fired.
+    /// Waits and appends the data and events of the watches that fired.
     pub fn wait(&self, timeout: Option<Duration>, fired: &mut Vec<(u64, u32)>) -> Result<()> {
         const MOST: usize = Epoll::MOST;
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; MOST];
         let timeout_ms = match timeout {
             None => -1,
-            // Rounded up, or a wait of less than a millisecond would spin.
+            // Rounded up, because a wait of less than a millisecond would spin.
             Some(time) => i32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX),
         };
         let epoll = self.0.as_raw_fd();
@@ -91,16 +92,16 @@ impl Epoll {
 pub struct WakeUp(OwnedFd);
 
 impl WakeUp {
-    /// A new one, close-on-exec.
+    /// Creates one, close-on-exec.
     pub fn new() -> Result<WakeUp> {
-        // SAFETY: a new descriptor that nobody else owns.
+        // SAFETY: a new descriptor without another owner.
         unsafe {
             let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
             Ok(WakeUp(OwnedFd::from_raw_fd(fd)))
         }
     }
 
-    /// To watch for EPOLLIN.
+    /// Returns the descriptor, to be watched for EPOLLIN.
     pub fn descriptor(&self) -> RawFd {
         self.0.as_raw_fd()
     }
@@ -118,8 +119,8 @@ impl WakeUp {
     }
 }
 
-/// ppoll(2) for POLLOUT, or for nothing but the time where `socket` is -1, with the signals of
-/// `mask` let through as it begins to wait.  As the kernel answers: 0 when the time ran out.
+/// Waits by ppoll(2) for POLLOUT, or, if `socket` is -1, only for the timeout; `mask` is the signal
+/// mask during the wait.  Returns the kernel's result unchanged: 0 if the timeout expired.
 pub(crate) fn poll_writable(socket: RawFd, timeout: Option<Duration>, mask: SignalMask) -> isize {
     let mut entry = libc::pollfd { fd: socket, events: libc::POLLOUT, revents: 0 };
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -129,7 +130,7 @@ pub(crate) fn poll_writable(socket: RawFd, timeout: Option<Duration>, mask: Sign
         time.tv_nsec = libc::c_long::from(timeout.subsec_nanos());
         time_address = &raw mut time;
     }
-    // SAFETY: one entry, no or a valid time, a mask of the kernel's size.
+    // SAFETY: one entry, a null or valid time, a mask of the kernel's size.
     let done = unsafe {
         libc::syscall(
             libc::SYS_ppoll,
@@ -146,18 +147,19 @@ pub(crate) fn poll_writable(socket: RawFd, timeout: Option<Duration>, mask: Sign
 #[repr(align(4096))]
 pub(super) struct UnreadablePage(#[allow(dead_code)] UnsafeCell<[u8; PAGE as usize]>);
 
-// SAFETY: nothing ever looks into it.
+// SAFETY: nothing ever reads it.
 unsafe impl Sync for UnreadablePage {}
 
-/// Waits on the calling thread until a socket takes data, exactly as a blocking send(2) waits
-/// (SO_SNDTIMEO, handlers with and without SA_RESTART, SIGPIPE, O_NONBLOCK), and sends nothing: the
-/// byte to be sent cannot be read, which stream sockets find out after they have waited.  EFAULT:
+/// Waits on the calling thread until a socket has room, exactly as a blocking send(2) waits
+/// (SO_SNDTIMEO, handlers with and without SA_RESTART, SIGPIPE, O_NONBLOCK), and sends nothing.  It
+/// sends a byte that cannot be read, which stream sockets find out only after the wait.  EFAULT:
 /// there is room.
 pub(crate) fn wait_for_room(socket: RawFd) -> isize {
     static UNREADABLE: UnreadablePage = UnreadablePage(UnsafeCell::new([0; PAGE as usize]));
     static IS_READY: OnceBool = OnceBool::new();
     let address = UNREADABLE.0.get().cast::<libc::c_void>();
-    // SAFETY: a whole page of our own that nothing looks into.  Once for each process, or twice.
+    // SAFETY: a whole page of our own that nothing reads.  Runs once for each process, rarely
+    // twice.
     let make = || unsafe { libc::mprotect(address, PAGE as usize, libc::PROT_NONE) == 0 };
     if !IS_READY.get_or_init(make) {
         return -1; // with ENOMEM
@@ -168,7 +170,7 @@ pub(crate) fn wait_for_room(socket: RawFd) -> isize {
     done as isize
 }
 
-/// Waits until a pipe has room, as sendfile(2) into it does, and moves nothing.
+/// Waits until a pipe has room, as sendfile(2) into it waits, and moves nothing.
 pub(crate) fn wait_for_pipe(pipe: RawFd, file: RawFd) -> isize {
     let mut offset: libc::off_t = 0;
     // SAFETY: as in raw_sendfile(); the offset lives as long as the call.
@@ -176,8 +178,8 @@ pub(crate) fn wait_for_pipe(pipe: RawFd, file: RawFd) -> isize {
     done as isize
 }
 
-/// Whether ppoll(2) says one of `events` at once.  A descriptor that cannot be polled is ready: the
-/// call that follows tells.
+/// Returns whether ppoll(2) reports one of `events` at once.  A descriptor that cannot be polled
+/// counts as ready: the call that follows reports the error.
 pub fn is_ready(fd: RawFd, events: i16) -> bool {
     let mut entry = libc::pollfd { fd, events, revents: 0 };
     // SAFETY: one entry.

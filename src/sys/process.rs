@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The process: its limits, its descriptor table, its environment, the kernel it runs on.
+//! The process: errno, limits, descriptor table, environment and kernel version.
 
 use super::*;
 use crate::types::errno::Result;
@@ -8,12 +8,12 @@ use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-/// Puts the calling thread's errno back when it goes out of scope: functions that return
-/// -errno leave errno alone.
+/// Restores the calling thread's errno when it is dropped: functions that return -errno must not
+/// change errno.
 pub struct KeepErrno(i32);
 
 impl KeepErrno {
-    /// Remembers errno as it is now.
+    /// Saves the current errno.
     pub fn new() -> KeepErrno {
         KeepErrno(errno())
     }
@@ -25,7 +25,7 @@ impl Drop for KeepErrno {
     }
 }
 
-/// The calling thread's errno.
+/// Returns the calling thread's errno.
 pub fn errno() -> i32 {
     // SAFETY: the address of this thread's errno is always valid.
     unsafe { *libc::__errno_location() }
@@ -37,7 +37,7 @@ pub fn set_errno(value: i32) {
     unsafe { *libc::__errno_location() = value }
 }
 
-/// A clock for what takes milliseconds: it costs next to nothing, and its steps are up to 10 ms.
+/// Returns a cheap monotonic time, which advances in steps of up to 10 ms.
 pub fn coarse_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: fills the struct.
@@ -45,7 +45,8 @@ pub fn coarse_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The soft RLIMIT_MEMLOCK in bytes: what the user may lock or have pinned, all processes together.
+/// Returns the soft RLIMIT_MEMLOCK in bytes: what all processes of the user together may lock or
+/// have pinned.
 pub fn lock_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: fills the struct.
@@ -53,7 +54,7 @@ pub fn lock_limit() -> u64 {
     if done != 0 { 0 } else { limit.rlim_cur }
 }
 
-/// The soft RLIMIT_NOFILE: one more than the highest number a descriptor may get.
+/// Returns the soft RLIMIT_NOFILE: one more than the highest number of a new descriptor.
 pub fn descriptor_limit() -> u32 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: fills the struct.
@@ -61,14 +62,14 @@ pub fn descriptor_limit() -> u32 {
     if done != 0 { u32::MAX } else { u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX) }
 }
 
-/// Gives the calling thread a descriptor table of its own in which only `keep` is left, under a
-/// number above 2, and returns that.  0 to 2 are taken by something harmless, so that a message
-/// to standard error can never end up in a descriptor received later.
+/// Gives the calling thread its own descriptor table with only `keep` in it, moved to a number
+/// above 2, and returns that number.  Numbers 0 to 2 are filled with eventfds, so that a message to
+/// standard error never reaches a descriptor received later.
 pub fn own_descriptor_table(keep: RawFd) -> Result<OwnedFd> {
     unshare_table(keep)?;
-    // SAFETY: keep is open in this table, which is this thread's alone from here on.
+    // SAFETY: keep is open in this table, which belongs to this thread alone from here on.
     let moved = check(unsafe { libc::fcntl(keep, libc::F_DUPFD_CLOEXEC, 3) })?;
-    // SAFETY: moved is new; keep is this table's copy, which nobody else can name.
+    // SAFETY: moved is new; keep is this table's copy, and no other code knows its number.
     let moved = unsafe {
         libc::close(keep);
         OwnedFd::from_raw_fd(moved)
@@ -84,13 +85,14 @@ pub fn own_descriptor_table(keep: RawFd) -> Result<OwnedFd> {
     }
 }
 
-// close_range(2) with CLOSE_RANGE_UNSHARE (Linux 5.9) copies no entry that it closes, and
-// container profiles allow it where they refuse unshare(2).
+// Unshares the descriptor table and closes all except `keep`.  close_range(2) with
+// CLOSE_RANGE_UNSHARE (Linux 5.9) does not copy the entries that it closes, and container profiles
+// that refuse unshare(2) allow it.
 pub(super) fn unshare_table(keep: RawFd) -> Result<()> {
     let above = (keep + 1) as libc::c_uint;
     let whole = libc::c_uint::MAX;
     let close_range = |first: libc::c_uint, last: libc::c_uint, flags: libc::c_uint| {
-        // SAFETY: closes numbers of this thread's own table only, see the callers below.
+        // SAFETY: closes numbers of this thread's own table only, see the calls below.
         let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
         check(done as libc::c_int)
     };
@@ -109,8 +111,8 @@ pub(super) fn unshare_table(keep: RawFd) -> Result<()> {
     Ok(())
 }
 
-// The numbers that may be open in the calling thread's table: RLIMIT_NOFILE may have been lowered
-// since they were opened.
+// Returns the numbers that may be open in the calling thread's table.  RLIMIT_NOFILE may have been
+// lowered since they were opened, so it is no bound.
 pub(super) fn open_numbers() -> Vec<RawFd> {
     const NR_OPEN: RawFd = 1 << 20;
     let parse = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
@@ -120,14 +122,15 @@ pub(super) fn open_numbers() -> Vec<RawFd> {
     }
 }
 
-/// Whether system calls may be made that only find out how something is best done (docs/KERNELS.md
-/// lists them): not where the environment has SNAPSEND_PROBES=none, for hosts under a seccomp
-/// filter that ends the process.  Read once, when the library is loaded: hosts change the
-/// environment later (nginx), and reading it then would race with them.
+/// Returns whether system calls may be made that only find out how something is best done
+/// (docs/KERNELS.md lists them).  SNAPSEND_PROBES=none in the environment forbids them, for hosts
+/// under a seccomp filter that ends the process.  The variable is read once, when the library is
+/// loaded: hosts such as nginx change the environment later, and a read then would race with them.
 pub fn probes_allowed() -> bool {
     static ALLOWED: OnceBool = OnceBool::new();
     ALLOWED.get_or_init(|| {
-        // SAFETY: the name is a C string; the value is one, and read before anything can change it.
+        // SAFETY: name and value are C strings, and the value is read before anything can change
+        // it.
         unsafe {
             let value = libc::getenv(c"SNAPSEND_PROBES".as_ptr());
             value.is_null() || std::ffi::CStr::from_ptr(value) != c"none"
@@ -143,10 +146,10 @@ extern "C" fn read_environment() {
     probes_allowed();
 }
 
-/// Whether the kernel is `major`.`minor` or later, as uname(2) tells.
+/// Returns whether the kernel is `major`.`minor` or later, according to uname(2).
 pub fn kernel_is_since(major: u32, minor: u32) -> bool {
     let mut names = MaybeUninit::<libc::utsname>::zeroed();
-    // SAFETY: fills the struct, whose strings end with a zero; zeroed it is valid, too.
+    // SAFETY: fills the struct, whose strings end with a zero; zeroed, it is valid as well.
     let release = unsafe {
         libc::uname(names.as_mut_ptr());
         std::ffi::CStr::from_ptr((*names.as_ptr()).release.as_ptr()).to_bytes()
@@ -157,14 +160,14 @@ pub fn kernel_is_since(major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
-/// Keeps the library's code in memory for the rest of the process, whatever dlclose(3) says.
+/// Keeps the library's code in memory until the process ends, even after dlclose(3).
 pub fn keep_library() {
     let mut own = MaybeUninit::<libc::Dl_info>::zeroed();
     let address = keep_library as fn() as *const libc::c_void;
     let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
-    // SAFETY: dladdr fills the struct if it knows the address, with the name of a loaded object,
-    // which dlopen only looks up.  The handle is not used: what is linked into a program itself has
-    // none, and is never unloaded.
+    // SAFETY: if dladdr knows the address, it fills the struct with the name of a loaded object,
+    // which dlopen only looks up.  The handle is not used.  Code linked into the program itself
+    // gets none, and is never unloaded.
     unsafe {
         if libc::dladdr(address, own.as_mut_ptr()) != 0 && !(*own.as_ptr()).dli_fname.is_null() {
             libc::dlopen((*own.as_ptr()).dli_fname, flags);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sockets: what they are, and sending.
+//! Sockets: their properties, and sends.  Sends go from spans and never raise SIGPIPE or block,
+//! except where a blocking caller of sendfile(2) asked for it.
 
 use super::*;
 use crate::types::errno::Result;
@@ -11,33 +12,33 @@ use std::time::Duration;
 pub(super) fn socket_option<T: Default>(fd: RawFd, level: i32, option: i32) -> Result<T> {
     let mut value = T::default();
     let mut length = mem::size_of::<T>() as libc::socklen_t;
-    // SAFETY: value has room for length bytes; only plain integers and bytes are asked for.
+    // SAFETY: value has room for length bytes; callers request plain integers and bytes only.
     check(unsafe { libc::getsockopt(fd, level, option, (&raw mut value).cast(), &mut length) })?;
     Ok(value)
 }
 
-/// SO_COOKIE: a number that no other socket has or will have until the next boot
-/// (Linux 4.6, socket(7)).
+/// Returns SO_COOKIE: a number that no other socket has or will have until the next boot (Linux
+/// 4.6, socket(7)).
 pub fn socket_cookie(fd: RawFd) -> Result<u64> {
     socket_option(fd, libc::SOL_SOCKET, libc::SO_COOKIE)
 }
 
-/// SO_TYPE, for example SOCK_STREAM.
+/// Returns SO_TYPE, for example SOCK_STREAM.
 pub fn socket_type(fd: RawFd) -> Result<i32> {
     socket_option(fd, libc::SOL_SOCKET, libc::SO_TYPE)
 }
 
-/// SO_PROTOCOL, for example IPPROTO_TCP; 0 in AF_UNIX.
+/// Returns SO_PROTOCOL, for example IPPROTO_TCP; 0 in AF_UNIX.
 pub fn socket_protocol(fd: RawFd) -> Result<i32> {
     socket_option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)
 }
 
-/// SO_DOMAIN, for example AF_INET.
+/// Returns SO_DOMAIN, for example AF_INET.
 pub fn socket_domain(fd: RawFd) -> Result<i32> {
     socket_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)
 }
 
-/// Whether a TCP socket's peer is, as far as its address tells, on another machine.
+/// Returns whether a TCP socket's peer is on another machine, as far as the addresses show.
 pub fn leaves_the_machine(fd: RawFd) -> bool {
     let (own, peer) = (address_of(fd, libc::getsockname), address_of(fd, libc::getpeername));
     match (own, peer) {
@@ -52,8 +53,8 @@ pub(super) type AddressCall =
 pub(super) fn address_of(fd: RawFd, call: AddressCall) -> Option<std::net::IpAddr> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let mut length = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: the storage has room for any address; zeroed it is valid, and a sockaddr_in or
-    // sockaddr_in6 may be read from it where the family says so.
+    // SAFETY: the storage has room for any address.  Zeroed, it is valid, and it is read as a
+    // sockaddr_in or sockaddr_in6 only if the family says so.
     unsafe {
         if call(fd, storage.as_mut_ptr().cast(), &mut length) != 0 {
             return None;
@@ -72,23 +73,23 @@ pub(super) fn address_of(fd: RawFd, call: AddressCall) -> Option<std::net::IpAdd
     }
 }
 
-/// SO_ACCEPTCONN: whether it listens.
+/// Returns SO_ACCEPTCONN: whether the socket listens.
 pub fn is_listening(fd: RawFd) -> Result<bool> {
     Ok(socket_option::<i32>(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0)
 }
 
-/// A pair of connected stream sockets, close-on-exec: the library's own messages travel on it.
+/// Creates a pair of connected stream sockets, close-on-exec, for the library's own messages.
 pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
-    // SAFETY: the kernel fills both numbers with new descriptors that nobody else owns.
+    // SAFETY: the kernel fills both numbers with new descriptors without another owner.
     unsafe {
         check(libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()))?;
         Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])))
     }
 }
 
-/// sendmsg(2) of a few parts, never blocking, never raising SIGPIPE.  `flags` may add MSG_MORE.
+/// Sends a few parts by sendmsg(2); never blocks, never raises SIGPIPE.  `flags` may add MSG_MORE.
 pub fn send_parts(socket: RawFd, parts: &[Span], flags: i32) -> Result<usize> {
     let mut iovecs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; PARTS_MAX];
     for (iovec, part) in iovecs.iter_mut().zip(parts) {
@@ -99,24 +100,24 @@ pub fn send_parts(socket: RawFd, parts: &[Span], flags: i32) -> Result<usize> {
     header.msg_iov = iovecs.as_mut_ptr();
     header.msg_iovlen = parts.len().min(PARTS_MAX) as _;
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the kernel reads the parts; addresses that have gone give EFAULT.
+    // SAFETY: the kernel reads the parts; unmapped addresses give EFAULT.
     check_size(unsafe { libc::sendmsg(socket, &header, flags) })
 }
 
 /// The most parts that one send is made of: header, file, padding, trailer.
 pub const PARTS_MAX: usize = 4;
 
-/// send(2) with the caller's own flags and blocking mode, for sendfile's blocking callers.
+/// Sends with the caller's own flags and blocking mode, for sendfile's blocking callers.
 pub(crate) fn send_span(socket: RawFd, span: Span, flags: i32) -> Result<usize> {
     let (address, none) = (span.iovec().iov_base, ptr::null::<libc::c_void>());
-    // SAFETY: the kernel reads the span; addresses that have gone give EFAULT.  Not libc's send(),
-    // which is a cancellation point; so below.
+    // SAFETY: the kernel reads the span; unmapped addresses give EFAULT.  Not libc's send(), which
+    // is a cancellation point.
     let done =
         unsafe { libc::syscall(libc::SYS_sendto, socket, address, span.length, flags, none, 0) };
     check_size(done as isize)
 }
 
-/// SO_SNDTIMEO; None: no limit.
+/// Returns SO_SNDTIMEO; None: no limit.
 pub fn send_timeout(socket: RawFd) -> Option<Duration> {
     let mut value = libc::timeval { tv_sec: 0, tv_usec: 0 };
     let mut length = mem::size_of::<libc::timeval>() as libc::socklen_t;
@@ -129,10 +130,10 @@ pub fn send_timeout(socket: RawFd) -> Option<Duration> {
     (done == 0 && !time.is_zero()).then_some(time)
 }
 
-/// MSG_MORE for a send after which more follows, 0 otherwise and on a socket with TLS in the kernel
-/// (TCP_ULP "tls").  There it leaves a record open that only a later send completes: if none comes,
-/// because the file was cut or the operation cancelled, what is in it is never sent, not even at
-/// close (tls_sw_release_resources_tx() in net/tls/tls_sw.c).
+/// Returns MSG_MORE if more data follows the send and the socket has no TLS in the kernel (TCP_ULP
+/// "tls"), otherwise 0.  With TLS, MSG_MORE leaves a record open that only a later send completes.
+/// If none follows, because the file was truncated or the operation cancelled, the record is never
+/// sent, not even at close (tls_sw_release_resources_tx() in net/tls/tls_sw.c).
 pub fn more_flag(socket: RawFd, more: bool) -> libc::c_int {
     if more && !has_tls(socket) { libc::MSG_MORE } else { 0 }
 }
@@ -141,14 +142,14 @@ pub(super) fn has_tls(socket: RawFd) -> bool {
     socket_option::<[u8; 4]>(socket, libc::IPPROTO_TCP, libc::TCP_ULP) == Ok(*b"tls\0")
 }
 
-/// Lets a TCP socket transmit what MSG_MORE held back, unless its owner has corked it.
+/// Makes a TCP socket transmit the data that MSG_MORE held back, unless its owner has corked it.
 pub fn push_tcp(socket: RawFd) {
     if socket_option::<i32>(socket, libc::IPPROTO_TCP, libc::TCP_CORK) != Ok(0) {
         return;
     }
     let off: libc::c_int = 0;
     let length = mem::size_of_val(&off) as libc::socklen_t;
-    // What is off already stays off: the kernel pushes what is pending, and that is all.
+    // TCP_CORK is off and stays off: the kernel only pushes the pending data.
     // SAFETY: the value has `length` bytes.
     unsafe {
         libc::setsockopt(socket, libc::IPPROTO_TCP, libc::TCP_CORK, (&raw const off).cast(), length)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Threads and futexes.
+//! Threads, futexes and signal masks of the library's own threads.  Its threads run with all
+//! signals blocked and with cancellation disabled, so that no handler or cancellation of the host
+//! reaches them.
 
 use super::*;
 use crate::types::errno::{Errno, Result};
@@ -9,8 +11,8 @@ use std::ptr;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-/// futex(2) wait, private to the process: returns when `word` is no longer `expected`, somebody
-/// wakes it, the time runs out (ETIMEDOUT) or a signal handler has run (EINTR).
+/// Waits by futex(2), private to the process.  Returns when `word` is not `expected` any more,
+/// another thread wakes it, the timeout expires (ETIMEDOUT) or a signal handler has run (EINTR).
 pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) -> Result<()> {
     let time = futex_time(timeout);
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
@@ -24,21 +26,21 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) ->
     }
 }
 
-/// The time limit of a futex(2) wait.  There always is one: with it the kernel never restarts the
-/// call after a handler, whatever SA_RESTART says (ERESTART_RESTARTBLOCK), which is what
+/// Returns the time limit of a futex(2) wait.  There always is one: with it the kernel never
+/// restarts the call after a handler, whatever SA_RESTART says (ERESTART_RESTARTBLOCK), as
 /// snapsend_poll() promises.
 pub(crate) fn futex_time(timeout: Option<Duration>) -> libc::timespec {
     timespec(timeout.unwrap_or(Duration::from_secs(1 << 30)))
 }
 
-/// futex(2) wake of up to `count` waiters.
+/// Wakes up to `count` waiters by futex(2).
 pub fn futex_wake(word: &AtomicU32, count: u32) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: only the address is used.
     unsafe { libc::syscall(libc::SYS_futex, ptr::from_ref(word), operation, count) };
 }
 
-/// Blocks every signal on the calling thread, and so on the threads it starts, until dropped.
+/// Blocks every signal on the calling thread, and on threads that it starts, until dropped.
 pub struct SignalsBlocked(libc::sigset_t);
 
 impl SignalsBlocked {
@@ -63,8 +65,8 @@ impl Drop for SignalsBlocked {
     }
 }
 
-/// A thread made by pthread_create(3) itself: std's would leave a destructor in the calling
-/// thread, which keeps the library from being unloaded.
+/// A thread created by pthread_create(3) directly: std's would leave a destructor in the calling
+/// thread, which prevents the library from being unloaded.
 #[derive(Debug)]
 pub struct Thread(libc::pthread_t);
 
@@ -73,7 +75,7 @@ pub(super) type ThreadBody = Box<dyn FnOnce() + Send>;
 extern "C" fn thread_main(argument: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: spawn() gave a leaked Box<ThreadBody> to this thread alone.
     let body = unsafe { Box::from_raw(argument.cast::<ThreadBody>()) };
-    // For good: an unwinding would meet the panic fence, which ends the process.
+    // Never restored: an unwinding would meet the panic fence, which ends the process.
     disable_cancellation();
     body();
     ptr::null_mut()
@@ -83,14 +85,14 @@ impl Thread {
     /// Runs `body`, which must not panic, on a new thread with all signals blocked.
     pub fn spawn(body: ThreadBody) -> Result<Thread> {
         const STACK: usize = 256 << 10;
-        // The host's thread-local variables lie there, too.
+        // The host's thread-local variables use this stack, too.
         let stack = STACK + thread_locals();
         let argument = Box::into_raw(Box::new(body));
         let _blocked = SignalsBlocked::new();
         let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
         let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
-        // SAFETY: the attributes are initialised before use and destroyed after; the argument
-        // belongs to the new thread when there is one.
+        // SAFETY: the attributes are initialised before use and destroyed after it; the argument
+        // belongs to the new thread if that exists.
         unsafe {
             libc::pthread_attr_init(attributes.as_mut_ptr());
             libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), stack);
@@ -109,28 +111,28 @@ impl Thread {
         }
     }
 
-    /// Lets it end by itself.
+    /// Lets the thread end by itself.
     pub fn detach(self) {
         // SAFETY: the handle is used once.
         unsafe { libc::pthread_detach(self.0) };
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the thread.
     pub fn join(self) {
         // SAFETY: the handle is used once.
         unsafe { libc::pthread_join(self.0, ptr::null_mut()) };
     }
 }
 
-/// The kernel's number of the calling thread.
+/// Returns the kernel's id of the calling thread.
 pub fn thread_id() -> i32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::gettid() }
 }
 
-/// Waits until a ring thread that has been joined, its helpers and the kernel's workers for its
-/// ring have left the process: pthread_join(3) returns some milliseconds before.  Not longer than a
-/// second: where a debugger looks on, an ended thread stays until that has seen it.
+/// Waits until a joined ring thread, its helpers and the kernel's workers of its ring have left the
+/// process: pthread_join(3) returns some milliseconds earlier.  The wait is limited to a second,
+/// because under a debugger an ended thread stays until the debugger has seen it.
 pub fn wait_until_gone(thread: i32) {
     let mut pause = Duration::from_micros(20);
     let mut left = Duration::from_secs(1);
@@ -142,21 +144,23 @@ pub fn wait_until_gone(thread: i32) {
 }
 
 pub(super) fn is_there(thread: i32) -> bool {
-    // SAFETY: signal 0 is none; it only asks whether there is such a thread in this process.
+    // SAFETY: signal 0 is not sent; the call only checks whether this process has such a thread.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) == 0 }
 }
 
-// Whether all other threads of the process belonged to this one.  With any of the host's, or of
-// another context's, the process is not one of a single thread whatever becomes of them.
+// Returns whether there are other threads and all of them belonged to this ring thread.  If the
+// host or another context has a thread, the process is not single-threaded anyway, and a wait would
+// achieve nothing.
 pub(super) fn has_remains_of(thread: i32) -> bool {
     let own = thread_id();
     let mut found = false;
-    // SAFETY: the name is a C string; NULL where there is no /proc or no memory.
+    // SAFETY: the name is a C string; NULL without /proc or without memory.
     let tasks = unsafe { libc::opendir(c"/proc/self/task".as_ptr()) };
     if tasks.is_null() {
         return false;
     }
-    // SAFETY: the directory is open and this thread's alone; an entry is valid until the next.
+    // SAFETY: the directory is open and used by this thread only; an entry is valid until the next
+    // call.
     while let Some(entry) = unsafe { libc::readdir(tasks).as_ref() } {
         // SAFETY: the kernel ends each name with a zero.
         let name = unsafe { std::ffi::CStr::from_ptr(entry.d_name.as_ptr()) };
@@ -176,7 +180,7 @@ pub(super) fn has_remains_of(thread: i32) -> bool {
     found
 }
 
-// By the name that it has; None: it is gone.
+// Decides by the thread's name; None: the thread is gone.
 pub(super) fn belongs_to(id: i32, ring_thread: i32) -> Option<bool> {
     use std::io::{Read, Write};
     let mut path = [0u8; 64];
@@ -194,20 +198,20 @@ pub(super) fn belongs_to(id: i32, ring_thread: i32) -> Option<bool> {
     Some(name == b"snapsend-read\n" || !name.is_empty() && worker.starts_with(name))
 }
 
-// What glibc takes from each thread's stack before the thread has any of it: its thread-local
-// variables and a few KiB.  0: not glibc, which is the only one that counts them there.
+// Returns what glibc takes from each thread's stack in advance: its thread-local variables and a
+// few KiB.  0: not glibc, the only C library that counts them there.
 pub(super) fn thread_locals() -> usize {
     type Least = unsafe extern "C" fn(*const libc::pthread_attr_t) -> libc::size_t;
     // SAFETY: the name is a C string.
     let least = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__pthread_get_minstack".as_ptr()) };
-    // SAFETY: the symbol is a function of this type in every glibc since 2.15; it may be absent, for
-    // which Option has its None.
+    // SAFETY: the symbol is a function of this type in every glibc since 2.15; it may be absent,
+    // which is Option's None.
     let least = unsafe { mem::transmute::<*mut libc::c_void, Option<Least>>(least) };
-    // SAFETY: it only adds sizes up; glibc does not look at the attributes.
+    // SAFETY: it only adds sizes; glibc ignores the attributes.
     least.map_or(0, |least| unsafe { least(ptr::null()) })
 }
 
-/// Gives the calling thread a name, for top -H and the like.
+/// Names the calling thread, for `top -H` and similar tools.
 pub fn name_thread(name: &std::ffi::CStr) {
     // SAFETY: the name is a C string; the kernel cuts it at 15 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
