@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One read and one send that do what they can without waiting: for a short range in the page
-//! cache that costs less than any other way.
+//! One read and one send without waiting.  For a short range in the page cache this costs less than
+//! any other way.  The ring thread and the calling thread (`caller`) both use it.
 #![forbid(unsafe_code)]
 
 use super::kernel::Kernel;
@@ -11,21 +11,22 @@ use crate::types::errno::Result;
 use crate::types::file::FileFacts;
 use std::os::fd::RawFd;
 
-/// The longest range that is read and then sent.  Beyond it the data has left the second level
+/// The longest range, in bytes, that is read and then sent.  Longer data has left the second-level
 /// cache by the time it is sent, and one copy from a mapping costs less.
 pub const INLINE_MAX: u64 = 256 << 10;
 
 /// The outcome of a send.
 pub(crate) struct Passed {
-    /// Bytes that were to go.
+    /// Bytes that were to be sent.
     pub asked: u64,
-    /// Bytes that the socket has taken.
+    /// Bytes that the socket took.
     pub sent: Result<usize>,
 }
 
-/// Reads the rest of the range into `scratch`, which has room for it, and sends it.  `parts` says
-/// where header, data, padding and trailer of a portion are.  The caller reports the outcome to
-/// the operation.  None: not all of the range can be read now, or there is nothing to send.
+/// Reads the rest of the range into `scratch`, which has room for it, and sends it.  `parts`
+/// returns where header, data, padding and trailer of a portion are.  The caller reports the
+/// outcome to the operation.  None: not all of the range can be read without waiting, or there is
+/// nothing to send.
 pub(crate) fn pass(
     kernel: &impl Kernel,
     socket: RawFd,
@@ -65,8 +66,8 @@ fn fill(
     (count == wanted).then_some(count)
 }
 
-/// Sends what is left of the operation; `data` is the rest of its range.  None: there is nothing
-/// to send.
+/// Sends the rest of the operation; `data` is the rest of its range.  None: there is nothing to
+/// send.
 pub(crate) fn send(
     kernel: &impl Kernel,
     socket: RawFd,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Threads that make the calls that may wait: on files of which nobody knows that they are quick.
-//! They share the ring thread's descriptor table, start when all others are busy and end when idle.
+//! Threads for calls that may wait: those on files that are not known to be quick.  They share the
+//! ring thread's descriptor table, start when all others are busy and end when idle.
 //!
-//! Each file system has a queue of its own and a limited number of threads, so that one whose server
-//! is dead never keeps another waiting.
+//! Each file system has its own queue and a limited number of threads, so that a file system with a
+//! dead server never delays another.
 #![forbid(unsafe_code)]
 
 use super::EngineEvent;
@@ -20,67 +20,69 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-// A dead file server may keep so many.
+// A dead file server may occupy this many.
 const THREADS_FOR_EACH: usize = 16;
-// From here on only a file system that has none yet gets one more,
+// Beyond this number only a file system that has none gets another,
 const THREADS_FOR_ALL: usize = 64;
-// up to this many in all.
+// up to this number in all.
 const THREADS_MAX: usize = 2 * THREADS_FOR_ALL;
 
 const IDLE: Duration = Duration::from_secs(1);
-// So long the end of a context waits for calls that should come back.
+// The end of a context waits this long for calls in progress.
 const LEAVE_WITHIN: Duration = Duration::from_millis(200);
 
-/// What a helper is to do.
+/// The call that a helper makes.
 #[derive(Debug)]
 pub enum Task {
-    /// Find out what the file is, whether it has a range, and whether it is quick.  Answered by
+    /// Find out the file's kind and size, and whether it is quick.  The answer is
     /// [`EngineEvent::Inspected`].
     Inspect {
         /// The file.
         file: RawFd,
-        /// Where the range begins.
+        /// The start of the range in the file.
         offset: u64,
-        /// How long it is, or TO_EOF.
+        /// The length of the range, or TO_EOF.
         length: u64,
     },
     /// Read into the pool's memory.
     Read {
-        /// What to read.
+        /// The file.
         file: RawFd,
-        /// From where.
+        /// The position in the file.
         offset: u64,
-        /// Where to.
+        /// The destination.
         into: SpanMut,
-        /// The ring thread has found that it would have to wait.
+        /// The ring thread has found that the read must wait.
         must_wait: bool,
     },
-    /// Close a descriptor, which asks a FUSE or NFS server.
+    /// Close a descriptor, which on FUSE and NFS queries the server.
     Close(OwnedFd),
 }
 
-/// A task for a file's file system.
+/// A task, queued by its file's file system.
 #[derive(Debug)]
 pub struct BlockingCall {
-    /// Of the completion.
+    /// The token of the completion.
     pub token: Token,
-    /// The file's.
+    /// The facts about the file.
     pub facts: FileFacts,
-    /// What is to be done.
+    /// The call to make.
     pub task: Task,
 }
 
-/// The jobs of one file system, or of some files of a local one, where it is single files that
-/// somebody holds up.
+/// The jobs of one file system.  A local one has several queues, each for a part of its files,
+/// because there a call may block on a single file only.
 #[derive(Debug)]
 struct Queue {
+    /// The mount's number, and the part of its files.
     number: u64,
     jobs: VecDeque<BlockingCall>,
+    /// Threads that carry out its jobs.
     running: usize,
 }
 
 impl Queue {
-    // How many more of its jobs may be taken now.
+    // Returns how many more of its jobs may be taken now.
     fn ready(&self) -> usize {
         self.jobs.len().min(THREADS_FOR_EACH - self.running)
     }
@@ -89,15 +91,19 @@ impl Queue {
 #[derive(Debug, Default)]
 struct State {
     queues: Vec<Queue>,
-    /// Which queue is looked at first.
+    /// The index of the queue that is looked at first.
     next: usize,
+    /// Events that have not been collected.
     done: Vec<EngineEvent>,
+    /// Threads that wait for a job.
     idle: usize,
+    /// Threads that are started and have not ended.
     threads: usize,
-    /// Numbers of threads that have ended.
+    /// Numbers of threads that have ended and are not joined.
     left: Vec<u64>,
-    /// Jobs whose event has not been collected: there is room for it.
+    /// Jobs whose event has not been collected; `done` has room for all of them.
     owed: usize,
+    /// The engine is being dropped: threads end once no job is left.
     stopping: bool,
 }
 
@@ -106,7 +112,7 @@ impl State {
         self.queues.iter_mut().find(|queue| queue.number == number)
     }
 
-    // Puts a job in its queue, with room for what will be reported of it.
+    // Puts a job in its queue and makes room for its event.
     fn put(&mut self, number: u64, job: BlockingCall) -> Result<()> {
         memory::reserve(&mut self.done, self.owed + 1)?;
         memory::reserve(&mut self.queues, 1)?;
@@ -126,7 +132,7 @@ impl State {
         Ok(())
     }
 
-    // The next job and the number of its queue, each queue in its turn.
+    // Takes the next job, with the number of its queue; the queues take turns.
     fn take(&mut self) -> Option<(u64, BlockingCall)> {
         let count = self.queues.len();
         let places = (0..count).map(|step| (self.next + step) % count);
@@ -144,7 +150,7 @@ impl State {
         self.queues.retain(|queue| queue.running > 0 || !queue.jobs.is_empty());
     }
 
-    // Whether a job that was put into this queue needs a thread that is not there yet.
+    // Returns whether a job just put into this queue needs another thread.
     fn wants_thread(&mut self, number: u64) -> bool {
         let ready: usize = self.queues.iter().map(Queue::ready).sum();
         let has_none = self.queue(number).is_none_or(|queue| queue.running == 0);
@@ -186,14 +192,14 @@ pub struct Helpers {
 }
 
 impl Helpers {
-    /// None yet.
+    /// Creates helpers without a thread; threads start on demand.
     pub fn new(known: Arc<KnownFiles>) -> Result<Helpers> {
         let bell = sys::WakeUp::new()?;
         let shared = Shared { state: Mutex::default(), work: Condvar::new(), bell, known };
         Ok(Helpers { shared: Arc::new(shared), threads: Vec::new(), next_number: 0 })
     }
 
-    /// Readable when [`Helpers::collect`] has something.
+    /// Returns a descriptor that is readable when [`Helpers::collect`] has events.
     pub fn descriptor(&self) -> RawFd {
         self.shared.bell.descriptor()
     }
@@ -210,7 +216,7 @@ impl Helpers {
         self.shared.known.timed(facts.mount, facts.inode, read)
     }
 
-    /// Has the job done; ENOMEM.
+    /// Queues a job and starts a thread if needed; ENOMEM.
     pub fn start(&mut self, job: BlockingCall) -> Result<()> {
         let number = self.queue_number(&job.facts);
         let mut state = self.shared.lock();
@@ -232,7 +238,7 @@ impl Helpers {
         facts.mount.number() << 8 | part
     }
 
-    /// Takes back a job that has not begun; false: it has, or is over.
+    /// Takes back a job that has not begun; false: it has begun or is over.
     pub fn withdraw(&mut self, token: Token) -> bool {
         let mut state = self.shared.lock();
         let found = state.queues.iter_mut().find_map(|queue| {
@@ -254,7 +260,7 @@ impl Helpers {
             let mut state = shared.lock();
             state.threads -= 1;
             state.left.push(number);
-            // Not those that are idle, whose time would begin anew.
+            // Idle threads are not woken, because their idle time would start again.
             if state.stopping {
                 shared.work.notify_all();
             }
@@ -267,7 +273,7 @@ impl Helpers {
         }
     }
 
-    /// Joins the threads that have ended.
+    /// Joins the threads that have ended, and releases the lists' memory if no job is pending.
     pub fn reap(&mut self) {
         let mut state = self.shared.lock();
         if state.owed == 0 {
@@ -282,7 +288,9 @@ impl Helpers {
         }
     }
 
-    // No thread can be had: if there is none at all, slow is better than never.
+    // Does without a new thread, because none can be started.  If there is none at all, this thread
+    // does the jobs: slow is better than never.
+    // than never.
     fn do_without_thread(&mut self) {
         self.shared.lock().threads -= 1;
         loop {
@@ -296,12 +304,12 @@ impl Helpers {
         }
     }
 
-    /// Appends what has been done.
+    /// Appends the events of finished jobs.
     pub fn collect(&mut self, events: &mut Vec<EngineEvent>) {
         self.shared.bell.clear();
         let mut state = self.shared.lock();
         if memory::reserve(events, state.done.len()).is_err() {
-            return self.shared.bell.ring(); // for another turn
+            return self.shared.bell.ring(); // in another turn
         }
         state.owed -= state.done.len();
         events.append(&mut state.done);
@@ -316,12 +324,12 @@ fn inspect(
 ) -> Result<Size> {
     let mut found = known.look_up(facts.kind, facts.mount);
     if found == FileSystem::Unknown && sys::probes_allowed() {
-        // A server may not know the question.
+        // A server may not support the query.
         found = sys::magic_of_file(file).map_or(FileSystem::Remote, FileSystem::of_magic);
         known.learn_file_system(facts.mount, found);
     }
     if found.is_local() {
-        // What counts is how long it takes.
+        // Only the time that it takes matters.
         let read = || sys::read_at_without_waiting(file, offset, &mut [0]);
         let _ = known.timed(facts.mount, facts.inode, read);
     }
@@ -329,7 +337,7 @@ fn inspect(
     if state.kind == FileKind::Block {
         state.size = sys::device_size(file)?;
     } else if !found.is_local() && offset.saturating_add(length) > state.size {
-        // The size may be an old one; where it is enough, the reads tell if it was.
+        // The size may be out of date.  If it suffices, the reads find the end of the file.
         state = sys::file_state(file)?;
     }
     facts.size_by(&state)
@@ -352,7 +360,7 @@ fn read(
     sys::read_span(file, offset, into)
 }
 
-// Does a job and reports it.
+// Does a job and reports its outcome.
 fn finish(shared: &Shared, number: u64, job: BlockingCall) {
     let BlockingCall { token, facts, task } = job;
     let complete = |done: Result<usize>| {
@@ -391,7 +399,7 @@ fn help(shared: &Shared) {
     }
 }
 
-// None: nothing to do any more.
+// Returns the next job; None: the thread is to end.
 fn next(shared: &Shared) -> Option<(u64, BlockingCall)> {
     let mut state = shared.lock();
     loop {
@@ -412,8 +420,10 @@ fn next(shared: &Shared) -> Option<(u64, BlockingCall)> {
 }
 
 impl Drop for Helpers {
-    // Threads in a call that does not come back are left behind.  What they use stays: their part of
-    // Shared, the descriptor table, the pool's memory (see Driver), and the code (see Context).
+    // Leaves threads behind that are in a call which does not return.  What they use stays valid:
+    // their share of Shared, the descriptor table, the pool's memory (see Driver), and the code
+    // (see Context).
+    // Context).
     fn drop(&mut self) {
         let until = Instant::now() + LEAVE_WITHIN;
         let mut state = self.shared.lock();
@@ -436,8 +446,8 @@ impl Drop for Helpers {
     }
 }
 
-/// Whether an error of a read that must not wait says that this file, or this kernel, cannot be
-/// asked like that (EPERM: by a seccomp filter).
+/// Returns whether an error of a read without waiting means that the file or the kernel does not
+/// support such reads (EPERM: a seccomp filter).
 pub fn cannot_ask(error: Errno) -> bool {
     matches!(error.0, libc::EOPNOTSUPP | libc::ENOSYS | libc::EPERM | libc::EINVAL)
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rings that outlive their context, until the last notification of a zero-copy send has come.
+//! io_urings that outlive their context, until the last notification of a zero-copy send.
 //!
-//! A ring that is closed earlier is ended by a worker of the kernel's, which looks twenty times a
-//! second whether the notifications are there, and logs a warning after five minutes
-//! (io_ring_exit_work() in io_uring/io_uring.c).  A mapping of its first page keeps it open,
-//! without a descriptor and without a thread: once its thread has ended, a worker of the kernel's
+//! If a ring is closed earlier, a worker of the kernel ends it: it checks for the notifications
+//! twenty times a second, and logs a warning after five minutes (io_ring_exit_work() in
+//! io_uring/io_uring.c).  A mapping of the ring's first page keeps it open without a descriptor and
+//! without a thread.  After its thread has ended, a worker of the kernel writes the completions,
+//! except with IORING_SETUP_DEFER_TASKRUN (both seen on 6.18).
 //! writes the completions, but not with IORING_SETUP_DEFER_TASKRUN (both seen on 6.18).
 
 use crate::sys::{FileWindow, ForkMark, PAGE};
@@ -14,27 +15,27 @@ use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, TryLockError};
 
-/// How many rings are kept; one more, and the oldest is closed.
+/// The most rings kept; for one more, the oldest is closed.
 const KEPT_MAX: usize = 16;
 
 // IORING_OFF_CQ_RING of linux/io_uring.h.
 const OFF_CQ_RING: u64 = 0x800_0000;
 
-// How often the list is tried.  Not a wait for it: in a child that was forked while another thread
-// had it, nobody gives it back.
+// The list is tried this often instead of waited for: in a child that was forked while another
+// thread held the lock, nothing releases it.
 const TRIES: u32 = 1000;
 
 static KEPT: Mutex<[Option<Kept>; KEPT_MAX]> = Mutex::new([const { None }; KEPT_MAX]);
 
-/// A ring in which nothing is left but notifications to come.
+/// A ring in which only notifications are pending.
 struct Kept {
     /// The page with the positions of its queues.
     page: FileWindow,
-    /// Where in the page the position is that the kernel writes completions at.
+    /// The offset in the page of the completion queue's tail, which the kernel writes.
     tail_at: usize,
-    /// Where that is when all have come.
+    /// The value of the tail after the last notification.
     last: u32,
-    /// The child of a fork has no such page.
+    /// A forked child does not have the page.
     mark: ForkMark,
 }
 
@@ -44,7 +45,7 @@ impl Kept {
         let mark = ForkMark::new().ok()?;
         let page = FileWindow::new(ring.as_raw_fd(), OFF_CQ_RING, PAGE as usize).ok()?;
         let mut kept = Kept { page, tail_at: layout.completion_tail as usize, last: 0, mark };
-        // What comes when the queue is full is not written there any more.
+        // Completions that do not fit into the queue do not advance the tail.
         kept.last = kept.tail()?.wrapping_add(awaited.min(layout.completion_entries));
         Some(kept)
     }
@@ -52,8 +53,8 @@ impl Kept {
     fn tail(&self) -> Option<u32> {
         let span = self.page.span();
         let is_inside = self.tail_at % 4 == 0 && self.tail_at + 4 <= span.length;
-        // SAFETY: it lies in the page and is aligned; the page stays mapped as long as self, and
-        // the kernel, which alone writes there, does so atomically.
+        // SAFETY: it lies in the page and is aligned; the page stays mapped until self is dropped,
+        // and the kernel, the only writer, writes atomically.
         is_inside.then(|| unsafe {
             (*((span.address + self.tail_at) as *const AtomicU32)).load(Ordering::Acquire)
         })
@@ -66,13 +67,13 @@ impl Kept {
     // Closes the ring.
     fn let_go(self) {
         if !self.mark.is_own_process() {
-            // Something else may be there by now.
+            // Another mapping may be there by now.
             mem::forget(self.page);
         }
     }
 }
 
-/// What of `struct io_uring_params` of linux/io_uring.h is used, and what lies before and behind.
+/// The used fields of `struct io_uring_params` (linux/io_uring.h), and the fields around them.
 #[repr(C)]
 struct Layout {
     submission_entries: u32,
@@ -87,14 +88,14 @@ struct Layout {
 impl Layout {
     fn of(ring: &IoUring) -> Layout {
         const { assert!(size_of::<Layout>() == 120 && size_of::<io_uring::Parameters>() == 120) };
-        // SAFETY: Parameters is documented to be nothing but the kernel's struct, which is part of
-        // its ABI; every field of it, and of Layout, is an integer.
+        // SAFETY: Parameters is documented to be only the kernel's struct, which is part of its
+        // ABI; every field of it, and of Layout, is an integer.
         unsafe { mem::transmute_copy(ring.params()) }
     }
 }
 
-/// Keeps a ring until `awaited` completions more have come; nothing else may come.  Where it cannot
-/// be kept, the kernel ends it as any other.
+/// Keeps a ring until `awaited` further completions have arrived; no others may arrive.  If it
+/// cannot be kept, the kernel ends it as any other.
 pub fn keep(ring: &IoUring, awaited: u32) {
     let Some(kept) = Kept::new(ring, awaited) else {
         return;
@@ -104,19 +105,19 @@ pub fn keep(ring: &IoUring, awaited: u32) {
         if list.iter().all(Option::is_some) {
             close(&mut list[0]);
         }
-        // The oldest first.
+        // The list begins with the oldest.
         let first_free = list.iter().position(Option::is_none).unwrap_or(0);
         list[first_free..].rotate_left(1);
         list[KEPT_MAX - 1] = Some(kept);
     });
 }
 
-/// Closes the rings of which all notifications have come.
+/// Closes the rings whose notifications have all arrived.
 pub fn reap() {
     with_list(close_ended);
 }
 
-/// How many are kept.
+/// Returns how many rings are kept.
 pub fn count() -> u64 {
     let mut count = 0;
     with_list(|list| {
@@ -126,7 +127,7 @@ pub fn count() -> u64 {
     count
 }
 
-/// Closes all of them: the library is unloaded.
+/// Closes all rings, before the library is unloaded.
 pub fn close_all() {
     with_list(|list| list.iter_mut().for_each(close));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The calls whose answer is needed at once.  None of them waits for a peer, a disk or a server.
+//! The system calls whose result is needed at once, as a trait that the models simulate.  None of
+//! them waits for a peer, a disk or a server.
 #![forbid(unsafe_code)]
 
 use crate::sys::{self, FileWindow, Span};
@@ -8,53 +9,53 @@ use crate::types::file::{FileFacts, FileKind, Size};
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-/// What is asked of the kernel, and answered at once.  The tests simulate it.
+/// Calls to the kernel that return at once.
 pub trait Kernel {
-    /// CLOCK_MONOTONIC.
+    /// Returns CLOCK_MONOTONIC.
     fn now(&self) -> Instant;
 
-    /// SO_COOKIE, see [`sys::socket_cookie`].
+    /// Returns SO_COOKIE, see [`sys::socket_cookie`].
     fn cookie(&self, socket: RawFd) -> Result<u64>;
 
-    /// Whether it is of type SOCK_STREAM and does not listen.
+    /// Returns whether the socket is of type SOCK_STREAM and does not listen.
     fn is_stream(&self, socket: RawFd) -> bool;
 
-    /// Whether it is an AF_UNIX socket.
+    /// Returns whether the socket is in AF_UNIX.
     fn is_unix(&self, socket: RawFd) -> bool;
 
-    /// Whether the peer is on another machine, see [`sys::leaves_the_machine`].
+    /// Returns whether the peer is on another machine, see [`sys::leaves_the_machine`].
     fn leaves_the_machine(&self, socket: RawFd) -> bool;
 
-    /// Whether poll(2) reports POLLOUT, which a failure of the socket does, too.
+    /// Returns whether poll(2) reports POLLOUT, also after a failure of the socket.
     fn has_room(&self, socket: RawFd) -> bool;
 
-    /// MSG_MORE, or 0 where that must not be used, see [`sys::more_flag`].
+    /// Returns MSG_MORE, or 0 where it must not be used, see [`sys::more_flag`].
     fn more_flag(&self, socket: RawFd, more: bool) -> i32;
 
-    /// Sends what fits now of up to [`sys::PARTS_MAX`] parts.  With no part it sends nothing, and
-    /// fails if sending something would fail for good.
+    /// Sends as much as fits now of up to [`sys::PARTS_MAX`] parts.  Without parts it sends
+    /// nothing, and fails if a send would fail permanently.
     fn send(&self, socket: RawFd, parts: &[Span], flags: i32) -> Result<usize>;
 
-    /// Transmits what MSG_MORE has held back, see [`sys::push_tcp`].
+    /// Transmits the data that MSG_MORE held back, see [`sys::push_tcp`].
     fn push(&self, socket: RawFd);
 
-    /// The file's size now, without asking a server; see [`FileFacts::size_by`].
+    /// Returns the file's current size without querying a server; see [`FileFacts::size_by`].
     fn size(&self, file: RawFd, facts: &FileFacts) -> Result<Size>;
 
-    /// Whether both refer to the same open file description; false where that is not known.
+    /// Returns whether both numbers refer to the same open file description; false if unknown.
     fn is_same_file(&self, one: RawFd, other: RawFd) -> bool;
 
-    /// Whether the range is in the page cache, see [`sys::is_resident`].
+    /// Returns whether the range is in the page cache, see [`sys::is_resident`].
     fn is_resident(&self, file: RawFd, offset: u64, length: u64) -> bool;
 
-    /// Maps a range, to be sent from there.
+    /// Maps a range, to be sent from the mapping.
     fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow>;
 
-    /// Reads what is in the page cache, see [`sys::read_warm`]; EAGAIN: not all of it is.
+    /// Reads a range from the page cache, see [`sys::read_warm`]; EAGAIN: it is not all there.
     fn read_warm(&self, file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize>;
 }
 
-/// The kernel that this thread runs on.
+/// The kernel that this process runs on.
 #[derive(Debug)]
 pub struct System;
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a context has learnt of file systems and files: where a mapping is what read(2) gives, and
-//! what answers without making the reader wait.
+//! What a context has learnt about file systems and files: where a mapping shows what read(2)
+//! gives, and which calls return without a wait.
 //!
-//! Calling threads, the ring thread and the helpers look things up and learn without a lock.  All
-//! tables have a fixed size, and a later entry takes the place of an earlier one: what is forgotten
-//! is found out again.
+//! Calling threads, the ring thread and the helpers look up and learn without a lock.  All tables
+//! have a fixed size, and a later entry replaces an earlier one: a lost entry is learnt again.
 #![forbid(unsafe_code)]
 
 use crate::sys;
@@ -12,21 +11,21 @@ use crate::types::file::{FileFacts, FileKind, Mount};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// What is known of a file system.
+/// The kind of a file system, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileSystem {
-    /// Nothing yet: any call on one of its files may wait for a server.
+    /// Unknown: any call on one of its files may wait for a server.
     Unknown = 0,
-    /// It may ask a server, or another file system, in any call.
+    /// Any call may query a server or another file system.
     Remote = 1,
-    /// It waits for nothing but its own disk, and not even for that where it is told not to.
+    /// A call waits only for the local disk, and with RWF_NOWAIT not even for that.
     Local = 2,
     /// Local, and a mapping always shows what read(2) gives.
     Mapped = 3,
 }
 
 impl FileSystem {
-    /// By the magic number that statfs(2) gives.
+    /// Returns the kind for a magic number of statfs(2).
     pub fn of_magic(magic: u64) -> FileSystem {
         const MAPPED: [u64; 6] = [
             0xef53,      // ext2, ext3, ext4
@@ -56,7 +55,7 @@ impl FileSystem {
         }
     }
 
-    /// Whether it asks nobody else.
+    /// Returns whether calls depend on nothing outside this machine.
     pub fn is_local(self) -> bool {
         matches!(self, FileSystem::Local | FileSystem::Mapped)
     }
@@ -71,27 +70,27 @@ impl FileSystem {
     }
 }
 
-/// Whether a mapping of the file always shows what read(2) gives.  Asks the file system (fstatfs(2)),
-/// so that it is for callers who may wait, as in sendfile(2).
+/// Returns whether a mapping of the file always shows what read(2) gives.  Queries the file system
+/// (fstatfs(2)), so it is for callers that may wait, as in sendfile(2).
 pub fn mapping_shows_what_read_gives(file: RawFd) -> bool {
-    // The file system of a device's node says nothing about the device.
+    // The file system of a device node says nothing about the device.
     sys::magic_of_file(file).map(FileSystem::of_magic) == Ok(FileSystem::Mapped)
         || sys::file_state(file).is_ok_and(|state| state.kind == FileKind::Block)
 }
 
-/// From here on a call that had no disk to wait for has waited for something else: a listener of
-/// fanotify(7), a device that was stopped, a processor.
+/// A call that needed no disk but took this many milliseconds has waited for something else: a
+/// listener of fanotify(7), a stopped device, a processor.
 const SLOW_MS: u64 = 20;
 
-// One such call may have lacked a processor; a second in a row, or one this long, has not.
+// One such call may have lacked a processor; a second in a row, or one this long, did not.
 const CERTAINLY_SLOW_MS: u64 = 200;
 const STRUCK: u64 = 1 << 7;
 // A file system that has been slow before is avoided for longer, up to 64 s.
 const SLOW_LEVEL_MAX: u64 = 6;
 const SLOW_FORGOTTEN_AFTER_SECONDS: u64 = 120;
-// A file that has not been read for longer may have got a listener meanwhile.
+// A file that has not been read for longer may have got a listener since.
 const QUICK_FOR_SECONDS: u64 = 4;
-// Numbers of mounts are used again where they are not unique (before Linux 6.8).
+// Before Linux 6.8 numbers of mounts are not unique and are reused.
 const NUMBER_KNOWN_FOR_SECONDS: u64 = 2;
 
 const MOUNTS: usize = 128;
@@ -102,19 +101,20 @@ const STAMP_MASK: u64 = (1 << STAMP_BITS) - 1;
 const FILE_STRUCK: u64 = 1 << 23;
 const QUICK_STAMP_MASK: u64 = FILE_STRUCK - 1;
 
-/// See the module.
+/// The knowledge of a context about file systems and files, see the module.
 #[derive(Debug)]
 pub(crate) struct KnownFiles {
-    /// For each mount its number (48 bits), what it is (2) and when that was learnt (14).
+    /// For each mount its number (48 bits), its kind (2) and when that was learnt (14, in seconds).
     mounts: Box<[AtomicU64]>,
-    /// Until when the file systems of this place are avoided, whether the last call was slow (1 bit),
-    /// and how often they have been avoided (7).
+    /// Until when the file systems of this place are avoided (in seconds), whether the last call
+    /// was slow (1 bit), and how often they have been avoided (7).
     slow: Box<[AtomicU64]>,
-    /// Files that were quick: a hash (40 bits), whether the last call was slow (1), and when (23).
+    /// Quick files: a hash (40 bits), whether the last call was slow (1), and when it was read (23,
+    /// in seconds).
     quick: Box<[AtomicU64]>,
-    /// Helper threads that the end of the context left in a call that does not come back.
+    /// Helper threads that the end of the context left in a call that did not return.
     pub helpers_left_behind: AtomicU32,
-    /// Calls, by them or by the kernel's workers, that had not come back at the end of the context.
+    /// Calls, by helpers or the kernel's workers, that had not returned at the end of the context.
     pub calls_left_behind: AtomicU32,
 }
 
@@ -145,7 +145,7 @@ impl KnownFiles {
         spread(mount.number()) as usize % MOUNTS
     }
 
-    /// What is known of a file's file system, without asking anybody.
+    /// Returns what is known of a file's file system, without a query.
     pub fn file_system(&self, kind: FileKind, mount: Mount) -> FileSystem {
         if !sys::probes_allowed() {
             return FileSystem::Unknown;
@@ -164,7 +164,8 @@ impl KnownFiles {
         FileSystem::from_bits(word >> STAMP_BITS)
     }
 
-    /// The same; a mount not seen before is looked up, without asking its file system.
+    /// Returns what is known of a file's file system, and looks up a new mount in the kernel,
+    /// without querying its file system.
     pub fn look_up(&self, kind: FileKind, mount: Mount) -> FileSystem {
         match self.file_system(kind, mount) {
             FileSystem::Unknown if mount.is_unique() && sys::probes_allowed() => {}
@@ -176,29 +177,29 @@ impl KnownFiles {
         found
     }
 
-    /// Whether a file may be mapped to be sent.
+    /// Returns whether a file may be mapped and sent from the mapping.
     pub fn may_map(&self, file: &FileFacts, fd: RawFd) -> bool {
         self.file_system(file.kind, file.mount) == FileSystem::Mapped
-            // The number may mean another mount by now.
+            // The number may belong to another mount by now.
             && (file.mount.is_unique()
                 || file.kind == FileKind::Block
                 || sys::magic_of_file(fd).map(FileSystem::of_magic) == Ok(FileSystem::Mapped))
     }
 
-    /// Remembers what a file system is.
+    /// Remembers the kind of a file system.
     pub fn learn_file_system(&self, mount: Mount, found: FileSystem) {
         let stamp = now_seconds() & STAMP_MASK;
         let word = mount.number() << 16 | (found as u64) << STAMP_BITS | stamp;
         self.mounts[Self::place(mount)].store(word, Ordering::Relaxed);
     }
 
-    /// Whether calls on this file system have lately waited where they should not have.
+    /// Returns whether calls on this file system have recently waited unexpectedly.
     pub fn is_slow(&self, mount: Mount) -> bool {
         let word = self.slow[Self::place(mount)].load(Ordering::Relaxed);
         word != 0 && word >> 8 > now_seconds()
     }
 
-    /// A call on one of its files, which had no disk to wait for, took this long: [`SLOW_MS`] or more.
+    /// Records that a call on one of its files, which needed no disk, took [`SLOW_MS`] or more.
     pub fn was_slow(&self, mount: Mount, inode: u64, took_ms: u64) {
         let place = &self.quick[spread(inode) as usize % FILES];
         let file = place.load(Ordering::Relaxed);
@@ -224,28 +225,28 @@ impl KnownFiles {
         (spread(inode) >> 24) | 1
     }
 
-    /// Whether this file has lately been read without delay.
+    /// Returns whether this file has recently been read without delay.
     pub fn is_quick(&self, inode: u64) -> bool {
         let word = self.quick[spread(inode) as usize % FILES].load(Ordering::Relaxed);
         let age = now_seconds().wrapping_sub(word) & QUICK_STAMP_MASK;
         word >> 24 == Self::tag(inode) && age <= QUICK_FOR_SECONDS
     }
 
-    /// Whether a call that need not wait for the disk may be made where nothing may wait.
+    /// Returns whether the ring thread may call on this file directly if the call needs no disk.
     pub fn is_direct(&self, file: &FileFacts) -> bool {
         self.file_system(file.kind, file.mount).is_local()
             && self.is_quick(file.inode)
             && !self.is_slow(file.mount)
     }
 
-    /// Whether a helper's next read is to tell if calls may be made directly.
+    /// Returns whether a helper's next read is to find out if direct calls are possible.
     pub fn is_to_be_tried(&self, file: &FileFacts) -> bool {
         self.file_system(file.kind, file.mount).is_local()
             && !self.is_quick(file.inode)
             && !self.is_slow(file.mount)
     }
 
-    /// It has been read without delay.
+    /// Records that a file was read without delay.
     fn was_quick(&self, mount: Mount, inode: u64) {
         let slow = &self.slow[Self::place(mount)];
         let state = slow.load(Ordering::Relaxed);
@@ -259,7 +260,7 @@ impl KnownFiles {
         }
     }
 
-    /// Makes a call that has no disk to wait for, and learns from how long it takes.
+    /// Makes a call that needs no disk, and learns from the time that it takes.
     pub fn timed<T>(&self, mount: Mount, inode: u64, call: impl FnOnce() -> T) -> T {
         let begin = sys::coarse_time();
         let done = call();

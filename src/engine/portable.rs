@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The engine for where io_uring is refused: epoll, sends that never block, reads that never
-//! wait, and a few helper threads for reads that would have to.
+//! The engine for systems where io_uring is refused: epoll, sends that never block, reads that
+//! never wait, and helper threads for reads that must.
 
 use super::helpers::{BlockingCall, Helpers, Task, cannot_ask};
 use super::{Engine, EngineEvent, Read, ZeroCopySend};
@@ -17,15 +17,18 @@ use std::time::Duration;
 /// The portable engine.
 pub struct Portable {
     epoll: Epoll,
+    /// Events for the next turn to return.
     ready: Vec<EngineEvent>,
     fired: Vec<(u64, u32)>,
     helpers: Helpers,
+    /// The error that ends the engine; the next turn reports it.
     broken: Option<Errno>,
+    /// Entries into the kernel since they were last taken.
     enters: u64,
 }
 
 impl Portable {
-    /// Also reports when `intake` has something to read, as [`Kind::Intake`].
+    /// Creates the engine.  It also reports, as [`Kind::Intake`], when `intake` is readable.
     pub fn new(intake: RawFd, known: Arc<KnownFiles>) -> Result<Portable> {
         let epoll = Epoll::new()?;
         epoll.add(intake, libc::EPOLLIN as u32, Token::new(Kind::Intake, 0, 0).raw())?;
@@ -40,7 +43,8 @@ impl Portable {
         self.report(EngineEvent::Completed { token, result, more: false });
     }
 
-    // An event that is lost would be waited for: without memory for it, the engine is at its end.
+    // Adds an event for the next turn.  A lost event would be waited for indefinitely: without
+    // memory for it, the engine fails.
     fn report(&mut self, event: EngineEvent) {
         match memory::reserve(&mut self.ready, 1) {
             Ok(()) => self.ready.push(event),
@@ -49,10 +53,10 @@ impl Portable {
     }
 }
 
-// Room for events from the beginning.
+// Room for this many events is reserved at creation.
 const READY: usize = 256;
 
-// No token: tokens have a kind in their top byte.
+// Not a token: tokens have a kind in their top byte.
 const HELPERS_DONE: u64 = u64::MAX;
 
 // Added to the token of a wait for changes; no kind has this bit.
@@ -149,7 +153,8 @@ impl Engine for Portable {
     }
 
     fn released(&mut self, socket: RawFd) {
-        // Its file lives on in the caller's table, so closing our number would leave the entry.
+        // Its file stays open in the caller's table, so closing our number would not remove the
+        // watch.
         self.epoll.remove(socket);
     }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The engine that queues its requests in an io_uring and enters the kernel once for many.
+//! The engine that queues its requests in an io_uring and enters the kernel once for many.  It
+//! needs Linux 5.13 (multishot polls), and uses zero-copy sends where notifications report usage
+//! (6.2).  Calls that may block in io_uring_enter(2) go to the helpers.
 
 use super::helpers::{BlockingCall, Helpers, Task, cannot_ask};
 use super::{Engine, EngineEvent, Read, ZeroCopySend, kept};
@@ -20,22 +22,22 @@ use std::time::Duration;
 const SQ_ENTRIES: u32 = 128;
 const CQ_ENTRIES: u32 = 1024;
 
-// From linux/io_uring.h; private in the crate.
+// From linux/io_uring.h; private in the io-uring crate.
 const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
 
-// How often in a row io_uring_enter may say "not now", and how long to leave it alone then.
+// How often in a row io_uring_enter(2) may refuse for the moment, and the pause after each refusal.
 const REFUSALS_MAX: u32 = 5_000;
 const REFUSAL_PAUSE: Duration = Duration::from_millis(1);
 
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-// What this kernel can do, found out by the first ring of the process.  Not a OnceLock: a child forked
-// while another thread asks would wait for that thread for ever.
+// Whether notifications report usage, found out by the first ring of the process.  Not a OnceLock:
+// a child that is forked while another thread probes would wait for that thread indefinitely.
 static REPORTS_USAGE: OnceBool = OnceBool::new();
 
-/// A message header that stays where it is until the kernel has read it, which it has when it has
-/// taken the entry from the queue (IORING_FEAT_SUBMIT_STABLE, Linux 5.5).
+/// A message header that stays in place until the kernel has taken its entry from the queue, and
+/// with that read it (IORING_FEAT_SUBMIT_STABLE, Linux 5.5).
 struct Message {
     header: libc::msghdr,
     parts: [libc::iovec; PARTS_MAX],
@@ -44,33 +46,38 @@ struct Message {
 /// The io_uring engine.
 pub struct Uring {
     ring: IoUring,
-    /// Used in turn, and one more than the queue has entries: what is queued keeps its own,
-    /// whether io_uring_enter takes it or not.
+    /// Used in turn.  There is one more than the queue has entries, so that a queued entry keeps
+    /// its own, whether io_uring_enter(2) takes it or not.
     messages: Box<[Message]>,
     next_message: usize,
     intake: RawFd,
     helpers: Helpers,
+    /// Events for the next turn to return.
     ready: Vec<EngineEvent>,
-    /// Waits that could not be taken back, because the kernel was just looking at them.
+    /// Waits that could not be taken back, because the kernel was processing them.
     not_disarmed: Vec<Token>,
+    /// The error that ends the engine; the next turn reports it.
     broken: Option<Errno>,
+    /// How often in a row the kernel has refused to be entered.
     refused: u32,
-    /// Notifications of zero-copy sends that are to come.
+    /// Notifications of zero-copy sends that have not arrived.
     awaited: u32,
-    /// Bytes of the pool's that are registered.
+    /// Bytes of the pool that are registered.
     registered: u64,
     features: KernelFeatures,
+    /// Entries into the kernel since they were last taken.
     enters: u64,
 }
 
 impl Uring {
-    /// A ring that also reports when `intake` has something to read, as [`Kind::Intake`].  Must
-    /// be made by the thread that uses it.  ENOSYS: the kernel's io_uring lacks what is needed.
+    /// Creates a ring.  It also reports, as [`Kind::Intake`], when `intake` is readable.  Must be
+    /// called by the thread that uses the ring.  ENOSYS: the kernel's io_uring lacks a needed
+    /// feature.
     pub fn new(intake: RawFd, buffers: u32, known: Arc<KnownFiles>) -> Result<Uring> {
         kept::reap();
         let ring = set_up().map_err(errno_of)?;
         let params = ring.params();
-        // The last stands for Linux 5.13, which has multishot polls.
+        // Resource tagging stands for Linux 5.13, which has multishot polls.
         let has_features = params.is_feature_ext_arg()
             && params.is_feature_nodrop()
             && params.is_feature_resource_tagging();
@@ -112,7 +119,7 @@ impl Uring {
         };
         engine.watch(engine.intake, Kind::Intake);
         engine.watch(engine.helpers.descriptor(), Kind::Helpers);
-        // A seccomp filter may allow the set-up and refuse this.
+        // A seccomp filter may allow the set-up and refuse io_uring_enter(2).
         engine.enter(0, None)?;
         if probe.is_supported(opcode::SendZc::CODE) && engine.knows_usage()? {
             engine.features |= KernelFeatures::SEND_ZC | KernelFeatures::ZC_REPORT_USAGE;
@@ -131,8 +138,9 @@ impl Uring {
         Ok(known.unwrap_or(false))
     }
 
-    // Whether SEND_ZC says what became of the data (Linux 6.2).  There is no socket: who knows the
-    // flag stumbles over that, who does not over the flag.  None: over something else.
+    // Returns whether notifications of SEND_ZC report usage (Linux 6.2).  The request names no
+    // socket: a kernel with the flag gives EBADF, an older one EINVAL for the flag.  None: another
+    // error.
     fn ask_for_usage(&mut self) -> Result<Option<bool>> {
         let entry = opcode::SendZc::new(types::Fd(-1), std::ptr::null(), 0)
             .zc_flags(IORING_SEND_ZC_REPORT_USAGE)
@@ -154,7 +162,7 @@ impl Uring {
         Ok(known)
     }
 
-    /// Bits of [`feature`] that this ring has.
+    /// Returns the kernel features that this ring uses.
     pub fn features(&self) -> KernelFeatures {
         self.features
     }
@@ -168,8 +176,8 @@ impl Uring {
     fn push(&mut self, entry: squeue::Entry, token: Token) {
         let entry = entry.user_data(token.raw());
         for _ in 0..64 {
-            // SAFETY: what the entry points to is a span, kept mapped by the caller until the
-            // completion, or a Message, kept until the kernel has taken the entry.
+            // SAFETY: the entry points to a span, which the caller keeps mapped until the
+            // completion, or to a Message, kept until the kernel has taken the entry.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -198,8 +206,8 @@ impl Uring {
                 self.refused = 0;
                 Ok(())
             }
-            // The kernel is short of memory, or of room for completions: what is queued stays
-            // queued.  Not for ever, though, or destroy would wait as long.
+            // The kernel lacks memory, or room for completions: queued requests stay queued.  There
+            // is a limit, or destroy would wait indefinitely.
             Err(Errno(libc::EAGAIN | libc::EBUSY)) if self.refused < REFUSALS_MAX => {
                 self.refused += 1;
                 std::thread::sleep(REFUSAL_PAUSE);
@@ -218,7 +226,7 @@ impl Uring {
 
     fn reap(&mut self) {
         let (mut intake_ended, mut helpers_ended, mut helpers_done) = (false, false, false);
-        // What there is no room for stays with the kernel until the next turn.
+        // Completions without room stay with the kernel until the next turn.
         let waiting = self.ring.completion().len();
         let _ = memory::reserve(&mut self.ready, waiting);
         let room = self.ready.capacity() - self.ready.len();
@@ -229,7 +237,7 @@ impl Uring {
             let more = cqueue::more(entry.flags());
             match token.kind() {
                 Kind::Intake => intake_ended |= !more,
-                // Something has woken the wait; if that was not room, it goes on.
+                // An event has woken the wait; if it was not room, the wait goes on.
                 Kind::Disarm if entry.result() == -libc::EALREADY => {
                     match memory::reserve(&mut self.not_disarmed, 1) {
                         Ok(()) => self.not_disarmed.push(token),
@@ -267,7 +275,8 @@ impl Uring {
         }
     }
 
-    // Everything but the notifications ends, and nothing of the process stays referred to.
+    // Ends everything except the notifications, and keeps the ring for these.  Nothing else of the
+    // process stays referenced.
     fn keep_for_notifications(&mut self) {
         let submitter = self.ring.submitter();
         let _ = submitter.unregister_buffers();
@@ -400,7 +409,7 @@ impl Engine for Uring {
             return false;
         }
         let iovec = block.as_span().iovec();
-        // SAFETY: the block stays mapped until it is unregistered: the pool sees to it.
+        // SAFETY: the pool keeps the block mapped until it is unregistered.
         let done =
             unsafe { self.ring.submitter().register_buffers_update(index.into(), &[iovec], None) };
         match done {
@@ -429,7 +438,7 @@ impl Engine for Uring {
         };
         self.reap();
         std::mem::swap(events, &mut self.ready);
-        // What is still queued must not go out later, uncounted.
+        // Requests that are still queued must not be submitted later, uncounted.
         self.broken = entered.err();
         entered
     }
@@ -458,7 +467,8 @@ impl Drop for Uring {
 // Bytes that all rings of the process have registered.
 static REGISTERED: AtomicU64 = AtomicU64::new(0);
 
-// What is registered counts against the same limit as what zero-copy sends pin, which is worth more.
+// Registered memory counts against the same limit as memory pinned by zero-copy sends, which needs
+// it more.
 fn take_registered(bytes: u64) -> bool {
     let most = sys::lock_limit() / 4;
     let add = |before: u64| before.checked_add(bytes).filter(|&after| after <= most);
@@ -469,8 +479,8 @@ fn give_registered(bytes: u64) {
     REGISTERED.fetch_sub(bytes, Ordering::Relaxed);
 }
 
-// Each refusal of a newer flag costs a little speed only.  Without IORING_SETUP_DEFER_TASKRUN:
-// notifications that come when the thread has ended would never be seen, see kept.rs.
+// Refusals of the newer flags cost only a little speed.  IORING_SETUP_DEFER_TASKRUN is not used:
+// notifications that arrive after the thread has ended would never be seen, see kept.rs.
 fn set_up() -> std::io::Result<IoUring> {
     let mut best = IoUring::builder();
     best.dontfork().setup_clamp().setup_cqsize(CQ_ENTRIES).setup_submit_all();
