@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who sends on a socket: a calling thread that has claimed it, or the ring thread.
+//! Decides who sends on a socket: a calling thread that has claimed it, or the ring thread.
 //!
 //! A calling thread may claim a socket that has no operation in flight, and then sends on it by
-//! itself.  Submissions for the socket that come meanwhile are held back until the claim has been
-//! released; only the rest of what the claiming thread could not send goes ahead of them.
+//! itself.  Submissions for the socket that arrive in between are held back until the claim has
+//! been released; only the rest of the claiming thread's own operation goes ahead of them.
 //!
 //! | event | transition |
 //! |---|---|
@@ -35,12 +35,12 @@ pub(crate) struct Claimed {
     cookie: u64,
 }
 
-/// Where a submission stands among those for its socket.
+/// The place of a submission among those for its socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Turn {
     /// Behind those before it.
     InOrder,
-    /// Ahead of all: it is the rest of what the claiming thread has begun.
+    /// Ahead of all: it is the rest of an operation that the claiming thread has begun.
     Ahead,
     /// Behind those before it, once this claim has been released.
     HeldBack(Claim),
@@ -48,23 +48,25 @@ pub(crate) enum Turn {
 
 #[derive(Clone, Copy, Default, Debug)]
 struct Use {
+    /// Operations handed over and not ended.
     operations: u32,
-    /// The number of the claim on it, if there is one.
+    /// The number of the claim on it; None: it is not claimed.
     number: u32,
     is_claimed: bool,
     /// Whether the claim holds a submission back.
     is_waited_for: bool,
 }
 
-// Each on a cache line of its own.
+// Each on its own cache line.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Part {
     sockets: NumberMap<Use>,
+    /// The number of the latest claim in this part.
     last_claim: u32,
 }
 
-// So that threads with different sockets seldom want the same lock.
+// So that threads with different sockets rarely need the same lock.
 const PARTS: usize = 16;
 
 /// All sockets of a context that are in use.
@@ -99,8 +101,8 @@ impl Claims {
         Some(Claimed { cookie })
     }
 
-    /// Counts one operation more on a socket, before it is handed over.  `turn` is as wanted, the
-    /// result as it is.
+    /// Counts one more operation on a socket, before it is handed over.  `turn` is the place
+    /// requested; returns the place that it gets.
     pub fn enter(&self, cookie: u64, turn: Turn) -> Result<Turn> {
         let mut part = self.part(cookie);
         let usage = part.sockets.entry(cookie, Use::default())?;
@@ -112,7 +114,7 @@ impl Claims {
         Ok(Turn::HeldBack(Claim { cookie, number: usage.number }))
     }
 
-    /// Counts one less.  True: it was the last.
+    /// Counts one operation less.  True: it was the last one.
     pub fn leave(&self, cookie: u64) -> bool {
         let mut part = self.part(cookie);
         let Some(usage) = part.sockets.get_mut(cookie) else { return true };
@@ -124,8 +126,8 @@ impl Claims {
         last
     }
 
-    /// Releases a socket.  The rest, if there is one, has been handed over before, so that it goes
-    /// ahead of those held back.  Some: the ring thread needs a notice, for
+    /// Releases a socket.  The rest, if there is one, was handed over before, so that it goes ahead
+    /// of the submissions held back.  Some: the ring thread needs a notice, for
     /// [`HeldBack::released`].
     #[must_use]
     pub fn release(&self, Claimed { cookie }: Claimed) -> Option<Claim> {
@@ -143,15 +145,15 @@ impl Claims {
         self.part(cookie).sockets.get(cookie).is_some_and(|usage| usage.operations > 0)
     }
 
-    /// Whether no socket is in use.
+    /// Returns whether no socket is in use.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         (0..PARTS as u64).all(|part| self.part(part).sockets.is_empty())
     }
 }
 
-/// What the ring thread knows of claims.  The notice of a release may come before what the claim
-/// held back, and long after a later claim.
+/// The ring thread's knowledge of claims.  The notice of a release may arrive before the
+/// submissions that the claim held back, and long after a later claim.
 #[derive(Debug)]
 pub(crate) struct HeldBack {
     claims: Arc<Claims>,
@@ -162,20 +164,20 @@ pub(crate) struct HeldBack {
 /// Numbers of claims on one socket.
 #[derive(Clone, Copy, Default, Debug)]
 struct Known {
-    /// The latest one known to have been released.
+    /// The latest claim known to have been released.
     released: Option<u32>,
-    /// The one that holds the socket back.
+    /// The claim that holds the socket back.
     waits_for: Option<u32>,
 }
 
 impl HeldBack {
-    /// None is known yet of these.
+    /// Creates the state, with no claim known yet.
     pub fn new(claims: Arc<Claims>) -> HeldBack {
         HeldBack { claims, sockets: NumberMap::default() }
     }
 
-    /// A submission has arrived.  True: nothing is sent on its socket until
-    /// [`HeldBack::released`] says so.  ENOMEM.
+    /// Records the arrival of a submission.  True: nothing is sent on its socket until
+    /// [`HeldBack::released`] returns true for it.  ENOMEM.
     pub fn arrived(&mut self, turn: Turn) -> Result<bool> {
         let Turn::HeldBack(Claim { cookie, number }) = turn else { return Ok(false) };
         let known = self.sockets.entry(cookie, Known::default())?;
@@ -186,8 +188,8 @@ impl HeldBack {
         Ok(true)
     }
 
-    /// The notice of a release has arrived.  True: the socket was held back by this claim, and is
-    /// no longer.  ENOMEM: what is still to arrive would be held back indefinitely.
+    /// Records the notice of a release.  True: the socket was held back by this claim, and is no
+    /// longer.  ENOMEM: submissions still to arrive would be held back indefinitely.
     pub fn released(&mut self, claim: Claim) -> Result<bool> {
         if !self.claims.has_operations(claim.cookie) {
             return Ok(false); // It can hold back nothing, and would never be forgotten.
@@ -203,28 +205,28 @@ impl HeldBack {
         Ok(was_awaited)
     }
 
-    /// An operation has ended; called before its DONE is reported, so that the caller may claim the
-    /// socket then.
+    /// Records the end of an operation.  Called before its DONE is reported, so that the caller may
+    /// claim the socket after it.
     pub fn left(&mut self, cookie: u64) {
         if self.claims.leave(cookie) {
             self.sockets.remove(cookie);
         }
     }
 
-    /// Forgets sockets whose last operation never arrived, and gives memory back.
+    /// Forgets sockets whose last operation never arrived, and releases memory.
     pub fn shrink(&mut self) {
         let claims = &self.claims;
         self.sockets.retain(|cookie, _| claims.has_operations(cookie));
     }
 
-    /// Whether nothing is remembered.
+    /// Returns whether nothing is remembered.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.sockets.is_empty()
     }
 }
 
-// Numbers start again after the last one.
+// Compares numbers of claims, which start again after the last one.
 fn is_later(number: u32, than: u32) -> bool {
     number.wrapping_sub(than) as i32 > 0
 }

@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 /// A completion in the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// What poll gives.
+    /// The completion as poll returns it.
     pub completion: Completion,
-    /// The cookie of the socket whose stream it reports to be cut off.
+    /// The cookie of the socket whose stream it reports as cut.
     pub cut: Option<NonZeroU64>,
 }
 
@@ -45,7 +45,7 @@ struct Packed {
     flags: u32,
 }
 
-// In the flags: it is a SNAPSHOT.
+// A bit of the flags: the event is SNAPSHOT.
 const IS_SNAPSHOT: u32 = 1 << 31;
 
 impl From<Entry> for Packed {
@@ -66,13 +66,16 @@ impl From<Packed> for Entry {
     }
 }
 
-/// How many bytes wait in the event descriptor, so that it is written only where none waits.  A
-/// poll may want to take a byte that the ring thread has not written yet: that is a debt, which a
-/// later poll takes away.
+/// The number of bytes in the event descriptor, which is written only if it has none.  A poll may
+/// have to clear a byte that the ring thread has not written yet: that is a debt, which a later
+/// poll clears.
 #[derive(Debug, Default)]
 struct Bell {
+    /// The event descriptor has been requested.
     wanted: bool,
+    /// A byte waits in the event descriptor, or will soon.
     rung: bool,
+    /// Bytes that a later poll must clear.
     debt: u32,
 }
 
@@ -86,9 +89,10 @@ struct State {
 #[derive(Debug, Default)]
 pub struct Completions {
     state: Mutex<State>,
-    /// For how many completions there is room.
+    /// The number of completions for which there is room.
     room: AtomicU32,
-    sequence: AtomicU32, // changes with every batch: what a waiting poll sleeps on
+    sequence: AtomicU32, // changes with every batch; a waiting poll sleeps on it
+    /// Callers that are announced as waiting.
     waiting: AtomicU32,
     closed: AtomicBool,
 }
@@ -98,7 +102,7 @@ impl Completions {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Makes room for this many, so that [`Completions::push`] needs no memory.
+    /// Makes room for `count` completions, so that [`Completions::push`] needs no memory.
     pub fn secure(&self, count: u32) -> Result<()> {
         if count <= self.room.load(Ordering::SeqCst) {
             return Ok(());
@@ -109,8 +113,8 @@ impl Completions {
         secured
     }
 
-    /// Hands over a batch and wakes the callers that wait for it; what there is no room for stays
-    /// in the batch.  True: the bell must be rung.
+    /// Hands over a batch and wakes the callers that wait for it; completions without room stay in
+    /// the batch.  True: the bell must be rung.
     #[must_use]
     pub fn push(&self, batch: &mut Vec<Entry>) -> bool {
         let mut state = self.lock();
@@ -131,14 +135,14 @@ impl Completions {
         }
     }
 
-    /// From now on the bell is rung.  True: completions wait already, so ring it now.
+    /// Has the bell rung from now on.  True: completions wait already, so ring it now.
     pub fn want_bell(&self) -> bool {
         let mut state = self.lock();
         state.bell.wanted = true;
         !state.queue.is_empty() && !state.bell.rung
     }
 
-    /// For the ring thread: whether the bell must be rung for what waits already.
+    /// Returns to the ring thread whether the bell must be rung for completions that wait already.
     #[must_use]
     pub fn ring_for_waiting(&self) -> bool {
         let mut state = self.lock();
@@ -147,7 +151,7 @@ impl Completions {
         ring
     }
 
-    /// No more completions will come, so that no caller waits for them.
+    /// Marks the end of completions, so that no caller waits for more.
     pub fn close(&self) {
         // Under the lock, or it could come between a poll's look at it and its announcement.
         let state = self.lock();
@@ -157,13 +161,13 @@ impl Completions {
         self.wake(u32::MAX >> 1);
     }
 
-    /// Whether [`Completions::close`] was called.
+    /// Returns whether [`Completions::close`] was called.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Takes up to `max` entries, waiting for the first.  None: indefinitely.  Returns what
-    /// was taken; EINTR: a signal handler ran.
+    /// Takes up to `max` entries and waits for the first up to the timeout (None: indefinitely).
+    /// Returns the count; EINTR: a signal handler ran.
     pub fn take(
         &self,
         max: usize,
@@ -188,55 +192,56 @@ impl Completions {
         }
     }
 
-    /// Takes up to `max` entries.  Where there are none and the caller `waits`, it has been
-    /// announced as waiting: it sleeps while [`Completions::sequence`] is as given, and then calls
+    /// Takes up to `max` entries.  If there are none and the caller `waits`, it is announced as
+    /// waiting: it sleeps while [`Completions::sequence`] has the given value, and then calls
     /// [`Completions::end_wait`].
     pub fn look(&self, max: usize, waits: bool, each: impl FnMut(Entry)) -> Look {
         let state = self.lock();
         if !state.queue.is_empty() || !waits || self.is_closed() {
             return Look::Taken(take_from(state, max, each));
         }
-        // Announced before the lock is left, so that the next push sees it.
+        // Announced before the lock is released, so that the next push sees it.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         Look::Empty { sequence: self.sequence.load(Ordering::SeqCst) }
     }
 
-    /// What a caller sleeps on that has been announced.
+    /// Returns the word that an announced caller sleeps on.
     pub fn sequence(&self) -> &AtomicU32 {
         &self.sequence
     }
 
-    /// It does not sleep any more.
+    /// Ends the announcement of a caller that no longer sleeps.
     pub fn end_wait(&self) {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// It never comes back: its thread has been cancelled.  It may have been woken before, in place
-    /// of another.
+    /// Ends the announcement of a caller whose thread was cancelled.  It may have been woken before
+    /// in place of another, which is woken now.
     pub fn abandon_wait(&self) {
         self.end_wait();
         self.wake(1);
     }
 
-    /// A poll could not take this many bytes of the bell away: they have not been written yet.
+    /// Records bytes of the bell that a poll could not clear, because they have not been written
+    /// yet.
     pub fn owe_bell(&self, count: u32) {
         if count > 0 {
             self.lock().bell.debt += count;
         }
     }
 
-    /// Whether no completion waits.
+    /// Returns whether no completion waits.
     pub fn is_empty(&self) -> bool {
         self.lock().queue.is_empty()
     }
 
-    /// For how many there is room.
+    /// Returns the number of completions for which there is room.
     #[cfg(test)]
     pub fn room(&self) -> u32 {
         self.room.load(Ordering::SeqCst)
     }
 
-    /// Gives memory back after a peak, unless there are some that count on it.
+    /// Releases memory after a peak, unless operations rely on it.
     pub fn shrink(&self, secured: impl FnOnce() -> bool) {
         let mut state = self.lock();
         // A caller that secures room from here on finds none and waits for the lock.
@@ -248,24 +253,24 @@ impl Completions {
     }
 }
 
-/// What [`Completions::look`] found.
+/// The result of [`Completions::look`].
 #[derive(Debug, Clone, Copy)]
 pub enum Look {
-    /// Something, or nothing and there is no waiting.
+    /// Entries were taken; or there were none, and the caller does not wait.
     Taken(Taken),
-    /// Nothing.
+    /// There were no entries.
     Empty {
-        /// The value to sleep on.
+        /// The value of the word to sleep on.
         sequence: u32,
     },
 }
 
-/// What [`Completions::take`] did.
+/// The result of [`Completions::take`].
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Taken {
-    /// How many entries.
+    /// The number of entries.
     pub count: usize,
-    /// How many bytes of the bell to take away now.
+    /// The number of bytes of the bell to clear now.
     pub bell: u32,
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Streams that were cut off part-way, and which operations must not follow them.
+//! Streams that were cut, and the operations that must not follow on them.
 //!
-//! When an operation fails after a part of it has gone out, nothing that was submitted before its
-//! caller could know of that may be sent: it would look like the missing part.  The caller knows
-//! once a thread of it has taken the DONE.  Ids tell what came before: they are given in order, and
-//! a cut remembers the next one at the moment when its DONE is taken.
+//! When an operation fails after a part of it was sent, no operation that was submitted before its
+//! caller could know of the failure may be sent: the peer would take it for the missing part.  The
+//! caller knows once one of its threads has taken the DONE.  Ids give the order of submission, and
+//! a cut records the next id at the moment when its DONE is taken.
 //!
 //! | event | transition |
 //! |---|---|
@@ -28,17 +28,17 @@ struct Cut {
     taken_at: u64,
 }
 
-// Of a cut whose DONE has not been taken.
+// The value for a cut whose DONE has not been taken.
 const NOT_YET: u64 = u64::MAX;
 
-/// The ids of a context, the submissions on their way, and the cuts that these may be behind.
+/// The ids of a context, the submissions in transit, and the cuts that these may be behind.
 #[derive(Debug)]
 pub(crate) struct Cuts {
     next_id: AtomicU64,
     /// Submissions that have an id and have not reached the ring thread.
     in_transit: AtomicU32,
     by_cookie: Mutex<NumberMap<Cut>>,
-    /// Whether there are any: as a rule there are none, and nobody takes the lock.
+    /// Whether there are any cuts: usually there are none, and no thread takes the lock.
     any: AtomicBool,
 }
 
@@ -65,38 +65,38 @@ impl Cuts {
 
     /// Gives ids to submissions, which are in transit from here on.  Returns the first.
     pub fn take_ids(&self, count: u32) -> u64 {
-        // Counted before: forget() relies on finding whatever has a smaller id than a cut.
+        // Counted before: forget() relies on finding every id below a cut's.
         self.in_transit.fetch_add(count, Ordering::SeqCst);
         self.next_id.fetch_add(count.into(), Ordering::SeqCst)
     }
 
-    /// Submissions that have ids could not be handed over.
+    /// Counts submissions as no longer in transit, because they could not be handed over.
     pub fn not_handed_over(&self, count: u32) {
         self.in_transit.fetch_sub(count, Ordering::SeqCst);
     }
 
-    /// The ring thread has taken a submission: it is among the socket's operations, or refused.
+    /// Counts a submission as no longer in transit: the ring thread has entered or refused it.
     pub fn arrived(&self) {
         self.in_transit.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Whether submissions are in transit.
+    /// Returns whether submissions are in transit.
     pub fn is_any_in_transit(&self) -> bool {
         self.in_transit.load(Ordering::SeqCst) > 0
     }
 
-    /// Whether some operation has or had this id.
+    /// Returns whether the id was given to an operation.
     pub fn has_given(&self, id: u64) -> bool {
         id != 0 && id < self.next_id.load(Ordering::SeqCst)
     }
 
-    /// The stream of this socket has been cut off.  ENOMEM: what is behind it
-    /// cannot be known.
+    /// Records that the stream of this socket was cut.  ENOMEM: operations behind the cut cannot be
+    /// recognised.
     pub fn record(&self, cookie: u64) -> Result<()> {
         self.put(cookie, Cut { taken_at: NOT_YET })
     }
 
-    /// The same by an operation that has ended on the calling thread, which has its DONE at once.
+    /// Records a cut by an operation that ended on the calling thread and has its DONE at once.
     pub fn record_taken(&self, cookie: u64) -> Result<()> {
         self.put(cookie, Cut { taken_at: self.next_id.load(Ordering::SeqCst) })
     }
@@ -108,32 +108,32 @@ impl Cuts {
         Ok(())
     }
 
-    /// The DONE of an operation that cut the stream of this socket off has been taken.
+    /// Records that the DONE of the operation that cut the stream of this socket was taken.
     pub fn done_taken(&self, cookie: u64) {
         if let Some(cut) = self.lock().get_mut(cookie) {
             cut.taken_at = self.next_id.load(Ordering::SeqCst);
         }
     }
 
-    /// Whether an operation was submitted before its caller could know of a cut.
+    /// Returns whether an operation was submitted before its caller could know of a cut.
     pub fn is_behind(&self, cookie: u64, id: u64) -> bool {
         self.any.load(Ordering::SeqCst)
             && self.lock().get(cookie).is_some_and(|cut| id < cut.taken_at)
     }
 
-    /// Whether an operation submitted now would be: the DONE of a cut has not been taken.
+    /// Returns whether an operation submitted now would be: the DONE of a cut has not been taken.
     pub fn is_unreported(&self, cookie: u64) -> bool {
         self.is_behind(cookie, self.next_id.load(Ordering::SeqCst))
     }
 
     /// Forgets cuts whose DONE was taken and that no operation can be behind: none is in transit,
-    /// and none waits on the socket, as `has_operations` says.
+    /// and `has_operations` returns false for the socket.
     pub fn forget(&self, has_operations: impl Fn(u64) -> bool) {
         if !self.any.load(Ordering::SeqCst) {
             return;
         }
         let mut cuts = self.lock();
-        // Read after the lock: whatever has a smaller id than taken_at is counted in it.
+        // Read after the lock: every submission with an id below taken_at is counted in it.
         if !self.is_any_in_transit() {
             cuts.retain(|cookie, cut| cut.taken_at == NOT_YET || has_operations(cookie));
             self.any.store(!cuts.is_empty(), Ordering::SeqCst);
@@ -146,7 +146,7 @@ impl Cuts {
         self.next_id.load(Ordering::SeqCst)
     }
 
-    /// Whether nothing is remembered.
+    /// Returns whether nothing is remembered.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()

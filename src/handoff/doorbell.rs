@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the ring thread sleeps, and is woken only when it does.
+//! The sleep of the ring thread, and its wake-up by other threads, which costs a system call only
+//! if it sleeps.
 #![forbid(unsafe_code)]
 
 use crate::handoff::sync::{AtomicU32, Ordering};
@@ -7,23 +8,23 @@ use crate::sys;
 use crate::types::errno::Errno;
 use std::time::Duration;
 
-/// A word of memory to sleep on, which nobody can close.
+/// A word of memory to sleep on.  Unlike a descriptor, the host cannot close it.
 #[derive(Debug, Default)]
 pub(crate) struct Doorbell {
     /// 1: the ring thread sleeps and must be woken.
     sleeping: AtomicU32,
 }
 
-/// Why [`Doorbell::sleep`] came back.
+/// The reason why [`Doorbell::sleep`] returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Slept {
     /// There was work before it fell asleep.
     NotAtAll,
-    /// Somebody has rung.
+    /// Another thread has rung.
     UntilRung,
-    /// The time is over, or nothing has happened.
+    /// The time limit has passed, or it woke up without a reason.
     Otherwise {
-        /// The time is over.
+        /// Whether the time limit has passed.
         timed_out: bool,
     },
 }
@@ -38,10 +39,10 @@ impl Doorbell {
         slept
     }
 
-    /// Puts the ring thread to sleep.  The order matters: first the word says that it sleeps, then
-    /// it looks for work once more; other threads publish work first and then look at the word.  A
-    /// swap costs what such a store does, and puts all changes of the word in one order for loom,
-    /// too.
+    /// Puts the ring thread to sleep.  The order matters: first the word shows that it sleeps, then
+    /// it checks for work once more; other threads publish work first and then read the word.  A
+    /// swap costs as much as such a store, and puts all changes of the word in one order, for loom
+    /// as well.
     pub fn sleep(&self, limit: Option<Duration>, has_work: impl FnOnce() -> bool) -> Slept {
         self.sleeping.swap(1, Ordering::SeqCst);
         if has_work() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether a context goes on, is shut down, or is beyond use.
+//! The state of a context: in use, shut down, or unusable.
 //!
 //! | event | transition |
 //! |---|---|
@@ -16,12 +16,12 @@ use crate::types::errno::{Errno, Result};
 #[derive(Debug, Default)]
 pub(crate) struct Life {
     shutting_down: AtomicBool,
-    /// The errno that calls give because the context is beyond use; 0: it is well.
+    /// The errno of calls on an unusable context; 0: the context is usable.
     dead: AtomicI32,
 }
 
 impl Life {
-    /// The error that calls give because the context is beyond use, if it is.
+    /// Returns the error of calls on the context, if it is unusable.
     pub fn alive(&self) -> Result<()> {
         match self.errno() {
             0 => Ok(()),
@@ -29,30 +29,30 @@ impl Life {
         }
     }
 
-    /// The same as a number; 0: the context is well.
+    /// Returns the errno as a number; 0: the context is usable.
     pub fn errno(&self) -> i32 {
         self.dead.load(Ordering::SeqCst)
     }
 
-    /// Marks the context as beyond use, with the first reason given.
+    /// Makes the context unusable, with the first reason given.
     pub fn die(&self, errno: i32) {
         let _ = self.dead.compare_exchange(0, errno, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// The same, if something that it cannot do without has failed.
+    /// Makes the context unusable if `result` is an error.
     pub fn or_die(&self, result: Result<()>) {
         if let Err(error) = result {
             self.die(error.0);
         }
     }
 
-    /// Marks the context as being shut down.
+    /// Marks the context as shut down.
     pub fn shut_down(&self) {
         self.shutting_down.store(true, Ordering::SeqCst);
         self.die(libc::ESHUTDOWN);
     }
 
-    /// The status with which everything in flight ends, if the context does not go on.
+    /// Returns the status with which everything in flight ends, if the context is ending.
     pub fn ending(&self) -> Option<i32> {
         if self.shutting_down.load(Ordering::SeqCst) {
             return Some(-libc::ECANCELED);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What passes between calling threads and the ring thread; each protocol in one file.
+//! Everything that passes between calling threads and the ring thread: submissions, completions,
+//! claims, permits, wake-ups.  Each protocol is whole in one file, most with a table of its events
+//! at the head.  None of them makes decisions about operations.
 
 pub mod claims;
 pub mod completions;

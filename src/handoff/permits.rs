@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What must be free before an operation is accepted, so that nothing fails later for want of it:
-//! one of `max_ops`, room in the completion queue, and descriptors of the ring thread.
+//! The resources that must be free before an operation is accepted, so that it cannot fail later
+//! for lack of them: one of `max_ops`, room in the completion queue, and descriptors of the ring
+//! thread.
 //!
 //! | event | transition |
 //! |---|---|
@@ -19,18 +20,18 @@ use crate::types::completion::Event;
 use crate::types::errno::{Errno, Result};
 use std::time::Duration;
 
-/// The operations of a context, and the events that there must be room for.
+/// The operations of a context, and the events that need room in the queue.
 #[derive(Debug)]
 pub(crate) struct Permits {
     max_ops: u32,
     /// Operations whose DONE has not been taken.
     taken: AtomicU32,
-    /// SNAPSHOTs to come or in the queue.
+    /// SNAPSHOTs that are pending or in the queue.
     snapshots: AtomicU32,
 }
 
 impl Permits {
-    /// For so many operations.
+    /// Creates permits for `max_ops` operations.
     pub fn new(max_ops: u32) -> Permits {
         Permits { max_ops, taken: AtomicU32::new(0), snapshots: AtomicU32::new(0) }
     }
@@ -41,7 +42,7 @@ impl Permits {
         self.events() == 0
     }
 
-    /// As if so many had been taken.
+    /// Creates permits as after `taken` of them were taken.
     #[cfg(test)]
     pub fn with_taken(max_ops: u32, taken: u32) -> Permits {
         Permits { taken: AtomicU32::new(taken), ..Permits::new(max_ops) }
@@ -57,16 +58,16 @@ impl Permits {
         if with_snapshot {
             self.snapshots.fetch_add(1, Ordering::SeqCst);
         }
-        // Both are read after both were raised: whichever thread comes last finds all there is.
+        // Both are read after both were raised: the last thread to raise one counts all events.
         queue.secure(self.events()).inspect_err(|_| self.give_back(with_snapshot))
     }
 
-    // How many events are to come or wait.
+    // Returns the number of events that are pending or in the queue.
     fn events(&self) -> u32 {
         self.taken.load(Ordering::SeqCst) + self.snapshots.load(Ordering::SeqCst)
     }
 
-    /// Gives back what [`Permits::take`] took; `with_snapshot`: and no SNAPSHOT was queued.
+    /// Gives back what [`Permits::take`] took; `with_snapshot`: including an unqueued SNAPSHOT's.
     pub fn give_back(&self, with_snapshot: bool) {
         if with_snapshot {
             self.snapshot_missed();
@@ -74,7 +75,7 @@ impl Permits {
         self.taken.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// An event has been taken from the queue.
+    /// Records that an event was taken from the queue.
     pub fn event_taken(&self, event: Event) {
         match event {
             Event::Done => self.taken.fetch_sub(1, Ordering::SeqCst),
@@ -82,26 +83,29 @@ impl Permits {
         };
     }
 
-    /// A SNAPSHOT does not come.
+    /// Records that a SNAPSHOT will not be reported.
     pub fn snapshot_missed(&self) {
         self.snapshots.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Gives memory of the queue back, if nothing is to come.
+    /// Releases memory of the queue, if no event is pending.
     pub fn shrink(&self, queue: &Completions) {
-        // Adding nothing instead of reading: a take() that this does not see comes after it, and
-        // so finds that the queue has no room.
+        // Adds zero instead of reading: a take() that this does not see comes after it, and so
+        // finds that the queue has no room.
         queue.shrink(|| {
             self.taken.fetch_add(0, Ordering::SeqCst) + self.snapshots.load(Ordering::SeqCst) > 0
         });
     }
 }
 
-/// Descriptors that the ring thread has or will get.  Its table has the same limit as the
-/// caller's and drops what does not fit, so that an operation is refused before.
+/// The number of descriptors that the ring thread has or will receive.  Its table has the same
+/// limit as the caller's and the kernel drops what does not fit, so an operation is refused in
+/// advance.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
+    /// Descriptors in use or in transit.
     used: AtomicU32,
+    /// RLIMIT_NOFILE when it was last read.
     limit: AtomicU32,
 }
 
@@ -113,11 +117,12 @@ impl Default for Descriptors {
 }
 
 impl Descriptors {
-    // A few numbers are the ring thread's own.
+    // Numbers that the ring thread uses itself.
     const OWN: u32 = 32;
 
-    /// Takes room for so many.  Those in transit, as `are_in_transit` says, count in full; on
-    /// arrival many turn out to be there already.  EMFILE.
+    /// Takes room for `count` descriptors.  At the limit it waits, up to a second, for submissions
+    /// in transit: these count in full, and on arrival many descriptors turn out to be open
+    /// already.  EMFILE.
     pub fn take(&self, count: u32, are_in_transit: impl Fn() -> bool) -> Result<()> {
         let used = self.used.fetch_add(count, Ordering::Relaxed) + count + Self::OWN;
         if used <= self.limit.load(Ordering::Relaxed) {
@@ -138,17 +143,17 @@ impl Descriptors {
         Err(Errno(libc::EMFILE))
     }
 
-    /// The ring thread has one more than was taken for it.
+    /// Adds a descriptor that was not taken in advance.
     pub fn add_one(&self) {
         self.used.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It has closed so many, or will not get them.
+    /// Gives back descriptors that the ring thread has closed or will not receive.
     pub fn give_back(&self, count: u32) {
         self.used.fetch_sub(count, Ordering::Relaxed);
     }
 
-    /// How many there are.
+    /// Returns their number.
     pub fn used(&self) -> u32 {
         self.used.load(Ordering::Relaxed)
     }

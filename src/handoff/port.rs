@@ -2,8 +2,8 @@
 //! The library's own socket, between calling threads and the ring thread: notices go one way, the
 //! bell that makes the event descriptor readable goes the other.
 //!
-//! A host may close descriptors that are not its own, and use the numbers for files of its own.  So
-//! the calling threads' end is compared with its cookie before each use.
+//! A host may close descriptors that are not its own, and reuse the numbers for files of its own.
+//! So the cookie of the calling threads' end is checked before each use.
 //!
 //! | event | transition |
 //! |---|---|
@@ -29,16 +29,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a message on the library's own socket says.
+/// A message on the library's own socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Notice {
     /// These submissions are in the channel; their descriptors come with the message.
     Submitted(IdRange),
-    /// The question with this number waits.
+    /// The question with this number waits for its answer.
     Asked(u64),
-    /// A calling thread has released a socket, and somebody waits for that.
+    /// A calling thread has released a socket, and submissions are held back.
     Released(Claim),
-    /// Room in the channel is wanted, or the bell, or something in [`Shared`] has changed.
+    /// Look for changes: room in the channel or the bell is wanted, or [`Shared`] has changed.
     Look,
 }
 
@@ -73,7 +73,7 @@ impl Notice {
     }
 }
 
-/// What both ends share.
+/// The state that both ends share.
 #[derive(Debug, Default)]
 pub(crate) struct Link {
     pub doorbell: Doorbell,
@@ -93,19 +93,19 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    /// With this end of the socket, and of the channel.
+    /// Creates the calling threads' end, from its ends of the socket and of the channel.
     pub fn new(shared: Arc<Shared>, own: OwnedFd, channel: Sender<Submission>) -> Result<Port> {
         let cookie = sys::socket_cookie(sys::number(&own))?;
         Ok(Port { shared, own: Some(own), cookie, channel: Some(channel) })
     }
 
-    /// The calling threads' end, for a caller that waits for completions.
+    /// Returns the descriptor, for a caller that waits for completions.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.own.as_ref().expect("taken when the context is dropped").as_fd()
     }
 
-    /// The descriptor's number, if it is still the library's.  EBADF: the host has closed it, and
-    /// the context is beyond use.
+    /// Returns the descriptor's number, if it is still the library's.  EBADF: the host has closed
+    /// it, and the context is unusable.
     pub fn number(&self) -> Result<RawFd> {
         let number = self.own.as_ref().map_or(-1, sys::number);
         if sys::socket_cookie(number) == Ok(self.cookie) {
@@ -115,7 +115,7 @@ impl Port {
         Err(Errno(libc::EBADF))
     }
 
-    /// Puts the context beyond use, and has the ring thread see that.
+    /// Makes the context unusable, and wakes the ring thread.
     pub fn die(&self, errno: i32) {
         self.shared.life.die(errno);
         self.wake();
@@ -148,8 +148,8 @@ impl Port {
         })
     }
 
-    /// Sends the notice of submissions that have been put in the channel.  Where that fails, the
-    /// ring thread gives back what they took.
+    /// Sends the notice of submissions that have been put in the channel.  If that fails, the ring
+    /// thread gives back what they took.
     pub fn announce(&self, ids: IdRange, fds: &[RawFd]) -> Result<()> {
         let Err(error) = self.notify(Notice::Submitted(ids), fds) else { return Ok(()) };
         let Shared { link, life, .. } = &*self.shared;
@@ -158,15 +158,15 @@ impl Port {
             std::thread::yield_now();
         }
         let _ = self.notify(Notice::Look, &[]);
-        // Of a dead context it is not the socket's error that matters.
+        // If the context is unusable, its own error counts, not the socket's.
         life.alive()?;
         Err(error)
     }
 
-    /// Releases a socket, and sends the notice where somebody waits for that.
+    /// Releases a socket, and sends the notice if submissions are held back.
     pub fn release(&self, claimed: Claimed) {
         let Some(claim) = self.shared.claims.release(claimed) else { return };
-        // Where memory for the message is short, it is tried again.
+        // Retried while there is no memory for the message.
         for _ in 0..1000 {
             let sent = self.notify(Notice::Released(claim), &[]);
             if sent.is_ok() || self.shared.life.alive().is_err() {
@@ -176,7 +176,7 @@ impl Port {
         }
     }
 
-    /// Asks the ring thread, and waits for its answer.
+    /// Sends a question to the ring thread, and waits for its answer.
     pub fn ask(&self, question: Question) -> Result<u32> {
         let Shared { link, life, .. } = &*self.shared;
         life.alive()?;
@@ -187,7 +187,7 @@ impl Port {
         answer
     }
 
-    /// Asks the ring thread, and does not wait for its answer.
+    /// Sends a question to the ring thread without waiting for its answer.
     #[cfg(feature = "futures")]
     pub fn ask_only(&self, question: Question) -> Result<()> {
         let Shared { link, life, .. } = &*self.shared;
@@ -196,7 +196,7 @@ impl Port {
         link.questions.ask_only(question, notify).map(|_| ())
     }
 
-    /// Takes so many bytes of the bell away; those not written yet are owed.
+    /// Clears `count` bytes of the bell; those not written yet are owed.
     pub fn clear_bell(&self, count: u32) {
         if let Ok(own) = self.number() {
             let cleared = sys::clear_bell(own, count);
@@ -204,13 +204,13 @@ impl Port {
         }
     }
 
-    /// Has the ring thread see that the context is shut down.
+    /// Has the ring thread notice that the context is shut down.
     pub fn end(&self) {
         let _ = self.notify(Notice::Look, &[]);
     }
 
-    /// Leaves what it has to the parent, in a forked child: the ring thread exists there only, and
-    /// its share of the memory stays in whatever state fork found it.
+    /// Leaves everything to the parent, in a forked child: the ring thread exists only there, and
+    /// its share of the memory stays in the state in which fork found it.
     pub fn leave_to_parent(&mut self) {
         std::mem::forget(self.channel.take());
         std::mem::forget(self.shared.clone());
@@ -218,7 +218,7 @@ impl Port {
 }
 
 impl Drop for Port {
-    // A number that is no longer the library's is not closed.
+    // Closes the descriptor, unless its number is no longer the library's.
     fn drop(&mut self) {
         let Some(own) = self.own.take() else { return };
         if sys::socket_cookie(sys::number(&own)) != Ok(self.cookie) {
@@ -233,37 +233,37 @@ pub(crate) struct Intake {
     shared: Arc<Shared>,
     own: OwnedFd,
     arrivals: Arrivals,
-    /// Descriptors that came with the message that was received last.
+    /// Descriptors of the message that was received last.
     descriptors: Vec<OwnedFd>,
-    /// The calling threads' end has been closed, or cannot be used any more.
+    /// The calling threads' end has been closed, or is unusable.
     hung_up: bool,
-    /// It should ring, but the kernel had no memory for it.
+    /// The bell must be rung, but the kernel had no memory for it.
     bell_owed: bool,
 }
 
-/// What [`Intake::receive`] found.
+/// The result of [`Intake::receive`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Received {
     Notice(Notice),
     /// No message waits.
     Nothing,
-    /// None will come.
+    /// No message will follow.
     HungUp,
 }
 
 impl Intake {
-    /// With the ring thread's end of the socket, and of the channel.
+    /// Creates the ring thread's end, from its ends of the socket and of the channel.
     pub fn new(shared: Arc<Shared>, own: OwnedFd, arrivals: Arrivals) -> Result<Intake> {
         let descriptors = memory::list(sys::MESSAGE_FDS_MAX + 1)?;
         Ok(Intake { shared, own, arrivals, descriptors, hung_up: false, bell_owed: false })
     }
 
-    /// The descriptor's number.
+    /// Returns the descriptor's number.
     pub fn number(&self) -> RawFd {
         sys::number(&self.own)
     }
 
-    /// Whether the calling threads' end has been found closed.
+    /// Returns whether the calling threads' end was found closed.
     pub fn has_hung_up(&self) -> bool {
         self.hung_up
     }
@@ -290,7 +290,7 @@ impl Intake {
         }
     }
 
-    /// Lets notices fail from here on.
+    /// Makes later notices fail.
     pub fn refuse(&self) {
         sys::refuse_messages(self.number());
     }
@@ -305,7 +305,7 @@ impl Intake {
                 Err(Errno(libc::EINTR)) => continue,
                 Ok(true) => {}
                 Ok(false) => return None,
-                // No memory for descriptors, say; the DONE is owed all the same.
+                // There is no memory, for descriptors for example; the DONE is owed all the same.
                 Err(_) if sys::read_message(own, &mut bytes) => {}
                 Err(_) => return None,
             }
@@ -315,7 +315,7 @@ impl Intake {
         }
     }
 
-    /// Takes the submissions that the notice received last names.
+    /// Takes the submissions that the last notice names.
     pub fn each_submitted(&mut self, ids: IdRange, each: impl FnMut(Arrival)) {
         self.arrivals.each(ids, self.descriptors.drain(..), each);
     }
@@ -327,7 +327,7 @@ impl Intake {
         }
     }
 
-    /// Does what [`Notice::Look`] asks for.
+    /// Carries out [`Notice::Look`].
     pub fn look(&mut self) {
         self.arrivals.make_way(&self.shared.link.hand_over);
         if self.shared.completions.ring_for_waiting() {
@@ -340,12 +340,12 @@ impl Intake {
         self.bell_owed = !self.hung_up && !sys::ring_bell(self.number());
     }
 
-    /// Whether the bell could not be rung and is to be tried again.
+    /// Returns whether the bell could not be rung and must be tried again.
     pub fn is_bell_owed(&self) -> bool {
         self.bell_owed
     }
 
-    /// Gives memory back after a peak.
+    /// Releases memory after a peak.
     pub fn shrink(&mut self) {
         self.arrivals.shrink();
     }

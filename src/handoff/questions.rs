@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Questions that a caller waits to have answered by the ring thread.
+//! Questions of callers that the ring thread answers: cancellations of an operation or of a socket.
 //!
 //! | event | transition |
 //! |---|---|
@@ -22,7 +22,7 @@ pub(crate) enum Question {
 
 pub(crate) type Answer = Reply<Result<u32>>;
 
-/// A question and where its answer goes; dropped unanswered it says that the context is dead.
+/// A question and its reply, which is ECANCELED if the question is dropped unanswered.
 #[derive(Debug)]
 struct Asked {
     number: u64,
@@ -36,8 +36,8 @@ impl Drop for Asked {
     }
 }
 
-/// Questions on their way.  A notice says which one is meant, so that one whose notice could not
-/// be sent does not take another's answer.
+/// The questions that wait.  A notice names its question, so that one whose notice could not be
+/// sent does not take another's answer.
 #[derive(Debug, Default)]
 pub(crate) struct Questions(Mutex<State>);
 
@@ -53,14 +53,14 @@ impl Questions {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Asks, and waits for the answer; `notify` sends the notice with the number of the question.
-    /// EBADF: nobody is there to answer; ECANCELED: nobody is any longer; ENOMEM; others as
-    /// `notify` gives them.
+    /// Queues a question and waits for the answer; `notify` sends the notice with its number.
+    /// EBADF: the ring thread has ended; ECANCELED: it ended before it answered; ENOMEM; others as
+    /// `notify` returns them.
     pub fn ask(&self, question: Question, notify: impl FnOnce(u64) -> Result<()>) -> Result<u32> {
         self.ask_only(question, notify)?.wait()
     }
 
-    /// [`Questions::ask`] without waiting: where the answer will be.
+    /// Queues a question; returns where the answer will be.
     pub fn ask_only(
         &self,
         question: Question,
@@ -100,7 +100,7 @@ impl Questions {
         }
     }
 
-    /// Nobody answers any more.
+    /// Refuses further questions, and drops those that wait.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;

@@ -4,7 +4,7 @@
 
 use super::sync::{Condvar, Mutex};
 
-/// Where a call waits for the one answer meant for it alone.
+/// The place where a call waits for the one answer meant for it alone.
 #[derive(Debug)]
 pub struct Reply<T> {
     answer: Mutex<Option<T>>,
@@ -25,7 +25,7 @@ impl<T> Reply<T> {
         self.there.notify_one();
     }
 
-    /// Waits for it, through any signals.
+    /// Waits for the answer; signal handlers do not end the wait.
     pub fn wait(&self) -> T {
         let mut slot = self.answer.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         loop {

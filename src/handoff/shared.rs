@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What calling threads and the ring thread of a context share: one part for each protocol.
+//! The state that calling threads and the ring thread of a context share: one part for each
+//! protocol.
 #![forbid(unsafe_code)]
 
 use crate::engine::known_files::KnownFiles;
@@ -16,16 +17,16 @@ use crate::types::options::Settings;
 use crate::types::stats::Counters;
 use std::sync::Arc;
 
-/// How many sockets are remembered as being of the right kind, by callers and by the ring thread
-/// each for itself.  Cookies are numbers in a row, so that as many connections have a place each.
+/// How many sockets are remembered as suitable, by callers and by the ring thread separately.
+/// Cookies are consecutive, so that this many new connections have different places.
 pub(crate) const KNOWN_SOCKETS: usize = 1024;
 
-/// What calling threads and the ring thread share.
+/// The state that calling threads and the ring thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub settings: Settings,
     pub counters: Counters,
-    /// The helpers have it, too.
+    /// Shared with the helpers.
     pub known_files: Arc<KnownFiles>,
     pub life: Life,
     pub link: Link,
@@ -33,13 +34,13 @@ pub(crate) struct Shared {
     pub permits: Permits,
     pub descriptors: Descriptors,
     pub staging: Staging,
-    /// The ring thread's side has them, too.
+    /// Shared with the ring thread's tables.
     pub claims: Arc<Claims>,
     pub cuts: Cuts,
 }
 
 impl Shared {
-    /// For a context with these settings.
+    /// Creates the state of a context with these settings.
     pub fn new(settings: Settings) -> Shared {
         Shared {
             settings,
@@ -56,7 +57,7 @@ impl Shared {
         }
     }
 
-    /// An entry has been taken from the completion queue; what poll gives of it.
+    /// Records that an entry was taken from the completion queue; returns its completion.
     pub fn taken(&self, entry: Entry) -> Completion {
         if let Some(cookie) = entry.cut {
             self.cuts.done_taken(cookie.get());
@@ -65,7 +66,7 @@ impl Shared {
         entry.completion
     }
 
-    /// Gives back what a submission that is not carried out took.
+    /// Gives back what a submission took that is not carried out.
     pub fn give_back(&self, submission: &mut Submission) {
         self.staging.release(std::mem::take(&mut submission.staged));
         self.permits.give_back(submission.owes_snapshot());

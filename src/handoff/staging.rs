@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Copies of headers and trailers, made by submit, kept until the operation ends.  They count
-//! against the context's memory; the common small ones are used again instead of freed.
+//! Copies of headers and trailers, made by submit and kept until the operation ends.  They count
+//! against the context's memory; small ones, which are common, are reused instead of freed.
 #![forbid(unsafe_code)]
 
 use crate::collections::memory;
@@ -21,19 +21,19 @@ pub const STAGED_MAX: usize = 1 << 20;
 /// The most entries of header and of trailer: IOV_MAX.
 pub const IOVECS_MAX: usize = 1024;
 
-/// A header and a trailer, one behind the other, and before them how long each is.
+/// A header and a trailer, one after the other, preceded by their lengths.
 #[derive(Debug, Default)]
 pub struct Staged(Option<Box<[u8]>>);
 
 const LENGTHS: usize = 8;
 
 impl Staged {
-    /// Bytes of the header.
+    /// Returns the bytes of the header.
     pub fn header_length(&self) -> u32 {
         self.length(0)
     }
 
-    /// Bytes of the trailer.
+    /// Returns the bytes of the trailer.
     pub fn trailer_length(&self) -> u32 {
         self.length(LENGTHS / 2)
     }
@@ -43,17 +43,18 @@ impl Staged {
         bytes.map_or(0, |&length| u32::from_ne_bytes(length))
     }
 
-    /// Part of the header: first byte and length.
+    /// Returns a part of the header: first byte and length.
     pub fn header(&self, (from, length): (u32, u32)) -> Span {
         self.span(from, length)
     }
 
-    /// Part of the trailer: first byte and length.
+    /// Returns a part of the trailer: first byte and length.
     pub fn trailer(&self, (from, length): (u32, u32)) -> Span {
         self.span(self.header_length() + from, length)
     }
 
-    /// Where the bytes of a portion are, in the order in which they go; `data`: those of the range.
+    /// Returns the parts of a portion, in the order in which they are sent; `data`: the range's
+    /// bytes.
     pub fn parts(&self, portion: &Portion, data: Span) -> [Span; PARTS_MAX] {
         [
             self.header(portion.header),
@@ -72,8 +73,8 @@ impl Staged {
     }
 }
 
-/// Bytes of the header and of the trailer of a request.  EMSGSIZE: too many, in too many pieces;
-/// EFAULT: one has no address.
+/// Returns the bytes of the header and of the trailer of a request.  EMSGSIZE: too many bytes or
+/// slices; EFAULT: a slice has no address.
 pub fn lengths(request: &Request<'_>) -> Result<(usize, usize)> {
     let (header, trailer) = (request.header, request.trailer);
     let too_much = Errno(libc::EMSGSIZE);
@@ -91,22 +92,25 @@ pub fn lengths(request: &Request<'_>) -> Result<(usize, usize)> {
     }
 }
 
-/// Where they come from.
+/// The memory for staged copies.
 #[derive(Debug)]
 pub struct Staging {
+    /// Small copies that are not in use.
     free: Mutex<Vec<Box<[u8]>>>,
+    /// Bytes in use.
     used: AtomicU64,
+    /// The most bytes in use.
     limit: u64,
 }
 
 impl Staging {
-    /// At most `limit` bytes in use at a time.
+    /// Creates it, for at most `limit` bytes at a time.
     pub fn new(limit: u64) -> Staging {
         Staging { free: Mutex::default(), used: AtomicU64::new(0), limit }
     }
 
-    /// Copies header and trailer, which are this long, see [`lengths`].  EAGAIN: no room until
-    /// other operations have ended; EMSGSIZE: there will never be; ENOMEM.
+    /// Copies header and trailer, with the lengths from [`lengths`].  EAGAIN: no room until other
+    /// operations have ended; EMSGSIZE: more than the limit; ENOMEM.
     pub fn copy(&self, request: &Request<'_>, (header, trailer): (usize, usize)) -> Result<Staged> {
         let length = header + trailer;
         if length == 0 {
@@ -138,7 +142,7 @@ impl Staging {
         })
     }
 
-    /// Takes one back.
+    /// Takes a copy back.
     pub fn release(&self, staged: Staged) {
         let Some(bytes) = staged.0 else { return };
         let size = bytes.len() - LENGTHS;
@@ -151,7 +155,7 @@ impl Staging {
         }
     }
 
-    /// Bytes in use.
+    /// Returns the bytes in use.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }

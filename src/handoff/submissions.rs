@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Submissions on their way from calling threads to the ring thread.
 //!
-//! A submission goes through a channel, and then a notice with its descriptors goes over the
-//! library's own socket: so whatever a notice names has arrived already.
+//! A submission goes through a channel, and then a notice with its descriptors over the library's
+//! own socket: so everything that a notice names has arrived already.
 //!
 //! | event | transition |
 //! |---|---|
@@ -29,10 +29,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-/// Where a caller waits for the completion of its operation alone.
+/// The place where a caller waits for the completion of its operation alone.
 pub(crate) type Answer = Reply<Result<Completion>>;
 
-/// One operation on its way to the ring thread; its descriptors travel beside it.
+/// One operation in transit to the ring thread; its descriptors are sent beside it.
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub id: u64,
@@ -42,26 +42,29 @@ pub(crate) struct Submission {
     pub operation: Operation,
     pub staged: Staged,
     pub file: Option<FileFacts>,
+    /// When the operation ends with ETIMEDOUT; None: never.
     pub deadline: Option<Instant>,
+    /// Where one caller waits for the completion; None: it goes to the queue.
     pub reply: Option<Arc<Answer>>,
-    /// Its place among those for the same socket.
+    /// Its place among the submissions for the same socket.
     pub turn: Turn,
 }
 
 impl Submission {
-    /// The descriptors that travel with it.
+    /// Returns how many descriptors are sent with it.
     pub fn descriptor_count(&self) -> u32 {
         1 + u32::from(self.file.is_some())
     }
 
-    /// Whether room for a SNAPSHOT was taken with its permit, and is still held.
+    /// Returns whether room for a SNAPSHOT was taken with its permit, and is still held.
     pub fn owes_snapshot(&self) -> bool {
         self.operation.owes_snapshot()
     }
 }
 
 impl Drop for Submission {
-    // Whatever happens to it, nobody waits indefinitely.
+    // Answers the caller that waits: whatever happens to a submission, no caller waits
+    // indefinitely.
     fn drop(&mut self) {
         if let Some(reply) = self.reply.take() {
             reply.give(Err(Errno(libc::ECANCELED)));
@@ -69,13 +72,13 @@ impl Drop for Submission {
     }
 }
 
-/// The most submissions that one message brings: two descriptors each, and SCM_MAX_FD is 253.
+/// The most submissions of one message: two descriptors each, and SCM_MAX_FD is 253.
 pub(crate) const GROUP_MAX: usize = sys::MESSAGE_FDS_MAX / 2;
 
-/// How many submissions the channel takes before the ring thread must make way: one group.
+/// How many submissions the channel holds before the ring thread must make room: one group.
 const QUEUED_MAX: usize = 128;
 
-/// The channel of a context for up to `max_ops` operations: both ends.
+/// Creates both ends of the channel of a context for up to `max_ops` operations.
 pub(crate) fn channel(max_ops: u32) -> Result<(Sender<Submission>, Arrivals)> {
     let (sender, channel) = bounded(QUEUED_MAX.min(GROUP_MAX + max_ops as usize));
     let mut waiting = Line::default();
@@ -83,7 +86,7 @@ pub(crate) fn channel(max_ops: u32) -> Result<(Sender<Submission>, Arrivals)> {
     Ok((sender, Arrivals { channel, waiting }))
 }
 
-/// Ids of submissions: the first, and how many.
+/// Ids of consecutive submissions: the first, and how many.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct IdRange {
     pub first: u64,
@@ -96,10 +99,10 @@ impl IdRange {
     }
 }
 
-/// What both ends share beside the channel.
+/// The state that both ends share beside the channel.
 #[derive(Debug, Default)]
 pub(crate) struct HandOver {
-    /// The ring thread has no memory for more submissions than the channel takes.
+    /// The ring thread has no memory for more submissions than the channel holds.
     is_stuck: AtomicBool,
     /// Submissions whose notice could not be sent.
     withdrawn: Mutex<Vec<IdRange>>,
@@ -111,9 +114,9 @@ impl HandOver {
         self.withdrawn.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Puts a submission in the channel.  Where that is full, `ask_for_room` asks the ring thread
-    /// to make way.  Some: what could not be handed over, and why: ENOMEM, or the error of a
-    /// context that is beyond use.
+    /// Puts a submission in the channel.  If that is full, `ask_for_room` requests room from the
+    /// ring thread.  Some: the submission that could not be handed over, and why: ENOMEM, or the
+    /// error of an unusable context.
     #[must_use]
     pub fn push(
         &self,
@@ -142,9 +145,9 @@ impl HandOver {
         }
     }
 
-    /// Submissions that are in the channel are not to be carried out.  Not a notice: this is needed
-    /// because those cannot be sent.  False: there is no memory until the ring thread has taken
-    /// those before.
+    /// Withdraws submissions that are in the channel.  This is not a notice, because it is needed
+    /// when notices cannot be sent.  False: there is no memory until the ring thread has taken
+    /// earlier ones.
     #[must_use]
     pub fn withdraw(&self, ids: IdRange) -> bool {
         let mut withdrawn = self.withdrawn();
@@ -156,7 +159,7 @@ impl HandOver {
         has_room
     }
 
-    /// Whether there is something for [`Arrivals::each_withdrawn`].
+    /// Returns whether there are submissions for [`Arrivals::each_withdrawn`].
     pub fn has_withdrawn(&self) -> bool {
         self.has_withdrawn.load(Ordering::SeqCst)
     }
@@ -172,7 +175,7 @@ impl HandOver {
 pub(crate) enum Arrival {
     /// With the ring thread's copies of the descriptors of its socket and its file.
     Whole(Submission, Option<OwnedFd>, Option<OwnedFd>),
-    /// There was no memory for it: which descriptors are its own is not known.
+    /// There was no memory for it, so it is not known which descriptors are its own.
     Refused(Submission),
 }
 
@@ -180,7 +183,7 @@ pub(crate) enum Arrival {
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     channel: Receiver<Submission>,
-    /// Those that others have handed over, whose notice is still to come.
+    /// Submissions of other threads whose notice has not arrived.
     waiting: Line<Submission>,
 }
 
@@ -199,7 +202,7 @@ impl Arrivals {
                 continue;
             };
             if !is_whole {
-                // Those refused before had descriptors, too.
+                // Those refused before had descriptors as well.
                 each(Arrival::Refused(submission));
                 continue;
             }
@@ -221,8 +224,8 @@ impl Arrivals {
         }
     }
 
-    // The one with this id, which is the first as a rule.  Those ahead of it are kept; they are
-    // refused where there is no memory for that.
+    // Takes the submission with this id, usually the first one.  Those ahead of it are kept, or
+    // refused if there is no memory for that.
     fn take(&mut self, id: u64, each: &mut impl FnMut(Arrival)) -> Option<Submission> {
         if let Some(found) = self.waiting.take(|submission| submission.id == id) {
             return Some(found);
@@ -239,7 +242,7 @@ impl Arrivals {
         }
     }
 
-    /// Empties the channel, or says that there is no memory for it.
+    /// Empties the channel into `waiting`, or reports that there is no memory for it.
     pub fn make_way(&mut self, hand_over: &HandOver) {
         let is_empty = self.empty_channel();
         hand_over.is_stuck.store(!is_empty, Ordering::SeqCst);
@@ -258,10 +261,10 @@ impl Arrivals {
     }
 
     fn keep(&mut self, submission: Submission) {
-        let _ = self.waiting.push(submission); // for which there is room
+        let _ = self.waiting.push(submission); // there is room
     }
 
-    /// Gives memory back after a peak.
+    /// Releases memory after a peak.
     pub fn shrink(&mut self) {
         self.waiting.shrink();
     }
