@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A range that is in the page cache, not long and fits into the socket now is sent by the calling
-//! thread, without waking any other.
+//! Sends on the calling thread: a short range that is in the page cache and fits into the socket
+//! now needs no other thread and no wake-up.  It never waits; the rest goes to the ring thread.
 #![forbid(unsafe_code)]
 
 use crate::decide::operation::{Operation, Portion};
@@ -16,7 +16,8 @@ use crate::types::request::{Request, RequestFlags, TO_EOF};
 
 use std::os::fd::RawFd;
 
-/// Whether it is worth trying; `chunk`: the most that one request to the kernel may move.
+/// Returns whether an attempt is worthwhile; `chunk`: the most bytes that one kernel request may
+/// move.
 pub(crate) fn is_suitable(
     kernel: &impl Kernel,
     request: &Request<'_>,
@@ -26,7 +27,7 @@ pub(crate) fn is_suitable(
 ) -> bool {
     let Some(file) = submission.file else { return true };
     let Some(size) = file.known_size() else { return false };
-    // A call on another file system may wait for a server, and its size may be an old one.
+    // A call on another file system may wait for a server, and its size may be out of date.
     if !known.look_up(file.kind, file.mount).is_local() || known.is_slow(file.mount) {
         return false;
     }
@@ -37,14 +38,15 @@ pub(crate) fn is_suitable(
         && (range <= INLINE_MAX || may_be_mapped(kernel, request))
 }
 
-// The end of what is mapped is not exact, and to other machines the ring thread may send without
-// a copy.
+// Returns whether a long range may be sent from a mapping: the end of a mapping is not exact, and
+// to other machines the ring thread may send with zero-copy.
 fn may_be_mapped(kernel: &impl Kernel, request: &Request<'_>) -> bool {
     request.length != TO_EOF && !kernel.leaves_the_machine(request.socket)
 }
 
-/// Does what one read, or mapping, and one send can do without waiting; whether that was all, the
-/// operation tells.  One of each, because each looks the caller's descriptor up anew.
+/// Does as much as one read, or mapping, and one send can do without waiting; the operation's state
+/// shows whether that was all.  Only one of each, because each looks the caller's descriptor up
+/// anew.
 pub(crate) fn run(
     kernel: &impl Kernel,
     request: &Request<'_>,
@@ -77,14 +79,14 @@ pub(crate) fn run(
         Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)) => {
             operation.send_refused();
         }
-        // A page is not there any more; the ring thread finds out why.
+        // A page is missing; the ring thread finds out why.
         Err(Errno(libc::EFAULT)) if mapped.is_some() => operation.send_refused(),
         Err(error) => operation.send_failed(error.negative()),
     }
 }
 
-// How much of the range the file has now: from a mapping zeros may have gone out beyond the end of
-// a file that has been cut.  Where that cannot be found out, the operation has failed.
+// Returns how many bytes of the range the file has now: from a mapping of a truncated file, zeros
+// beyond its end may have been sent.  If the size cannot be found out, the operation fails.
 fn available(
     kernel: &impl Kernel,
     (file, facts): (RawFd, FileFacts),
@@ -100,7 +102,7 @@ fn available(
     }
 }
 
-// From a mapping of the range.
+// Sends from a mapping of the range.
 fn pass_mapped(
     kernel: &impl Kernel,
     socket: RawFd,

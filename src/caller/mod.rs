@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the calling thread does by itself.
+//! The part of each call that the calling thread carries out: checks, copies of header and trailer,
+//! inline sends, hand-over to the ring thread, and poll.  It never waits for a peer, except in
+//! `poll`, `send` and sendfile, whose callers asked for that.
 #![forbid(unsafe_code)]
 
 pub mod inline;
@@ -19,21 +21,21 @@ use prepare::KnownSockets;
 use std::sync::{Arc, Mutex};
 use submit::Group;
 
-/// What calls on a context stand on.
+/// The state of a context that its calling threads use.
 #[derive(Debug)]
 pub(crate) struct Caller {
     pub shared: Arc<Shared>,
     pub port: Port,
-    /// The longest range that EXACT takes.
+    /// The longest range that EXACT accepts, in bytes.
     pub exact_max: u64,
     known_sockets: KnownSockets,
-    /// Where short ranges pass through.
+    /// Buffers for short ranges in transit.
     scratch: Buffers<2>,
     group: Mutex<Group>,
 }
 
 impl Caller {
-    /// For a context with these, of which `port` is the calling threads' end.
+    /// Creates the state; `port` is the calling threads' end of the channel.
     pub fn new(shared: Arc<Shared>, port: Port) -> Result<Caller> {
         let settings = &shared.settings;
         Ok(Caller {

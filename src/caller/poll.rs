@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Takes completions from the queue, and the bell with the last.
+//! Takes completions from the queue, and clears the event descriptor after the last one.
 #![forbid(unsafe_code)]
 
 use super::Caller;
@@ -11,12 +11,12 @@ use crate::types::errno::{Errno, Result};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
-/// What [`Caller::poll_step`] did.
+/// The result of [`Caller::poll_step`].
 #[cfg(feature = "c-interface")]
 pub(crate) enum PollStep {
-    /// So many were taken, or nobody waits for more.
+    /// This many were taken, or the caller does not wait.
     Taken(usize),
-    /// There are none: the caller has been announced as waiting.
+    /// There are none, and the caller has been announced as waiting.
     Wait {
         /// See [`Look::Empty`].
         sequence: u32,
@@ -24,7 +24,7 @@ pub(crate) enum PollStep {
 }
 
 impl Caller {
-    /// Takes up to `max` completions; waits for the first up to `timeout` (None: indefinitely).
+    /// Takes up to `max` completions and waits for the first up to `timeout` (None: indefinitely).
     pub fn poll(
         &self,
         max: usize,
@@ -37,7 +37,7 @@ impl Caller {
         self.end_poll(taken)
     }
 
-    /// A poll in steps, for callers that wait by themselves, on [`Completions::sequence`].
+    /// Polls in steps, for callers that wait by themselves on [`Completions::sequence`].
     #[cfg(feature = "c-interface")]
     pub fn poll_step(
         &self,
@@ -53,7 +53,7 @@ impl Caller {
         }
     }
 
-    /// See [`Caller::poll_step`].
+    /// Returns the completions, for the waits between [`Caller::poll_step`] calls.
     #[cfg(feature = "c-interface")]
     pub fn completions(&self) -> &Completions {
         &self.shared.completions
@@ -64,8 +64,8 @@ impl Caller {
             return Err(Errno(libc::EINVAL));
         }
         if waits && self.shared.completions.is_empty() {
-            // About to wait: where the host has closed the descriptor and only a forked child holds
-            // it still, nothing else would tell the ring thread.
+            // Before the wait: if the host has closed the descriptor and only a forked child holds
+            // it, nothing else would report that to the ring thread.
             let _ = self.port.number();
         }
         Ok(())
@@ -81,7 +81,7 @@ impl Caller {
         Ok(taken.count)
     }
 
-    /// The descriptor that is readable while completions wait, from here on.
+    /// Returns the descriptor that is readable, from now on, while completions wait.
     pub fn event_fd(&self) -> Result<RawFd> {
         let own = self.port.number()?;
         if self.shared.completions.want_bell() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From a request to a submission: what is checked, taken and copied before an operation is
-//! accepted.
+//! Turns a request into a submission: the checks, permits and copies before an operation is
+//! accepted.  If the request is refused, nothing stays taken.
 #![forbid(unsafe_code)]
 
 use super::Caller;
@@ -19,7 +19,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Cookies of sockets known to be stream sockets that do not listen, so that it is asked once.
+/// Cookies of sockets known to be stream sockets that do not listen, so that the checks run once.
 #[derive(Debug)]
 pub(super) struct KnownSockets(Box<[AtomicU64]>);
 
@@ -63,7 +63,7 @@ impl Caller {
         })
     }
 
-    // What Shared::give_back() gives back.
+    // Takes what Shared::give_back() gives back.
     fn take_room(
         &self,
         request: &Request<'_>,
@@ -89,8 +89,8 @@ impl Caller {
         if known.load(Ordering::Relaxed) == cookie {
             return Ok(cookie);
         }
-        // SCTP's one-to-one sockets are of this type, too, but send messages: none may be larger
-        // than the send buffer (EMSGSIZE), and what is sent in pieces arrives as so many.
+        // SCTP's one-to-one sockets have this type as well, but send messages: none may exceed the
+        // send buffer (EMSGSIZE), and data sent in pieces arrives as several messages.
         if sys::socket_type(socket)? != libc::SOCK_STREAM
             || sys::socket_protocol(socket)? == libc::IPPROTO_SCTP
         {
@@ -115,7 +115,7 @@ impl Caller {
             return Err(Errno(libc::EBADF));
         }
         let exact = request.flags.contains(RequestFlags::EXACT) && request.is_open_ended();
-        // The size may be an old one where there is a server; the ring thread asks that.
+        // The size of a network file may be out of date; the ring thread queries the server.
         let is_too_long = |known: &KnownFiles| {
             known.look_up(state.kind, state.mount).is_local()
                 && state.size.saturating_sub(request.offset) > self.exact_max

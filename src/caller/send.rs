@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sends on the calling thread what needs no waiting, and queues what is left.
+//! try_send and send: sends on the calling thread what needs no waiting, and queues the rest ahead
+//! of later operations on the socket.
 #![forbid(unsafe_code)]
 
 use super::submit::Fds;
@@ -17,17 +18,17 @@ use crate::types::request::Request;
 use crate::types::stats::Counters;
 use std::sync::Arc;
 
-/// What sending on the calling thread came to.
+/// The outcome of a send on the calling thread.
 enum Inline {
     /// The operation has ended.
     Done(Completion),
-    /// The rest, or all, is to be queued; the socket is released after that, if it is claimed.
+    /// All or the rest must be queued; after that the socket is released, if it is claimed.
     Rest(Option<Claimed>),
 }
 
 impl Caller {
-    /// Does the whole operation if that needs no waiting.  None: what is left has been queued,
-    /// under the id that `id` was given.
+    /// Completes the operation if it needs no waiting.  None: the rest has been queued, under the
+    /// id that `id` received.
     pub fn try_send(
         &self,
         request: &Request<'_>,
@@ -40,7 +41,7 @@ impl Caller {
         }
     }
 
-    /// Does the whole operation, and waits for the ring thread to do what is left.
+    /// Carries out the whole operation, and waits while the ring thread does the rest.
     pub fn send(&self, request: &Request<'_>) -> Result<Completion> {
         memory::check()?;
         let mut submission = self.prepare(request)?;
@@ -63,7 +64,8 @@ impl Caller {
         Ok(completion)
     }
 
-    // Where the operation is done, everything that the submission took has been given back.
+    // Sends on the calling thread.  If the operation is done, everything that the submission took
+    // has been given back.
     fn send_inline(&self, request: &Request<'_>, submission: &mut Submission) -> Inline {
         let shared = &self.shared;
         let chunk = shared.settings.chunk_bytes;
@@ -99,7 +101,8 @@ impl Caller {
         Inline::Done(completion)
     }
 
-    // Some: it could not be queued, but a part had gone out; that is a DONE and no refusal.
+    // Queues the rest.  Some: it could not be queued after a part was sent, which is a DONE and not
+    // a refusal.
     fn enqueue_rest(
         &self,
         submission: Submission,
@@ -126,7 +129,7 @@ impl Caller {
         queued
     }
 
-    // The last word on an operation, said by the calling thread to its caller alone.
+    // Reports the end of an operation to this caller alone, without the ring thread.
     fn done_here(
         &self,
         cookie: u64,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Hands submissions to the ring thread.
+//! Hands submissions to the ring thread: assigns ids, pushes each into the channel and announces
+//! them with one notice.  A failure gives back everything that was taken.
 #![forbid(unsafe_code)]
 
 use super::Caller;
@@ -10,14 +11,14 @@ use crate::types::request::Request;
 use crate::types::stats::Counters;
 use std::os::fd::RawFd;
 
-/// What submit_many() gathers, kept so that it need not be allocated anew.
+/// The lists that submit_many() fills, kept so that they are not allocated anew.
 #[derive(Debug, Default)]
 pub(super) struct Group {
     submissions: Vec<Submission>,
     fds: Vec<RawFd>,
 }
 
-/// The descriptors that travel with the submission of a request.
+/// The descriptors that are sent with the submission of a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fds([RawFd; 2], usize);
 
@@ -35,14 +36,14 @@ impl Fds {
 }
 
 impl Caller {
-    /// Queues an operation; `id` is given its id before a completion with it can be seen.
+    /// Queues an operation; `id` receives its id before a completion with it is visible.
     pub fn submit(&self, request: &Request<'_>, id: &mut dyn FnMut(u64)) -> Result<()> {
         let submission = self.prepare(request)?;
         let fds = Fds::of(request);
         self.enqueue(std::iter::once(submission), fds.as_slice(), id).map(|_| ())
     }
 
-    /// The same for several.  Ok: how many were queued, from the first on; an error when none was.
+    /// Queues several operations, in order.  Returns how many were queued; an error if none was.
     pub fn submit_many(&self, requests: &[Request<'_>], ids: &mut dyn FnMut(u64)) -> Result<usize> {
         let mut queued = 0;
         for group in requests.chunks(GROUP_MAX) {
@@ -62,7 +63,7 @@ impl Caller {
         requests: &[Request<'_>],
         ids: &mut dyn FnMut(u64),
     ) -> (usize, Option<Errno>) {
-        // Never waiting: a thread that forked may have left it locked in the child indefinitely.
+        // Never waits: a thread that forked may have left it locked in the child indefinitely.
         let mut kept = self.group.try_lock();
         let mut group = kept.as_deref_mut().map(std::mem::take).unwrap_or_default();
         drop(kept);
@@ -97,8 +98,8 @@ impl Caller {
         (count, error)
     }
 
-    /// Hands submissions over.  Returns how many: fewer, from the first on, where there is no
-    /// memory for more.
+    /// Hands submissions over.  Returns how many: fewer than given, from the first on, if there is
+    /// no memory for the others.
     pub(super) fn enqueue(
         &self,
         mut submissions: impl ExactSizeIterator<Item = Submission>,
@@ -129,7 +130,7 @@ impl Caller {
         Ok(count as usize)
     }
 
-    // Where it fails, it gives back what the submission took.
+    // Pushes one submission.  On failure it gives back what the submission took.
     fn push(&self, mut submission: Submission, id: u64, ids: &mut dyn FnMut(u64)) -> Result<()> {
         let shared = &self.shared;
         let cookie = submission.cookie;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! sendfile(2), and splice(2) from a file into a pipe, with one promise more: what they say is
-//! sent has been copied, so no later change to the file can change it.
+//! sendfile(2), and splice(2) from a file into a pipe, with one further promise: bytes that they
+//! report as sent have been copied, so no later change to the file can change them.
 //!
-//! A call is carried out in steps that never wait for the peer.  Between them it waits with a
-//! single system call, as the kernel's own sendfile does, and holds nothing meanwhile: no buffer,
-//! no mapping, and what has been sent is already in the caller's offset or file position.  So a
+//! A call is carried out in steps that never wait for the peer.  Between steps it waits in a single
+//! system call, as the kernel's sendfile does, and holds nothing during the wait: no buffer, no
+//! mapping, and the caller's offset or file position already accounts for the bytes sent.  So a
 //! handler may leave by longjmp(3), and a cancelled thread may end there.
 #![forbid(unsafe_code)]
 
@@ -19,49 +19,49 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// What a call did.
+/// The outcome of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Moved {
-    /// What the caller is told.
+    /// The result for the caller.
     pub result: Result<usize>,
-    /// Who did it.
+    /// Where the data went.
     pub route: Route,
 }
 
-/// Who did a call's work.
+/// How a call's data was moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
-    /// Copied into a stream socket, here.
+    /// Copied into a stream socket by this library.
     Socket,
-    /// Copied into a pipe, here.
+    /// Copied into a pipe by this library.
     Pipe,
-    /// The kernel: the promise does not hold, or nothing was to be moved.
+    /// Passed on to the kernel: the promise does not hold, or there was nothing to move.
     PassedOn,
 }
 
-/// The most that one sendfile(2) moves (MAX_RW_COUNT).
+/// The most bytes that one sendfile(2) moves (MAX_RW_COUNT).
 const COUNT_MAX: u64 = 0x7fff_f000;
 
-/// A pread into this and a send from it: larger costs more memory and falls out of the second
-/// level cache, smaller costs system calls.
+/// The bytes of one pread and the send after it.  A larger piece costs more memory and does not fit
+/// the second-level cache, a smaller one costs system calls.
 const PIECE: usize = 256 << 10;
 
 static BUFFERS: Buffers<32> = Buffers::new(PIECE);
 
-/// Gives back the memory that is kept between calls.
+/// Releases the buffers that are kept between calls.
 pub fn trim() {
     BUFFERS.trim();
 }
 
-/// sendfile(2), with one promise more: when it returns n, no later change to the file can change
-/// those n bytes.
+/// Sends as sendfile(2) does, with one further promise: when it returns n, no later change to the
+/// file can change those n bytes.
 ///
-/// `offset` is where the range starts, and is moved behind what was sent; None: the file position
-/// is used and moved.  The promise holds from a regular file or block device to a stream socket or
-/// a pipe.  Other pairs of descriptors are passed on to sendfile(2).
+/// `offset` is the start of the range, and is advanced by the bytes sent; None: the file position
+/// is used and advanced.  The promise holds from a regular file or block device to a stream socket
+/// or a pipe.  Other pairs of descriptors are passed on to sendfile(2).
 ///
-/// Errors are those of sendfile(2).  As that, it may send fewer bytes than asked for, and raises
-/// SIGPIPE, which Rust programs ignore.
+/// Errors are those of sendfile(2).  Like sendfile(2), it may send fewer bytes than requested, and
+/// raises SIGPIPE, which Rust programs ignore.
 pub fn sendfile(
     out: impl AsFd,
     file: impl AsFd,
@@ -79,10 +79,10 @@ pub fn sendfile(
     moved.result
 }
 
-/// sendfile(2) with the caller's own pointer.  From a regular file or block device to a stream
-/// socket or a pipe the data is copied; everything else, errors included, is the kernel's to
-/// answer.  As sendfile(2), it is no cancellation point.  `then` is given what it did, where
-/// neither a cancellation nor a panic can leave it half done.
+/// Sends as sendfile(2) with the caller's own pointer.  From a regular file or block device to a
+/// stream socket or a pipe the data is copied; everything else, errors included, is passed on to
+/// the kernel.  Like sendfile(2), it is not a cancellation point.  `then` receives the outcome,
+/// where neither a cancellation nor a panic can interrupt it halfway.
 pub fn sendfile_then(
     out: RawFd,
     file: RawFd,
@@ -94,9 +94,9 @@ pub fn sendfile_then(
     run(Call::new(Arguments { out, file, offset, count, splice }), then)
 }
 
-/// splice(2).  From a regular file or block device into a pipe the data is copied; everything
-/// else, errors included, is the kernel's to answer.  As splice(2) of libc, it is a cancellation
-/// point.  `then` as for [`sendfile_then`].
+/// Moves data as splice(2).  From a regular file or block device into a pipe the data is copied;
+/// everything else, errors included, is passed on to the kernel.  Like splice(2) of libc, it is a
+/// cancellation point.  `then` as for [`sendfile_then`].
 pub fn splice_then(
     file: RawFd,
     offset: CallerOffset,
@@ -115,8 +115,9 @@ fn fenced<T>(body: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(body)).ok()
 }
 
-// A cancelled thread is unwound from within this function, through the functions that called it.
-// So the panic fence is inside, and there is nothing to clean up here.
+// Runs a call's steps and waits.  A cancelled thread is unwound from within this function, through
+// the functions that called it.  So the panic fence is inside, and there is nothing to clean up
+// here.
 fn run(mut call: Call, then: impl Fn(&Moved)) -> Moved {
     let is_point = call.arguments.splice.is_some();
     let caller = sys::disable_cancellation();
@@ -163,25 +164,26 @@ struct Splice {
 
 enum Step {
     Done(Moved),
-    /// The next step is told what came of it.
+    /// A wait, whose result the next step receives.
     Wait(Wait),
 }
 
-/// System calls that may wait.
+/// The system calls that may wait.
 #[derive(Clone, Copy)]
 enum Wait {
     /// The call itself, passed on.
     Kernel,
-    /// With a count of 0 the kernel makes all its checks of sendfile, of the pointer too, waits for
-    /// room in a pipe, and moves nothing.
+    /// With a count of 0 the kernel makes all its checks of sendfile, including the pointer, waits
+    /// for room in a pipe, and moves nothing.
     Checks,
-    /// For room in a pipe.
+    /// A wait for room in a pipe.
     Pipe,
-    /// For room in a socket, while nothing has been sent: handlers restart it or do not.
+    /// A wait for room in a socket before anything was sent: after a handler it goes on or ends, as
+    /// SA_RESTART says.
     Socket,
-    /// The same when something has been sent: any handler ends it.
+    /// A wait for room after something was sent: any handler ends it.
     Rest(Option<Duration>, SignalMask),
-    /// No wait of the socket's would wait: for the time alone.
+    /// A wait for the time alone, because a wait for room would return at once.
     Pause(Duration, SignalMask),
 }
 
@@ -201,23 +203,25 @@ impl Wait {
     }
 }
 
-/// A call on its way.
+/// The state of a call.
 struct Call {
     arguments: Arguments,
-    /// What the next step is to make of the answer that it gets.
+    /// The wait whose result the next step receives.
     waited: Option<Wait>,
     route: Route,
-    /// In the file.
+    /// The start of the range in the file.
     start: u64,
-    /// No more than this is moved.
+    /// The most bytes to move.
     limit: u64,
+    /// Bytes sent so far.
     sent: u64,
-    /// How much of that the caller's offset, or the file position, has been moved by.
+    /// Bytes by which the caller's offset, or the file position, has been advanced.
     told: u64,
+    /// The call must not wait: O_NONBLOCK or SPLICE_F_NONBLOCK.
     dont_wait: bool,
-    /// The caller's signal mask, while signals are held back.
+    /// The caller's signal mask, while signals are held.
     mask: Option<SignalMask>,
-    /// How often it has waited since something was last sent, and from when on.
+    /// How often it has waited since bytes were last sent, and since when.
     waits: u32,
     waiting_since: Option<Instant>,
     source: socket::Progress,
@@ -274,7 +278,7 @@ impl Call {
         Step::Done(Moved { result, route: self.route })
     }
 
-    // An error is told only where nothing was sent.
+    // Ends the call.  An error is returned only if nothing was sent.
     fn finish(&mut self, error: Option<Errno>) -> Step {
         let result = match error {
             Some(error) if self.sent == 0 => Err(error),
@@ -283,7 +287,7 @@ impl Call {
         self.done(result)
     }
 
-    // Moves the caller's offset, or the file position, to behind what has been sent.
+    // Advances the caller's offset, or the file position, past the bytes sent.
     fn tell(&mut self) -> Result<()> {
         let fresh = self.sent - self.told;
         self.told = self.sent;
@@ -302,7 +306,7 @@ impl Call {
         }
         match self.find_route() {
             Ok(Route::PassedOn) => self.pass_on(),
-            // Of several mistakes the kernel names one.
+            // Of several errors in one call, the kernel chooses which one it returns.
             Ok(_) if self.find_start().is_none() => self.pass_on(),
             Ok(route) => {
                 self.route = route;
@@ -312,8 +316,8 @@ impl Call {
         }
     }
 
-    // What servers mostly ask for, with the fewest system calls: one short or warm piece, all
-    // there.  None, with nothing done: it is something else.
+    // Sends with the fewest system calls what servers request most often: one short piece, or one
+    // in the page cache.  None: it is another case, and nothing was done.
     fn at_once(&mut self) -> Option<Step> {
         let Arguments { out, file, offset, count, .. } = self.arguments;
         if count == 0 || count > PIECE || !offset.is_valid() {
@@ -327,11 +331,12 @@ impl Call {
         if !is_one_message && sys::socket_type(out) != Ok(libc::SOCK_STREAM) {
             return None;
         }
-        // Reading anything else might take something away.
+        // Reading anything else might consume data.
         if kind(file) != Ok(FileKind::Regular) {
             return None;
         }
-        // Of so little nothing can be sent while the rest is read, so it may wait for the disk here.
+        // A range this short cannot be sent in part while the rest is read, so it may wait for the
+        // disk.
         let may_wait = is_one_message || !sys::probes_allowed();
         let read = if may_wait { sys::read_at } else { sys::read_warm };
         let sent = BUFFERS.with_any(|buffer| {
@@ -354,8 +359,8 @@ impl Call {
         if sent == self.limit || self.out_is_nonblocking() {
             return self.finish(None);
         }
-        // Blocking and full.  A signal from between the send and here is taken for one that came
-        // before the call; longer calls hold signals back from their beginning.
+        // Blocking and full.  A signal between the send and here counts as one before the call;
+        // longer calls hold signals from their beginning.
         self.socket_is_full()
     }
 
@@ -363,10 +368,11 @@ impl Call {
         sys::status_flags(self.arguments.out).is_ok_and(|flags| flags & libc::O_NONBLOCK != 0)
     }
 
-    // An error: what they are cannot be found out, so the kernel might send what changes later.
+    // Chooses the route.  An error: the descriptors' kinds cannot be found out, so the kernel might
+    // send data that changes later.
     fn find_route(&self) -> Result<Route> {
         let Arguments { out, file, count, .. } = self.arguments;
-        // Also what is no ssize_t is the kernel's to refuse.
+        // The kernel also refuses a count that does not fit ssize_t.
         if count == 0 || count > isize::MAX as usize {
             return Ok(Route::PassedOn);
         }
@@ -383,7 +389,7 @@ impl Call {
         }
     }
 
-    // None: the kernel refuses it whatever else it is.
+    // Determines the start of the range.  None: the kernel refuses the call in any case.
     fn find_start(&mut self) -> Option<()> {
         let Arguments { file, offset, count, .. } = self.arguments;
         if !offset.is_valid() {
@@ -399,7 +405,7 @@ impl Call {
 
     fn checked(&mut self, checked: Result<usize>) -> Step {
         match checked {
-            // At the very end of what offsets can say it gives this; with a count it would not.
+            // At the last possible offset the check gives this; the call with its count would not.
             Ok(_) | Err(Errno(libc::EOVERFLOW)) => {}
             Err(Errno(libc::EBADF)) => return self.pass_on(),
             Err(error) => return self.done(Err(error)),
@@ -413,9 +419,9 @@ impl Call {
         self.send_pieces()
     }
 
-    // At the end of the file.
+    // Ends the call at the end of the file.
     fn ended(&mut self) -> Step {
-        // Where this file system's offsets end there is EOVERFLOW, not the end of the file.
+        // At the largest offset of a file system the error is EOVERFLOW, not the end of the file.
         const FAR: u64 = 1 << 31;
         if self.sent == 0 && self.start >= FAR - 1 && self.arguments.splice.is_none() {
             let Arguments { out, file, .. } = self.arguments;
@@ -427,8 +433,8 @@ impl Call {
     }
 }
 
-// How many bytes from where in a file the kernel hands to a socket of any type as one message, as
-// one send does: 16 pages since Linux 6.5, one before.
+// Returns whether the kernel hands `count` bytes at `start` to a socket of any type as one message,
+// as one send does: up to 16 pages since Linux 6.5, one page before.
 fn is_one_message(start: u64, count: u64) -> bool {
     static IS_SINCE_6_5: OnceBool = OnceBool::new();
     let is_since = || sys::probes_allowed() && sys::kernel_is_since(6, 5);
@@ -436,7 +442,7 @@ fn is_one_message(start: u64, count: u64) -> bool {
     end <= PAGE || end <= 16 * PAGE && IS_SINCE_6_5.get_or_init(is_since)
 }
 
-// Other: also what is closed, which is the kernel's to refuse.
+// Returns the kind.  Closed descriptors are Other: the kernel refuses them.
 fn kind(fd: RawFd) -> Result<FileKind> {
     match sys::file_state(fd) {
         Ok(state) => Ok(state.kind),

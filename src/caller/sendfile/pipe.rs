@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From a file into a pipe: what fits now, as the kernel does it, since a caller may be the pipe's
-//! reader too.
+//! From a file into a pipe: writes what fits now, as the kernel does, because the caller may be the
+//! pipe's reader as well.
 
 use super::{Arguments, BUFFERS, Call, Route, Step, Wait, kind};
 use crate::sys::{self, PAGE};
@@ -11,14 +11,14 @@ use crate::types::file::FileKind;
 enum Room {
     Some,
     None,
-    /// The kernel's own look at it, with its wait and its SIGPIPE, is to follow.
+    /// The kernel checks it itself, with its wait and its SIGPIPE.
     Kernels,
 }
 
 enum Pause {
     Ended,
     Failed(Errno),
-    /// This pipe cannot be written to without the danger of waiting.
+    /// This pipe cannot be written to without the risk of waiting.
     Untouched,
 }
 
@@ -34,7 +34,7 @@ impl Call {
             Some(Room::Kernels) => self.wait(Wait::Pipe),
             Some(Room::Some) => self.write_pieces(),
             Some(Room::None) => self.done(Err(Errno(libc::EAGAIN))),
-            // Of several mistakes the kernel names one.
+            // Of several errors in one call, the kernel chooses which one it returns.
             None => self.pass_on(),
         }
     }
@@ -56,16 +56,16 @@ impl Call {
             && self.pipe_route()? == Route::Pipe)
     }
 
-    // The kernel's where a write is something else than what it does: each write to a pipe in
-    // packet mode is a packet, of which a reader may lose a part, and a file opened with O_DIRECT
-    // it reads at once, into pages that are nobody else's.
+    // Returns the kernel's route where a write differs from the kernel's own transfer.  Each write
+    // to a pipe in packet mode is a packet, of which a reader may lose a part.  A file opened with
+    // O_DIRECT is read by the kernel at once, into pages that nothing else uses.
     pub(super) fn pipe_route(&self) -> Result<Route> {
         let is_direct = |fd| sys::status_flags(fd).map(|flags| flags & libc::O_DIRECT != 0);
         let Arguments { out, file, .. } = self.arguments;
         Ok(if is_direct(out)? || is_direct(file)? { Route::PassedOn } else { Route::Pipe })
     }
 
-    // None: the kernel refuses it.
+    // Checks the arguments.  None: the kernel refuses the call.
     fn accept_splice(&mut self) -> Option<Room> {
         let Arguments { out, file, count, splice, .. } = self.arguments;
         self.find_start()?;
@@ -79,7 +79,7 @@ impl Call {
         self.limit = count as u64;
         self.dont_wait = out_flags & libc::O_NONBLOCK != 0
             || splice.is_some_and(|splice| splice.flags & libc::SPLICE_F_NONBLOCK != 0);
-        // A pipe without readers is writable too.
+        // A pipe without readers is writable as well.
         Some(match sys::is_ready(out, libc::POLLOUT | libc::POLLERR) {
             false if self.dont_wait => Room::None,
             true if self.dont_wait && !sys::is_ready(out, libc::POLLERR) => Room::Some,
@@ -93,7 +93,7 @@ impl Call {
         self.limit = self.limit.min(room);
         match BUFFERS.with_any(|buffer| self.fill_pipe(buffer)) {
             Pause::Ended => self.ended(),
-            // Somebody else has filled it.
+            // Another writer has filled it.
             Pause::Failed(Errno(libc::EAGAIN)) if self.sent == 0 && !self.dont_wait => {
                 self.wait(Wait::Pipe)
             }

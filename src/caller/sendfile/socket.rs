@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From a file to a stream socket, as its mode has it: blocking (with SO_SNDTIMEO and EINTR) or
+//! From a file to a stream socket, in the socket's mode: blocking (with SO_SNDTIMEO and EINTR), or
 //! what fits.
 
 use super::{BUFFERS, Call, Step, Wait};
@@ -10,17 +10,17 @@ use crate::types::file::{FileKind, FileState};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-/// Why no more goes now.
+/// Why no more is sent now.
 enum Pause {
-    /// All that was asked for has gone, or all that there is.
+    /// All requested bytes, or all that exist, are sent.
     Ended,
     Full,
     Failed(Errno),
 }
 
 impl Call {
-    // Signals wait from before the first send on where it may wait later, so that none can come
-    // between a send and the wait after it; the wait lets them through.
+    // Holds signals from before the first send if the call may wait later, so that none can arrive
+    // between a send and the wait after it; the wait releases them.
     pub(super) fn hold_signals(&mut self) {
         if !self.dont_wait && self.mask.is_none() {
             self.mask = Some(sys::hold_signals());
@@ -52,24 +52,25 @@ impl Call {
             };
             if piece.len() == 0 {
                 if source.at.held_back {
-                    sys::push_tcp(out); // the file has been cut, and no more follows after all
+                    sys::push_tcp(out); // the file was truncated, and no more follows after all
                 }
                 break Pause::Ended;
             }
             let after = self.sent + piece.len() as u64;
-            // As the kernel does it: full packets up to the end of what was asked for.
+            // As the kernel does: full packets up to the end of the requested range.
             let is_last = after == self.limit || source.ends_at(self.start + after);
             if !is_last {
                 source.prepare(self.start + after, self.limit - after);
             }
             let more = sys::more_flag(out, !is_last);
-            // Without MSG_NOSIGNAL: SIGPIPE comes as from sendfile itself.
+            // Without MSG_NOSIGNAL: SIGPIPE is raised as by sendfile(2).
             match sys::send_span(out, piece, libc::MSG_DONTWAIT | more) {
                 Ok(length) => {
                     self.sent += length as u64;
                     source.at.held_back = !is_last;
                 }
-                // The page is not there: the file has been cut, or reading it failed; a read tells.
+                // The page is missing: the file was truncated, or reading it failed.  A read finds
+                // out which.
                 Err(Errno(libc::EFAULT)) if source.window.is_some() => {
                     source.at.mappable = Some(false);
                     continue;
@@ -92,9 +93,9 @@ impl Call {
         pause
     }
 
-    // Blocking.
+    // Waits for room, on a blocking socket.
     pub(super) fn socket_is_full(&mut self) -> Step {
-        // Sockets that look at the address before they wait are waited for as below, too.
+        // Sockets that check the address before they wait are waited for as below as well.
         if self.sent == 0 && self.waits < 2 {
             self.waits += 1;
             if let Some(mask) = self.mask.take() {
@@ -113,8 +114,8 @@ impl Call {
         if left == Some(Duration::ZERO) {
             return self.finish(Some(Errno(libc::EAGAIN)));
         }
-        // It was said to have room, and had none: something else is told (an error queue that is
-        // not empty), or there is no memory.  The pauses grow, or it would take all of a core.
+        // The socket reported room and had none: it has another event (a filled error queue), or
+        // there is no memory.  The pauses grow, or the loop would use all of a core.
         let pauses = self.waits.saturating_sub(if self.sent == 0 { 3 } else { 1 });
         self.waits += 1;
         if pauses > 0 {
@@ -126,7 +127,7 @@ impl Call {
 
     pub(super) fn socket_has_room(&mut self, answer: Result<usize>) -> Step {
         match answer {
-            // ENOMEM: this cannot be asked.
+            // ENOMEM: this check is not possible.
             Err(Errno(libc::EFAULT | libc::ENOMEM)) => {
                 self.hold_signals();
                 self.send_pieces()
@@ -145,9 +146,9 @@ impl Call {
     }
 }
 
-/// From here on a piece is sent from a mapping, one copy instead of two; for less, making it costs
-/// more than the second copy.  A socket that is not blocking takes what fits, and what was read in
-/// vain would be read again.
+/// From this length on, in bytes, a piece is sent from a mapping, with one copy instead of two; for
+/// less, the mapping costs more than the second copy.  A non-blocking socket takes only what fits,
+/// and data read in vain would be read again.
 const WINDOW_MIN: u64 = 512 << 10;
 
 const WINDOW: u64 = 1 << 20;
@@ -155,25 +156,26 @@ const WINDOW: u64 = 1 << 20;
 /// What is known of the file, kept while the call waits.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Progress {
-    /// Where the call began.
+    /// The offset at which the call began.
     pub(super) start: u64,
-    /// When it was last looked at.
+    /// The size in bytes when the call first queried it.
     size: Option<u64>,
-    /// Whether mappings may be used.
+    /// Whether mappings may be used; None until that is known.
     mappable: Option<bool>,
-    /// Cold: up to where the kernel has been asked to read ahead.
+    /// The file is not all in the page cache: up to here the kernel was requested to read ahead.
     ahead: Option<u64>,
-    /// The last that was sent went with MSG_MORE.
+    /// The last send had MSG_MORE.
     held_back: bool,
-    /// Where a read has found the end.
+    /// The end of the file, found by a read.
     end: Option<u64>,
 }
 
-/// A file from front to back; where it is cold, the disk works while what has been read is sent.
+/// Reads a file from front to back.  Outside the page cache, the disk reads ahead while data is
+/// sent.
 struct PieceReader<'a> {
     file: RawFd,
     buffer: &'a mut [u8],
-    /// What the last piece is in, unless that is the buffer.
+    /// The mapping of the last piece, unless that is in the buffer.
     window: Option<FileWindow>,
     at: &'a mut Progress,
 }
@@ -181,7 +183,8 @@ struct PieceReader<'a> {
 impl PieceReader<'_> {
     const AHEAD: u64 = 2 << 20;
 
-    // The next piece, up to `wanted` bytes; empty at the file's end.  Valid until the next call.
+    // Returns the next piece, up to `wanted` bytes; empty at the end of the file.  Valid until the
+    // next call.
     fn piece(&mut self, at: u64, wanted: u64) -> Result<Span> {
         self.window = None;
         let size = match self.at.size {
@@ -217,7 +220,8 @@ impl PieceReader<'_> {
         }
     }
 
-    // Whether the file has been cut under the window: then a read goes on, and tells.
+    // Returns whether the file was truncated under the window: then a read follows and finds the
+    // end.
     fn was_cut(&mut self, at: u64) -> bool {
         let is_cut = self.window.is_some() && size_of(self.file).is_ok_and(|size| size <= at);
         if is_cut {
@@ -226,11 +230,11 @@ impl PieceReader<'_> {
         is_cut
     }
 
-    // Where in the buffer the piece begins and ends.
+    // Reads a piece; returns where in the buffer it begins and ends.
     fn read(&mut self, at: u64, wanted: usize) -> Result<(usize, usize)> {
         if sys::probes_allowed() {
             match sys::read_at_without_waiting(self.file, at, &mut self.buffer[..wanted]) {
-                // Short: what follows is not in memory, or the end.
+                // Short: the next bytes are not in the page cache, or it is the end.
                 Ok(length) if length > 0 => {
                     if length < wanted {
                         self.at.ahead.get_or_insert(at + length as u64);
@@ -241,7 +245,7 @@ impl PieceReader<'_> {
                     self.at.ahead.get_or_insert(at);
                     self.prepare(at, wanted as u64);
                 }
-                _ => {} // not on this file system; or the end, which a read that may wait tells
+                _ => {} // not supported here; or the end, which a read that may wait finds
             }
         }
         match sys::read_at(self.file, at, &mut self.buffer[..wanted]) {
@@ -251,8 +255,9 @@ impl PieceReader<'_> {
         }
     }
 
-    // A file opened with O_DIRECT refuses what is no multiple of a block.  The kernel's sendfile
-    // reads it in pieces of 64 KiB, and what a peer took a part of is in the kernel then.
+    // Reads a file that was opened with O_DIRECT, which accepts whole blocks only.  The kernel's
+    // sendfile reads it in pieces of 64 KiB, and a piece that the peer has taken in part is in the
+    // kernel already.
     fn read_direct(&mut self, at: u64, wanted: usize) -> Result<(usize, usize)> {
         const KERNEL_PIECE: usize = 64 << 10;
         let skip = (at - self.at.start) as usize % KERNEL_PIECE.min(self.buffer.len());
@@ -261,9 +266,9 @@ impl PieceReader<'_> {
         Ok((skip.min(length), length))
     }
 
-    // Where the caller asks for more than the file had when it was looked at, the end is found
-    // before the last piece is sent: held back for a following one, it would stay in the socket,
-    // and sent as the last before a following one, that would.
+    // Completes a piece beyond the size that was known.  The end must be found before the last
+    // piece is sent: a last piece sent with MSG_MORE would stay in the socket, and so would bytes
+    // sent after a piece that was taken for the last one.
     fn read_on(&mut self, at: u64, mut length: usize, wanted: usize, size: u64) -> usize {
         while 0 < length && length < wanted && at + length as u64 >= size {
             match sys::read_at(self.file, at + length as u64, &mut self.buffer[length..wanted]) {
@@ -278,7 +283,7 @@ impl PieceReader<'_> {
         length
     }
 
-    // Whether the file ends here: with a look at it only where it might.
+    // Returns whether the file ends here; reads it only where it might.
     fn ends_at(&mut self, at: u64) -> bool {
         if self.at.end != Some(at) && self.at.size.is_some_and(|size| at >= size) {
             let is_end = sys::read_at(self.file, at, &mut [0]) == Ok(0);
@@ -287,14 +292,14 @@ impl PieceReader<'_> {
         self.at.end == Some(at)
     }
 
-    // Called before what was read is sent: starts reading what comes next.
+    // Starts reading the following bytes, before those at hand are sent.
     fn prepare(&mut self, at: u64, length: u64) {
         let Some(ahead) = self.at.ahead else { return };
         let from = ahead.max(at);
         let until = at + length.min(Self::AHEAD);
         let mut next = from;
         while next < until {
-            // The kernel takes no more at once than its own readahead is long.
+            // The kernel accepts no more at once than its own readahead size.
             let step = (until - next).min(128 << 10);
             sys::read_ahead(self.file, next, step);
             next += step;
