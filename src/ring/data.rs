@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the data comes from: windows, reads, and room in the pool.
+//! Where the data of an operation comes from: chooses the way, maps windows, starts reads into the
+//! pool and takes their results.  Room in the pool is decided in `room`, sends in `send`.
 #![forbid(unsafe_code)]
 
 use super::Driver;
@@ -14,11 +15,11 @@ use crate::sys::PAGE;
 use crate::types::request::{RequestFlags, TO_EOF};
 use std::num::NonZeroU64;
 
-// Of a file of which it is not known whether it answers quickly.
+// The first read, in bytes, of a file that is not known to be quick.
 const FIRST_READ: u64 = 64 << 10;
 
 impl<E: Engine> Driver<E> {
-    // Chooses a way for the next bytes of the range and sets out on it.
+    // Chooses the way of the next bytes of the range and begins it.
     pub(super) fn find_data(&mut self, socket: usize, slot: usize) {
         let chunk = self.shared.settings.chunk_bytes;
         let zero_copy = self.zero_copy_state(socket, slot);
@@ -82,7 +83,7 @@ impl<E: Engine> Driver<E> {
         if job.inspection != Inspection::Done {
             return;
         }
-        // A window at hand goes first, and what is read must not take its place.
+        // A window at hand is sent first, and data that is read must not replace it.
         if held && !job.data.may_hold || matches!(job.data.source, Source::Window(_)) {
             return;
         }
@@ -94,7 +95,7 @@ impl<E: Engine> Driver<E> {
         let known_files = &self.shared.known_files;
         let direct = known_files.is_direct(&facts);
         if !held && known_files.is_to_be_tried(&facts) {
-            // The rest may then be mapped, and take no room in the pool.
+            // The rest may then be mapped, and needs no room in the pool.
             length = length.min(FIRST_READ);
         }
         if !direct && !self.charge(slot, facts.mount, length) {
@@ -105,7 +106,7 @@ impl<E: Engine> Driver<E> {
         }
         if let Some(reserved) = self.jobs[slot].data.reserved.map(NonZeroU64::get) {
             if at >= reserved {
-                // A file that does not tell its size has more than EXACT takes.
+                // A file of unknown size has more data than EXACT accepts.
                 return self.jobs[slot].operation.fail(-libc::EMSGSIZE);
             }
             length = length.min(reserved - at);
@@ -118,7 +119,7 @@ impl<E: Engine> Driver<E> {
         }
         let Some(place) = place else {
             if self.room.pool.resident() == 0 && (!held || self.room.pool.may_keep(PAGE)) {
-                // The system gives no memory at all, so none will come back.
+                // The system gives no memory at all, so there is none to wait for.
                 return self.jobs[slot].operation.fail(-libc::ENOMEM);
             }
             return self.wait_for_pool(slot);
@@ -126,7 +127,7 @@ impl<E: Engine> Driver<E> {
         self.read_into(slot, place, direct);
     }
 
-    // Has the next bytes of the range read to where there is room for them.  `direct`: see
+    // Reads the next bytes of the range into `place`.  `direct`: see
     // [`crate::engine::known_files::KnownFiles::is_direct`].
     fn read_into(&mut self, slot: usize, place: Buffer, direct: bool) {
         let buffer = self.room.registered_buffer(place.lease, &mut self.engine);
@@ -194,13 +195,14 @@ impl<E: Engine> Driver<E> {
         self.proceed(slot);
     }
 
-    // The peer has been slow for a while: its data makes room for others and is read again.
+    // Gives up the data of an operation whose peer has been slow for a while: it makes room for
+    // others and is read again later.
     pub(super) fn give_up_data(&mut self, slot: usize) {
         let socket = self.schedule.socket_of(slot);
         let is_waiting = self.socket(socket).waiting && self.schedule.first(socket) == Some(slot);
         let job = &mut self.jobs[slot];
         job.sending.lingers = false;
-        // EAGER may have found room to keep its data since the time was set.
+        // EAGER may have found room to keep its data since the alarm was set.
         if is_waiting
             && !job.is_held()
             && !job.operation.is_reading()
@@ -215,7 +217,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // Gives back the buffers that have been sent.
+    // Releases the buffers that have been sent.
     pub(super) fn consume(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let sent = job.operation.range_sent();

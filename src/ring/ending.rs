@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How operations end: cancelled, failed or done, and what each gives back before its DONE.
+//! How operations end: cancelled, failed or done.  An operation releases what it holds before its
+//! DONE is visible, and DONE waits until the kernel no longer uses its socket.
 #![forbid(unsafe_code)]
 
 use super::Driver;
@@ -14,7 +15,7 @@ use crate::types::completion::{CompletionFlags, Event as Report};
 use std::num::NonZeroU64;
 
 impl<E: Engine> Driver<E> {
-    /// Answers a question of a caller's: how many operations it concerned.
+    /// Answers a caller's question; returns how many operations it concerned.
     pub fn answer(&mut self, question: &Question) -> u32 {
         match *question {
             Question::Cancel(id) => match self.jobs.find(id) {
@@ -30,7 +31,7 @@ impl<E: Engine> Driver<E> {
                 };
                 let mut next = self.schedule.first(socket);
                 let count = std::iter::successors(next, |&slot| self.schedule.behind(slot)).count();
-                // The end of one that is cut off takes those behind it along.
+                // If one that ends leaves the stream cut, those behind it end with it.
                 while let Some(slot) = next.filter(|&slot| self.jobs.contains(slot)) {
                     next = self.schedule.behind(slot);
                     self.end(slot, -libc::ECANCELED);
@@ -49,7 +50,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    /// Reports everything in flight as ended, whatever state it is in: the engine is gone.
+    /// Reports everything in flight as ended, in any state, because the engine has failed.
     pub fn abandon(&mut self, status: i32) {
         self.report_unclosed(true);
         for slot in 0..self.jobs.end() {
@@ -62,7 +63,7 @@ impl<E: Engine> Driver<E> {
                 let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
                 socket.inspect(|socket| self.engine.kernel().push(socket.number()));
             }
-            // Windows may still be read by the kernel.
+            // The kernel may still read from windows.
             if let Source::Window(window) = std::mem::replace(&mut job.data.source, Source::None) {
                 std::mem::forget(window);
             }
@@ -75,8 +76,8 @@ impl<E: Engine> Driver<E> {
         self.settle(slot);
     }
 
-    // Reports the snapshot when it is due, and finishes the operation when nothing of it is with
-    // the kernel any more.
+    // Reports the snapshot when it is due, and finishes the operation once the kernel has no
+    // request of it.
     pub(super) fn settle(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         if job.reply.is_none() && job.operation.take_snapshot_event(job.is_held()) {
@@ -94,7 +95,7 @@ impl<E: Engine> Driver<E> {
         let alone =
             self.schedule.first(socket) == Some(slot) && self.schedule.behind(slot).is_none();
         if alone && self.socket(socket).wait != Wait::None {
-            // DONE waits until the kernel has let go of the socket.
+            // DONE waits until the kernel has released the socket.
             return self.disarm(socket);
         }
         self.finish(slot, socket);
@@ -106,7 +107,7 @@ impl<E: Engine> Driver<E> {
         let next = self.schedule.behind(slot);
         self.schedule.remove(slot);
         let mut job = self.jobs.remove(slot);
-        // The first one always may, even where the one ahead never got as far.
+        // The first one always may, even if the operation ahead did not reach that state.
         let may_hold = job.data.may_hold || self.schedule.first(socket) == next;
         if let Some(next) = next.filter(|_| may_hold && !is_cut) {
             self.jobs[next].data.may_hold = true;
@@ -124,7 +125,8 @@ impl<E: Engine> Driver<E> {
         if self.schedule.first(socket).is_none() {
             self.close_socket(socket);
         } else {
-            // What is first now tries for itself: a look that is due may have been this one's.
+            // The operation that is first now tries for itself: a due look may have been its
+            // predecessor's.
             let state = self.socket(socket);
             state.waiting &= !was_first && state.look_at.is_none();
             self.ready(socket);
@@ -139,7 +141,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // All from this one on.
+    // Cancels all operations from this one on.
     pub(super) fn cancel_behind(&mut self, first: Option<usize>) {
         let mut next = first;
         while let Some(slot) = next {
@@ -163,8 +165,8 @@ impl<E: Engine> Driver<E> {
         self.schedule.close(socket);
     }
 
-    // Everything that the operation holds goes back before its DONE can be seen.  Some: the file's
-    // descriptor is being closed by a helper.
+    // Releases everything that the operation holds, before its DONE is visible.  Some: a helper is
+    // closing the file's descriptor.
     pub(super) fn release(&mut self, job: &mut Job) -> Option<Token> {
         for lease in job.take_leases() {
             self.room.release(lease);

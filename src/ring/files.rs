@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The files that operations read: each open file once, with its uses.
+//! The files that operations read: each open file once, with the number of its uses.  Closing is
+//! left to the driver, because on some file systems it may wait.
 #![forbid(unsafe_code)]
 
 use crate::collections::{NumberMap, Table};
@@ -9,10 +10,11 @@ use crate::types::errno::Result;
 use crate::types::file::FileFacts;
 use std::os::fd::{OwnedFd, RawFd};
 
-/// A file that operations read.
+/// An open file.
 pub(super) struct OpenFile {
     pub(super) fd: OwnedFd,
     pub(super) facts: FileFacts,
+    /// Operations, and calls that outlived theirs, that use the file.
     uses: u32,
 }
 
@@ -25,12 +27,12 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Makes room for one more.
+    /// Makes room for one more file.
     pub(super) fn reserve(&mut self) -> Result<()> {
         self.open.reserve()
     }
 
-    /// The entry that has this file open already, which gets one more use.
+    /// Returns the entry that has this file open already, with one more use.
     pub(super) fn share(
         &mut self,
         kernel: &impl Kernel,
@@ -46,7 +48,7 @@ impl Files {
         Some(entry)
     }
 
-    /// A new entry with one use.  `may_share`: later operations may find it.
+    /// Adds an entry with one use.  `may_share`: later operations may find it.
     pub(super) fn insert(
         &mut self,
         fd: OwnedFd,
@@ -55,7 +57,7 @@ impl Files {
     ) -> Result<usize> {
         let entry = self.open.insert(OpenFile { fd, facts, uses: 1 })?;
         if may_share {
-            // Without memory for it, later operations do not share it.
+            // Without memory for it, later operations do not share the file.
             if let Ok(latest) = self.by_inode.entry(facts.inode, 0) {
                 *latest = entry as u32;
             }
@@ -63,17 +65,17 @@ impl Files {
         Ok(entry)
     }
 
-    /// The descriptor of an entry.
+    /// Returns the descriptor of an entry.
     pub(super) fn number(&self, entry: usize) -> RawFd {
         sys::number(&self.open[entry].fd)
     }
 
-    /// One more use.
+    /// Adds one use.
     pub(super) fn retain(&mut self, entry: usize) {
         self.open[entry].uses += 1;
     }
 
-    /// One use less.  Some: it was the last, and the file is to be closed.
+    /// Removes one use.  Some: it was the last one, and the caller closes the file.
     pub(super) fn release(&mut self, entry: usize) -> Option<OpenFile> {
         let open = &mut self.open[entry];
         open.uses -= 1;
@@ -92,7 +94,7 @@ impl Files {
         self.open.contains(entry).then(|| self.open.remove(entry))
     }
 
-    /// Gives memory back after a peak; no file is open.
+    /// Releases memory after a peak; no file is open.
     pub(super) fn shrink(&mut self) {
         self.open.shrink();
         self.by_inode = NumberMap::default();

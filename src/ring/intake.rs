@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Submissions as they arrive: their descriptors, their place in every table.
+//! Submissions as they arrive: checks that their descriptors are those that submit inspected, and
+//! enters them in every table.  Room in all tables is reserved first, so that an arrival is
+//! accepted or refused as a whole.
 #![forbid(unsafe_code)]
 
 use super::Driver;
@@ -16,7 +18,8 @@ use crate::types::file::FileFacts;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-// From this many descriptors on, a call is worth it that finds out whether a file is open already.
+// From this many descriptors on, it pays to find out by a system call whether a file is open
+// already.
 const SHARE_FILES_FROM: u32 = 128;
 
 impl<E: Engine> Driver<E> {
@@ -34,13 +37,13 @@ impl<E: Engine> Driver<E> {
                 self.refuse(submission, None, file, -libc::EBADF);
             }
             Some(fd) if !missing => self.enqueue(submission, fd, file),
-            // The table was full after all, and the kernel dropped them.
+            // The descriptor table was full after all, and the kernel dropped the descriptors.
             socket => self.refuse(submission, socket, file, -libc::EMFILE),
         }
     }
 
-    // While submit ran, the number was given to something else than what it looked at.  Where there
-    // is an entry already, it is the entry's socket that is used.
+    // Returns whether the number was given to another socket while submit ran.  If there is an
+    // entry for the cookie already, the entry's socket is used and no check is needed.
     pub(super) fn is_other_socket(&mut self, cookie: u64, fd: &OwnedFd) -> bool {
         if self.schedule.find(cookie).is_some() {
             return false;
@@ -58,7 +61,7 @@ impl<E: Engine> Driver<E> {
         false
     }
 
-    /// Ends a submission that came too late for anything else.
+    /// Ends a submission that came too late to be carried out.
     pub fn reject(
         &mut self,
         submission: Submission,
@@ -85,7 +88,7 @@ impl<E: Engine> Driver<E> {
         }
         let mut job = Job::new(submission, None);
         job.operation.fail(status);
-        // The calling thread may have sent its beginning.
+        // The calling thread may have sent the beginning.
         if let Some(socket) = socket.filter(|_| job.operation.is_held_back()) {
             self.engine.kernel().push(sys::number(&socket));
         }
@@ -127,7 +130,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // For one operation more in every table, so that nothing fails half-way.
+    // Makes room for one more operation in every table, so that nothing fails halfway.
     pub(super) fn make_room(&mut self) -> Result<()> {
         self.jobs.reserve()?;
         self.schedule.reserve(self.jobs.end())?;
@@ -136,7 +139,7 @@ impl<E: Engine> Driver<E> {
         self.timers.reserve()
     }
 
-    // Without memory for the alarm the operation fails.
+    // Sets an alarm; without memory for it the operation fails.
     pub(super) fn set_alarm(&mut self, slot: usize, at: Instant, alarm: Alarm) {
         let entry = (self.jobs[slot].id, slot as u32, alarm);
         if let Err(error) = self.timers.set(at, entry) {
@@ -151,7 +154,7 @@ impl<E: Engine> Driver<E> {
         self.shared.give_back(&mut submission);
     }
 
-    // With many descriptors in use, the same open file is kept once only.
+    // Enters a file.  With many descriptors in use, the same open file is kept only once.
     pub(super) fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<File> {
         let may_share = self.shared.descriptors.used() > SHARE_FILES_FROM;
         let shared =
@@ -167,7 +170,7 @@ impl<E: Engine> Driver<E> {
         Ok(File { fd, entry: entry as u32, facts, mappable: true, through_ring: false })
     }
 
-    // One use less.  Some: a helper closes the ring thread's copy.
+    // Removes one use of a file.  Some: a helper closes the ring thread's copy.
     pub(super) fn close_file(&mut self, entry: usize) -> Option<Token> {
         let open = self.files.release(entry)?;
         self.close_copy(open.fd, open.facts)
@@ -175,7 +178,7 @@ impl<E: Engine> Driver<E> {
 
     pub(super) fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> Result<usize> {
         if let Some(socket) = self.schedule.find(cookie) {
-            // The same socket once more: one copy is enough.
+            // The same socket again: one copy is enough.
             drop(fd);
             self.shared.descriptors.give_back(1);
             return Ok(socket);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One operation in flight and all it holds.
+//! One operation in flight and everything it holds: its file, data, staged bytes and waits.  The
+//! state of the transfer itself is in `decide::operation`.
 #![forbid(unsafe_code)]
 
 use crate::collections::{Numbered, memory};
@@ -25,14 +26,15 @@ pub(super) struct File {
     /// Its entry among the driver's open files, which owns the descriptor.
     pub(super) entry: u32,
     pub(super) facts: FileFacts,
+    /// Whether windows may be mapped; cleared once one cannot be used.
     pub(super) mappable: bool,
-    /// See [`Read::through_ring`].
+    /// See [`crate::engine::Read::through_ring`].
     pub(super) through_ring: bool,
 }
 
 impl File {
-    /// What must be read for `length` bytes at `offset`: how many bytes before, and how many in
-    /// all.  O_DIRECT wants whole blocks.
+    /// Returns the aligned read for `length` bytes at `offset`: the bytes read before them, and the
+    /// length of the whole read.  O_DIRECT requires whole blocks.
     pub(super) fn alignment(&self, offset: u64, length: u64) -> (u64, u64) {
         if self.facts.direct {
             let skip = offset % PAGE;
@@ -42,14 +44,14 @@ impl File {
         }
     }
 
-    /// The most of `length` bytes at `offset` after which the next read begins at a block: with
+    /// Returns the most of `length` bytes at `offset` after which the next read begins at a block: with
     /// O_DIRECT each read takes room for whole blocks.
     pub(super) fn up_to_block(&self, offset: u64, length: u64) -> u64 {
         let past = (offset + length) % PAGE;
         if self.facts.direct && past < length { length - past } else { length }
     }
 
-    /// See [`Kernel::size`].
+    /// Returns the file's current size, see [`Kernel::size`].
     pub(super) fn size(&self, kernel: &impl Kernel) -> Result<Size> {
         kernel.size(self.fd, &self.facts)
     }
@@ -58,7 +60,7 @@ impl File {
 /// A mapped piece of the range.
 pub(super) struct Window {
     pub(super) bytes: FileWindow,
-    /// The window's piece of the range.
+    /// Position in the range of its first byte.
     pub(super) start: u64,
 }
 
@@ -74,12 +76,12 @@ pub(super) struct Buffer {
     pub(super) lease: Lease,
     /// Position in the range of its first byte.
     pub(super) start: u64,
-    /// Bytes of the lease before that.
+    /// Bytes of the lease before the data.
     pub(super) skip: u64,
     pub(super) length: u64,
 }
 
-/// Where the next bytes of the range are.
+/// The place of the next bytes of the range.
 pub(super) enum Source {
     None,
     Window(Window),
@@ -92,45 +94,45 @@ impl Numbered for Job {
     }
 }
 
-/// Whether the size of the file is known.
+/// The state of the query for the file's size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Inspection {
-    /// Nobody has looked, or the look was withdrawn.
+    /// Not queried, or the query was withdrawn.
     Outstanding,
-    /// A helper looks.
+    /// A helper is querying it.
     Asked,
-    /// It is known.
+    /// The size is known, or known to be unknowable.
     Done,
 }
 
-/// What an operation waits for to read more of its file.
+/// What an operation waits for before it reads more of its file.
 #[derive(Default)]
 pub(super) struct Waits {
-    /// The latest look for room in the pool found none.
+    /// The latest attempt found no room in the pool.
     pub(super) for_pool: bool,
-    /// It stands in the line of the operations that keep their data.
+    /// It is in the line of operations that keep their data.
     pub(super) in_kept_line: bool,
-    /// It stands in the line of the operations whose data passes.
+    /// It is in the line of operations whose data passes.
     pub(super) in_passing_line: bool,
-    /// Its file system has enough reads in flight, see [`super::slow`].
+    /// Its file system has as many reads in flight as it may have, see [`super::slow`].
     pub(super) for_file_system: bool,
 }
 
 /// The file data at hand, and the room that it takes.
 pub(super) struct Data {
     pub(super) source: Source,
-    /// Where a read in flight puts its data, and how many bytes before it are read, too.
+    /// The destination of the read in flight, and how many bytes before the data it also reads.
     pub(super) reading: Option<(Buffer, u64)>,
-    /// Bytes of the pool set aside for EXACT.
+    /// Bytes of the pool reserved for EXACT.
     pub(super) reserved: Option<NonZeroU64>,
-    /// Pages counted against the part of the pool that the file system may have.
+    /// Pages charged to the file system's share of the pool.
     pub(super) charged_pages: u32,
-    /// What is in private memory is sent without a copy.
+    /// Data in private memory is sent with zero-copy.
     pub(super) zero_copy: bool,
-    /// EAGER that found no room to keep data when its turn came: the next piece is not kept.
+    /// EAGER found no room to keep data when its turn came: the next piece is not kept.
     pub(super) passing: bool,
-    /// All operations ahead on the socket have the room in the pool that they want.  Until then
-    /// this one takes none: it could keep from them what they need to get out of its way.
+    /// All operations ahead on the socket have the room in the pool that they need.  Until then
+    /// this one takes none: it could deprive them of the room that they need to finish.
     pub(super) may_hold: bool,
     pub(super) waits: Waits,
 }
@@ -140,21 +142,22 @@ pub(super) struct Data {
 pub(super) struct Sending {
     /// Bytes of the send that is with the kernel.
     pub(super) asked: u32,
-    /// Bytes sent by zero-copy whose notification has not said yet whether they were copied.
+    /// Bytes sent with zero-copy whose notification has not arrived.
     pub(super) unresolved: u64,
     /// See [`super::Driver::pass_at_once`].
     pub(super) tried_at_once: bool,
-    /// The time until its data is given up runs.
+    /// The alarm after which its data is given up is set.
     pub(super) lingers: bool,
 }
 
-/// One operation in flight and all it holds.
+/// One operation in flight and everything it holds.
 pub(super) struct Job {
     pub(super) operation: Operation,
     pub(super) id: u64,
     pub(super) user_data: u64,
     pub(super) cookie: u64,
     pub(super) staged: Staged,
+    /// Where one caller waits for the completion; None: it goes to the queue.
     pub(super) reply: Option<Arc<Answer>>,
     pub(super) file: Option<File>,
     pub(super) inspection: Inspection,
@@ -165,7 +168,7 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// A submission that has arrived.
+    /// Creates the job of a submission that has arrived.
     pub(super) fn new(mut submission: Submission, file: Option<File>) -> Job {
         Job {
             operation: submission.operation.clone(),
@@ -191,7 +194,7 @@ impl Job {
         }
     }
 
-    /// A helper does not look at the file any more; whether one did.
+    /// Ends a helper's query of the file; returns whether there was one.
     pub(super) fn stop_asking(&mut self) -> bool {
         let asked = self.inspection == Inspection::Asked;
         if asked {
@@ -200,17 +203,19 @@ impl Job {
         asked
     }
 
-    /// Whether its id has the same low half: enough, with its slot, to tell an alarm of its own.
+    /// Returns whether its id has the same low half, which, with its slot, identifies its own
+    /// alarms.
     pub(super) fn has_low_id(&self, id: u64) -> bool {
         self.id as u32 == id as u32
     }
 
-    /// EAGER or EXACT: what is read stays until it is sent.
+    /// Returns whether data that was read stays until it is sent (EAGER, EXACT).
     pub(super) fn is_held(&self) -> bool {
         self.operation.task().flags.intersects(RequestFlags::KEPT) && !self.data.passing
     }
 
-    /// Whether what is left of the range can be read in one piece, and nothing of it is on its way.
+    /// Returns whether the rest of the range can be read in one piece, and none of it is being read
+    /// or at hand.
     pub(super) fn is_short(&self, most: u64) -> bool {
         let reads_at_will =
             |file: &File| file.facts.kind == FileKind::Regular && !file.facts.direct;
@@ -222,7 +227,7 @@ impl Job {
             && self.file.as_ref().is_none_or(reads_at_will)
     }
 
-    /// How much of the range is left, as far as that is known without asking; 0: it is over.
+    /// Returns the most bytes of the range that are left, without a query; 0: it is over.
     pub(super) fn remaining_at_most(&self) -> u64 {
         let task = self.operation.task();
         let available = match (self.operation.phase(), &self.file) {
@@ -235,12 +240,12 @@ impl Job {
         task.length.min(available).saturating_sub(self.operation.range_sent())
     }
 
-    /// Whether it will take no more room in the pool than it has.
+    /// Returns whether it needs no more room in the pool than it has.
     pub(super) fn has_its_room(&self) -> bool {
         !self.is_held() || self.operation.is_all_held()
     }
 
-    /// Bytes at hand from where the socket has got to.
+    /// Returns the bytes at hand from the socket's position on.
     pub(super) fn available(&self) -> u64 {
         let end = match &self.data.source {
             Source::None => 0,
@@ -252,7 +257,7 @@ impl Job {
         end.saturating_sub(self.operation.range_sent())
     }
 
-    /// Where bytes at hand are in memory.
+    /// Returns the address range of bytes at hand.
     pub(super) fn next_bytes(&self, pool: &Pool, (from, length): (u64, u64)) -> Span {
         let part = |span: Span, start: u64, skip: u64| {
             span.part((from - start + skip) as usize, length as usize)
@@ -268,7 +273,7 @@ impl Job {
         }
     }
 
-    /// Maps the next window; false where that cannot be.
+    /// Maps the next window; false if that is impossible.
     pub(super) fn map(&mut self, kernel: &impl Kernel, chunk: u64) -> bool {
         let Some(file) = &mut self.file else {
             return false;
@@ -300,9 +305,9 @@ impl Job {
         }
     }
 
-    /// How much of the range the file has now, when that decides about what was just sent: from
-    /// a mapping zeros may have gone out beyond the end of a file that has been cut.  Where that
-    /// cannot be found out, the operation has failed.
+    /// Returns how many bytes of the range the file has now, if that matters for the bytes just
+    /// sent: from a mapping of a truncated file, zeros beyond its end may have been sent.  If the
+    /// size cannot be found out, the operation fails.
     pub(super) fn available_in_file(&mut self, kernel: &impl Kernel) -> u64 {
         let (Source::Window(_), Some(file)) = (&self.data.source, &self.file) else {
             return u64::MAX;

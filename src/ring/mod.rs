@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Carries the decisions of the pure parts to the engine and its events back to them; owns the
-//! descriptors, windows and leases of the operations in flight.
+//! The ring thread.  `thread` is its loop; [`Driver`] owns all operations in flight, with their
+//! descriptors, windows and leases.  It takes steps from the pure parts to the engine and events
+//! back to them; the order, the ways and the times are decided in `decide`.  Each other file owns
+//! one part of the driver.
 #![forbid(unsafe_code)]
 
 mod data;
@@ -46,7 +48,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 use zero_copies::ZeroCopies;
 
-/// Everything in flight on one context.
+/// All operations in flight on one context, and what they hold.
 pub(crate) struct Driver<E: Engine> {
     pub engine: E,
     shared: Arc<Shared>,
@@ -61,12 +63,12 @@ pub(crate) struct Driver<E: Engine> {
     reports: Reports,
 }
 
-// How much is sent before completions are handed over and new events are looked at: enough that
-// a wake-up of who polls is shared by many, little enough that it does not come late.
+// The most sends and bytes before completions are handed over and events are handled: enough that
+// one wake-up of the poller covers many completions, little enough that it is not late.
 const ROUND_SENDS: usize = 32;
 const ROUND_BYTES: u64 = 1 << 20;
-// What this or less is left of goes ahead of what takes long: an answer of a few pages need not
-// wait until each of many long transfers has had its turn.
+// Operations with at most this many bytes left go ahead of long ones: an answer of a few pages must
+// not wait until each of many long transfers has had its turn.
 const LIGHT_MAX: u64 = 64 << 10;
 impl<E: Engine> Driver<E> {
     pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Result<Driver<E>> {
@@ -116,7 +118,7 @@ impl<E: Engine> Driver<E> {
         self.reports.push(Entry { completion, cut }, &self.shared.completions);
     }
 
-    /// A calling thread has released its socket; what it could not send has arrived before.
+    /// Releases a socket that a calling thread held; the rest of its operation has arrived before.
     pub fn claim_released(&mut self, claim: Claim) {
         match self.sockets.held_back.released(claim) {
             Ok(true) => {
@@ -129,17 +131,17 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    /// Forgets cut streams that matter to nobody any more.
+    /// Forgets cut streams that no operation can refer to any more.
     pub fn forget_cuts(&self) {
         self.shared.cuts.forget(|cookie| self.schedule.find(cookie).is_some());
     }
 
-    /// Gives no memory back.
+    /// Drops the driver without releasing the pool's memory.
     pub fn leak(mut self) {
         self.room.pool.leak();
     }
 
-    /// Gives memory back after a while of idleness.
+    /// Releases memory after a period without work.
     pub fn trim(&mut self) {
         self.room.shrink(&mut self.engine);
         self.shared.counters.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
@@ -156,7 +158,7 @@ impl<E: Engine> Driver<E> {
 
     // ---- turns ---------------------------------------------------------------------
 
-    /// Gives sockets their turns, up to a round's worth.
+    /// Gives sockets their turns, up to one round.
     pub fn turns(&mut self) {
         self.serve_pool_waiters();
         self.serve_slow_readers();
@@ -174,7 +176,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // One step of the operation that is first on the socket; returns the bytes it may move.
+    // Carries out one step of the first operation on the socket; returns the bytes it may move.
     fn turn(&mut self, socket: usize, slot: usize) -> u64 {
         if self.socket(socket).waiting {
             return 0;
@@ -196,7 +198,7 @@ impl<E: Engine> Driver<E> {
         bytes
     }
 
-    // Looks at the file, or has a helper do that first.
+    // Queries the file's size, or has a helper inspect the file first.
     fn begin(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         if job.inspection != Inspection::Outstanding
@@ -238,7 +240,7 @@ impl<E: Engine> Driver<E> {
 
     // ---- events --------------------------------------------------------------------
 
-    /// Takes an event of the engine's.
+    /// Handles an event of the engine.
     pub fn handle(&mut self, event: EngineEvent) {
         match event {
             EngineEvent::Completed { token, result, more } => match token.kind() {
@@ -259,7 +261,7 @@ impl<E: Engine> Driver<E> {
         self.jobs.get(slot).filter(|job| token.is_of(job.id)).map(|_| slot)
     }
 
-    /// Looks at the times that have come.
+    /// Handles the times that are due.
     pub fn alarms(&mut self) {
         self.report_unclosed(false);
         if self.timers.next().is_none() {
@@ -285,7 +287,7 @@ impl<E: Engine> Driver<E> {
 
     // ---- between steps -------------------------------------------------------------
 
-    // Something has happened: the next step, or the end.
+    // Continues an operation after an event: with its next step, or its end.
     fn proceed(&mut self, slot: usize) {
         if self.jobs[slot].operation.ended().is_none() {
             self.ready(self.schedule.socket_of(slot));

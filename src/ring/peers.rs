@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for peers that take nothing for a while.
+//! Waits for peers that take nothing for a while: arms and disarms the kernel's reports, looks at
+//! sockets in between, and limits how long data is kept for a slow peer.  How often to look is
+//! decided in `decide::pace`.
 #![forbid(unsafe_code)]
 
 use super::Driver;
@@ -44,18 +46,18 @@ impl<E: Engine> Driver<E> {
         } else if result > 0 && result & i32::from(libc::POLLOUT) != 0 {
             self.try_again(socket, slot);
         } else if result < 0 && !was_disarmed {
-            // It cannot be watched: a look now and then has to do.
+            // It cannot be watched, so it is looked at from time to time.
             self.look_later(slot, Found::Refusal);
             self.settle(slot);
         } else if !was_disarmed {
             self.look(socket, slot);
         } else if state.pace.listens() {
-            // The next wait has begun meanwhile.
+            // The next wait has begun in between.
             self.arm(socket);
         }
     }
 
-    // The socket says that it has room.
+    // Continues after the socket reported room.
     pub(super) fn try_again(&mut self, socket: usize, slot: usize) {
         let state = self.socket(socket);
         state.waiting = false;
@@ -63,14 +65,14 @@ impl<E: Engine> Driver<E> {
         self.proceed(slot);
     }
 
-    // Something has been reported that is not room, or nothing for long: looks whether there is room,
-    // or a failure that poll(2) does not tell, without any data in hand.
+    // Looks at a socket after a report other than room, or after a long silence: checks for room
+    // and for failures that poll(2) does not report, without any data at hand.
     pub(super) fn look(&mut self, socket: usize, slot: usize) {
         let fd = self.socket(socket).number();
         if self.engine.kernel().has_room(fd) {
             return self.try_again(socket, slot);
         }
-        // Sending nothing fails if sending something would fail for good.
+        // An empty send fails if a send of data would fail permanently.
         match self.engine.kernel().send(fd, &[], 0) {
             Err(error) if error.0 != libc::EAGAIN => self.end(slot, error.negative()),
             _ => {
@@ -80,14 +82,14 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // The time for a look has come.
+    // Looks at the socket if its look is due.
     pub(super) fn pause_over(&mut self, slot: usize) {
         let socket = self.schedule.socket_of(slot);
         let first = self.schedule.first(socket).unwrap_or(slot);
         let now = self.engine.kernel().now();
         let has_ended = self.jobs[first].operation.ended().is_some();
         let state = self.socket(socket);
-        // It may have been put off since.
+        // The look may have been postponed since.
         let is_due = state.look_at.is_some_and(|at| at <= now);
         if is_due && state.waiting && !has_ended {
             state.look_at = None;
@@ -96,8 +98,9 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // A look was in vain.  The next comes with a change that the kernel reports, or after a pause.
-    // The operation is to be settled: it has failed if there is no memory for the pause.
+    // Postpones the next look after one in vain, to a change that the kernel reports or the end of
+    // a pause.  The caller settles the operation, which has failed if there is no memory for the
+    // alarm.
     pub(super) fn look_later(&mut self, slot: usize, found: Found) {
         let now = self.engine.kernel().now();
         let socket = self.schedule.socket_of(slot);
@@ -162,11 +165,11 @@ impl<E: Engine> Driver<E> {
         state.waiting = true;
         state.look_at = None;
         let fd = state.number();
-        // Where changes are waited for, that of room may have been reported while data was on its way.
+        // With edge-triggered reports, the one of room may have come while data was being read.
         if state.pace.wants_changes() && self.engine.kernel().has_room(fd) {
             return self.try_again(socket, slot);
         }
-        // When the own side of an AF_UNIX socket is shut down for writing, poll(2) does not say so.
+        // poll(2) does not report that the own side of an AF_UNIX socket was shut down for writing.
         let state = self.sockets.get_mut(socket).expect("a socket in the schedule is open");
         let is_unix = || self.engine.kernel().is_unix(fd);
         if *state.is_unix.get_or_insert_with(is_unix) || state.pace.wants_changes() {

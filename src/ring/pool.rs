@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Private memory for file data: huge-page blocks, cut into runs of pages, each lease counted by
-//! the requests that refer to it.  Grows with use and shrinks when idle.
+//! Private memory for file data: huge-page blocks, cut into runs of pages.  Each lease counts the
+//! requests that refer to it.  The pool grows with use up to its limit and shrinks when idle; who
+//! waits for room is decided in `room`.
 
 use crate::collections::{Table, memory};
 use crate::decide::pool_size::{BLOCK, blocks, kept_of};
@@ -10,19 +11,19 @@ use std::num::NonZeroU32;
 
 const PAGES: usize = (BLOCK / PAGE) as usize;
 
-/// What a lease is for, which decides how much of the pool it may take.
+/// The purpose of a lease, which decides how much of the pool it may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// Data that is sent at once or given up: it may use what the others leave.
     Passing,
-    /// Data kept until a peer has taken it, or until the kernel lets go of it: EAGER, EXACT,
-    /// zero-copy.  At most three quarters, so that it cannot hold up the rest.
+    /// Data that is kept until a peer has taken it or the kernel has released it: EAGER, EXACT,
+    /// zero-copy.  At most three quarters of the pool, so that it cannot block the rest.
     Kept,
-    /// Kept, and counted by [`Pool::reserve`] already.
+    /// Kept data that [`Pool::reserve`] has counted already.
     Reserved,
 }
 
-/// A run of pages in a block.  It must be given back with [`Pool::release`].
+/// A run of pages in a block.  Its owner returns it with [`Pool::release`].
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub struct Lease(NonZeroU32); // the slot of its run, plus one
 
@@ -34,9 +35,12 @@ impl Lease {
 
 #[derive(Debug)]
 struct Run {
+    /// The index of its block.
     block: usize,
+    /// Its first page in the block, and how many pages it has.
     first: usize,
     pages: usize,
+    /// Requests that refer to it.
     uses: u32,
     purpose: Purpose,
 }
@@ -44,22 +48,27 @@ struct Run {
 #[derive(Debug)]
 struct Block {
     memory: Mapping,
+    /// A bit for each leased page.
     taken: [u64; PAGES / 64],
+    /// Pages that are not leased.
     free: usize,
 }
 
-/// The memory of one context.
+/// The private memory of one context.
 #[derive(Debug)]
 pub struct Pool {
     blocks: Vec<Option<Block>>,
+    /// The size of a block in bytes.
     block_size: u64,
     runs: Table<Run>,
+    /// Bytes leased.
     in_use: u64,
+    /// Bytes of kept leases, and bytes that are reserved.
     kept: u64,
 }
 
 impl Pool {
-    /// At most `limit` bytes.
+    /// Creates a pool of at most `limit` bytes.
     pub fn new(limit: u64) -> Result<Pool> {
         let (block_size, count) = blocks(limit);
         let mut blocks = memory::list(count)?;
@@ -67,17 +76,17 @@ impl Pool {
         Ok(Pool { blocks, block_size, runs: Table::default(), in_use: 0, kept: 0 })
     }
 
-    /// The longest lease.
+    /// Returns the longest lease in bytes.
     pub fn lease_max(&self) -> u64 {
         self.block_size
     }
 
-    /// How many bytes leases of purpose [`Purpose::Kept`] may have together.
+    /// Returns the most bytes that leases of purpose [`Purpose::Kept`] may have together.
     pub fn kept_max(&self) -> u64 {
         kept_of(self.block_size, self.blocks.len())
     }
 
-    /// Whether `length` bytes more may be kept.
+    /// Returns whether `length` further bytes may be kept.
     pub fn may_keep(&self, length: u64) -> bool {
         self.kept + length.next_multiple_of(PAGE) <= self.kept_max()
     }
@@ -87,12 +96,12 @@ impl Pool {
         self.kept += length;
     }
 
-    /// Undoes that.
+    /// Undoes [`Pool::reserve`].
     pub fn unreserve(&mut self, length: u64) {
         self.kept -= length;
     }
 
-    /// A run of at least `length` bytes.  None: no room now.
+    /// Leases a run of at least `length` bytes.  None: no room now.
     pub fn acquire(&mut self, length: u64, purpose: Purpose) -> Option<Lease> {
         let bytes = length.next_multiple_of(PAGE);
         debug_assert!(bytes > 0 && bytes <= self.block_size);
@@ -147,7 +156,7 @@ impl Pool {
         }
     }
 
-    /// The memory of a lease.
+    /// Returns the memory of a lease.
     pub fn span(&self, lease: Lease) -> SpanMut {
         let run = &self.runs[lease.slot()];
         let block = self.blocks[run.block].as_ref().expect("a lease's block stays");
@@ -155,27 +164,27 @@ impl Pool {
         block.memory.span_mut().part(run.first * page, run.pages * page)
     }
 
-    /// The number of a lease's block, for the table of registered buffers.
+    /// Returns the number of a lease's block, for the table of registered buffers.
     pub fn block_of(&self, lease: Lease) -> usize {
         self.runs[lease.slot()].block
     }
 
-    /// The memory of a block, if it is there.
+    /// Returns the memory of a block, if it is allocated.
     pub fn block_span(&self, block: usize) -> Option<SpanMut> {
         self.blocks[block].as_ref().map(|block| block.memory.span_mut())
     }
 
-    /// How many blocks there may be.
+    /// Returns the most blocks that there may be.
     pub fn block_count(&self) -> usize {
         self.blocks.len()
     }
 
-    /// One more request refers to the lease: it takes one more [`Pool::release`].
+    /// Adds a request that refers to the lease: it needs one more [`Pool::release`].
     pub fn retain(&mut self, lease: Lease) {
         self.runs[lease.slot()].uses += 1;
     }
 
-    /// Gives a lease back; the memory is free when nobody refers to it any more.
+    /// Gives a lease back; the memory is free once no request refers to it.
     pub fn release(&mut self, lease: Lease) {
         let run = &mut self.runs[lease.slot()];
         run.uses -= 1;
@@ -191,7 +200,7 @@ impl Pool {
         }
     }
 
-    /// Blocks in which nothing is leased, to be unregistered before [`Pool::drop_block`].
+    /// Returns the blocks without leases.  They must be unregistered before [`Pool::drop_block`].
     pub fn idle_blocks(&self) -> impl Iterator<Item = usize> + '_ {
         let total = (self.block_size / PAGE) as usize;
         let is_idle = move |block: &Option<Block>| block.as_ref().is_some_and(|b| b.free == total);
@@ -205,24 +214,25 @@ impl Pool {
         self.runs.shrink();
     }
 
-    /// Bytes leased.
+    /// Returns the bytes leased.
     pub fn in_use(&self) -> u64 {
         self.in_use
     }
 
-    /// Bytes of memory that it has.
+    /// Returns the bytes of memory held from the system.
     pub fn resident(&self) -> u64 {
         self.blocks.iter().flatten().count() as u64 * self.block_size
     }
 
-    /// Leaves all memory mapped for ever: for when it is not known what the kernel still uses.
+    /// Leaves all memory mapped until the process ends, because the kernel may still use some of
+    /// it.
     pub fn leak(&mut self) {
         for block in self.blocks.drain(..).flatten() {
             std::mem::forget(block.memory);
         }
     }
 
-    /// Leaves the memory of a lease mapped for ever, whatever becomes of the pool.
+    /// Leaves the memory of a lease mapped until the process ends.
     pub fn leak_lease(&mut self, lease: Lease) {
         let block = self.block_of(lease);
         if let Some(block) = self.blocks.get_mut(block).and_then(Option::take) {
@@ -230,7 +240,7 @@ impl Pool {
         }
     }
 
-    /// How many bytes of leases there may be.
+    /// Returns the most bytes that leases may have together.
     pub fn limit(&self) -> u64 {
         self.blocks.len() as u64 * self.block_size
     }

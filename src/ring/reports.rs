@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reports on their way to the callers, handed over in batches.
+//! Completions on their way to the callers, handed over in batches so that one wake-up covers many.
 #![forbid(unsafe_code)]
 
 use crate::collections::memory;
@@ -9,15 +9,15 @@ use crate::types::completion::Completion;
 use crate::types::errno::Result;
 use std::sync::Arc;
 
-// The most reports that one batch has.
+// The most reports in one batch.
 const BATCH: usize = 64;
 
-/// What is to be reported.
+/// The completions that are not handed over yet.
 pub(super) struct Reports {
     batch: Vec<Entry>,
     /// Completions for callers that wait for one operation each.
     answers: Vec<(Arc<Answer>, Completion)>,
-    /// The bell must be rung for what has been handed over.
+    /// The bell must be rung for completions handed over.
     bell_due: bool,
 }
 
@@ -27,7 +27,7 @@ impl Reports {
         Ok(Reports { batch, answers, bell_due: false })
     }
 
-    /// Reports to the callers that poll.
+    /// Adds a completion for the callers that poll.
     pub(super) fn push(&mut self, entry: Entry, completions: &Completions) {
         if self.batch.len() == BATCH {
             self.hand_over(completions);
@@ -35,7 +35,7 @@ impl Reports {
         self.batch.push(entry);
     }
 
-    /// Reports to the one caller that waits for this operation.
+    /// Adds the completion for the one caller that waits for this operation.
     pub(super) fn answer(
         &mut self,
         answer: Arc<Answer>,
@@ -48,18 +48,18 @@ impl Reports {
         self.answers.push((answer, completion));
     }
 
-    /// Hands over what has gathered.
+    /// Hands over all completions.
     pub(super) fn hand_over(&mut self, completions: &Completions) {
         if !self.batch.is_empty() {
             self.bell_due |= completions.push(&mut self.batch);
         }
-        // After the batch: a caller that has its answer can poll for the operations ahead of it.
+        // After the batch: a caller with its answer can then poll for the operations ahead of it.
         for (answer, completion) in self.answers.drain(..) {
             answer.give(Ok(completion));
         }
     }
 
-    /// Whether the bell must be rung; true once for each time.
+    /// Returns whether the bell must be rung, and resets that.
     pub(super) fn take_bell_due(&mut self) -> bool {
         std::mem::take(&mut self.bell_due)
     }

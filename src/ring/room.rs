@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Room for file data in private memory, and the operations that wait for it.
+//! Room for file data in the pool, and the lines of operations that wait for it.  Three rules
+//! prevent deadlock: kept data leaves room for passing data, an operation takes room only after
+//! those ahead of it on the socket, and EXACT reserves all its room at once.
 #![forbid(unsafe_code)]
 
 use super::Driver;
@@ -14,27 +16,27 @@ use crate::types::request::RequestFlags;
 
 use std::num::NonZeroU64;
 
-// The least read of data to be kept when the pool is nearly full.
+// The smallest read, in bytes, of data to be kept when the pool is nearly full.
 const KEPT_READ_MIN: u64 = 64 << 10;
 
-// The most waiting operations for which too little room is found before the rest is left waiting.
+// After this many waiting operations that found too little room, the rest is not tried.
 const POOL_WAITERS_TRIED: usize = 32;
 
-/// An operation that waits: slot and id.
+/// A waiting operation: slot and id.
 pub(super) type Waiter = (u32, u64);
 
 /// The pool and the operations that wait for it.
 pub(super) struct Room {
     pub(super) pool: Pool,
-    /// The blocks of the pool that are registered with the engine.
+    /// Which blocks of the pool are registered with the engine.
     registered: Box<[bool]>,
     /// Operations whose data passes through.
     pub(super) passing: Line<Waiter>,
     /// Operations that keep their data until it is sent.
     pub(super) kept: Line<Waiter>,
-    /// Memory has come back since the waiting operations were tried.
+    /// Memory has been released since the waiting operations were tried.
     pub(super) freed: bool,
-    /// For short ranges, which are sent before anything else happens.
+    /// A buffer for short ranges, which are sent at once.
     pub(super) scratch: Buffers<1>,
 }
 
@@ -50,24 +52,24 @@ impl Room {
         })
     }
 
-    /// The line of one kind.
+    /// Returns the line of one kind.
     pub(super) fn line(&mut self, kept: bool) -> &mut Line<Waiter> {
         if kept { &mut self.kept } else { &mut self.passing }
     }
 
-    /// One use of a lease less.
+    /// Removes one use of a lease.
     pub(super) fn release(&mut self, lease: Lease) {
         self.pool.release(lease);
         self.freed = true;
     }
 
-    /// Bytes set aside for EXACT come back.
+    /// Gives back bytes that were reserved for EXACT.
     pub(super) fn unreserve(&mut self, bytes: u64) {
         self.pool.unreserve(bytes);
         self.freed = true;
     }
 
-    /// The registered buffer in which a lease lies, if the engine takes one.
+    /// Returns the registered buffer that contains a lease, if the engine accepts it.
     pub(super) fn registered_buffer(
         &mut self,
         lease: Lease,
@@ -81,7 +83,7 @@ impl Room {
         self.registered[block].then_some(block as u16)
     }
 
-    /// Gives memory back after a while of idleness; nothing waits.
+    /// Releases memory after a period without work; nothing waits.
     pub(super) fn shrink(&mut self, engine: &mut impl Engine) {
         loop {
             let idle = self.pool.idle_blocks().next();
@@ -99,12 +101,13 @@ impl Room {
 }
 
 impl<E: Engine> Driver<E> {
-    // At most one place in each line, or those that come often would keep the others from being tried.
+    // Puts an operation in a line, at most once in each, or those that come often would keep the
+    // others from being tried.
     pub(super) fn wait_for_pool(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let entry = (slot as u32, job.id);
         job.data.waits.for_pool = true;
-        // EXACT with its room set aside waits for those whose data passes to leave it.
+        // EXACT with reserved room waits for passing data to leave it.
         let (line, stands_there) = if job.is_held() && job.data.reserved.is_none() {
             (&mut self.room.kept, &mut job.data.waits.in_kept_line)
         } else {
@@ -121,8 +124,8 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // First come, first served, each kind for itself; but who waits for much does not hold up
-    // those for whom there is room.
+    // Tries the waiting operations in order, each line by itself.  One that needs much room does
+    // not delay those for which there is room.
     pub(super) fn serve_pool_waiters(&mut self) {
         if !std::mem::take(&mut self.room.freed) {
             return;
@@ -149,8 +152,8 @@ impl<E: Engine> Driver<E> {
                 } = false;
                 job.data.waits.for_pool = false;
                 if !job.is_held() && waiting {
-                    // Its turn came meanwhile, and found the peer slow: nothing is read for it until
-                    // that one takes something.
+                    // It had its turn in between and found the peer slow: nothing is read for it
+                    // until the peer takes data.
                     continue;
                 }
                 let passing = job.data.passing;
@@ -158,19 +161,20 @@ impl<E: Engine> Driver<E> {
                 self.read_ahead(slot);
                 let job = &mut self.jobs[slot];
                 if job.data.waits.for_pool {
-                    // It may stand in the other line, too, and nobody else would tell it to pass.
+                    // It may be in the other line as well, and nothing else would make it pass
+                    // again.
                     job.data.passing = passing;
                     refused += 1;
                 }
             }
-            // Those refused have lined up anew, behind those not tried.
+            // Those refused are back in the line, behind those not tried.
             let line = self.room.line(kept);
             let again = line.len().saturating_sub(left);
             let _ = line.bring_forward(again); // there is room for what was taken out
         }
     }
 
-    // Finds out whether a new operation may take room in the pool.
+    // Determines whether a new operation may take room in the pool.
     pub(super) fn place(&mut self, slot: usize) {
         self.jobs[slot].data.may_hold = match self.schedule.ahead(slot) {
             Some(ahead) => self.jobs[ahead].data.may_hold && self.jobs[ahead].has_its_room(),
@@ -182,7 +186,7 @@ impl<E: Engine> Driver<E> {
         self.let_hold(slot);
     }
 
-    // Lets those behind take room, as far as those ahead of them have theirs.
+    // Lets the operations behind take room, as far as those ahead of them have theirs.
     pub(super) fn let_hold(&mut self, from: usize) {
         let mut slot = from;
         while self.jobs[slot].data.may_hold && self.jobs[slot].has_its_room() {
@@ -199,7 +203,8 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // After a short read the lease has room left, which counts as taken: go on there.
+    // Returns the rest of the last lease: after a short read it has room left, which counts as
+    // taken.
     pub(super) fn rest_of_lease(&mut self, slot: usize, at: u64, length: u64) -> Option<Buffer> {
         let job = &self.jobs[slot];
         let Source::Buffers(buffers) = &job.data.source else {
@@ -215,7 +220,7 @@ impl<E: Engine> Driver<E> {
         Some(Buffer { lease, start: at, skip, length: length.min(room) })
     }
 
-    // Room for up to `length` bytes: less when the pool is nearly full.
+    // Leases room for up to `length` bytes: less if the pool is nearly full.
     pub(super) fn lease_for(&mut self, slot: usize, at: u64, length: u64) -> Option<Buffer> {
         let job = &self.jobs[slot];
         let file = job.file.as_ref()?;
@@ -227,8 +232,8 @@ impl<E: Engine> Driver<E> {
         } else {
             Purpose::Passing
         };
-        // EAGER may wait for more room, zero-copy goes without.  What passes, and EXACT with its room
-        // set aside, must find what there is, in whatever pieces: nobody else may make room.
+        // EAGER can wait for more room, and zero-copy can do without.  Passing data, and EXACT with
+        // reserved room, must use whatever pieces there are: no other operation may make room.
         let least = if purpose == Purpose::Kept { KEPT_READ_MIN } else { PAGE };
         let rest = job.operation.file_length() - at;
         let mut length = length;
@@ -247,7 +252,8 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // EXACT needs all its room before it starts, or two of them could wait for each other.
+    // Reserves all room of an EXACT operation before it starts, or two of them could wait for each
+    // other.
     pub(super) fn reserve(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
         if !job.operation.task().flags.contains(RequestFlags::EXACT) || job.data.reserved.is_some()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sends, what comes of them, and waiting for slow peers.
+//! Sends of the next bytes, and their results.  Zero-copy sends are in `zero_copies`, waits for
+//! slow peers in `peers`.
 #![forbid(unsafe_code)]
 
 use super::Driver;
@@ -18,8 +19,8 @@ use crate::types::errno::Errno;
 use crate::types::stats::Counters;
 
 impl<E: Engine> Driver<E> {
-    // A short range goes at once, the first time, if all of it is in memory and the socket has
-    // room: that costs less than finding out which way would be best.  True: it was tried.
+    // Sends a short range at once, on the first turn, if all of it is in the page cache and the
+    // socket has room: that costs less than choosing a way.  True: it was tried.
     pub(super) fn pass_at_once(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
         let most = INLINE_MAX.min(self.shared.settings.chunk_bytes);
         let job = &mut self.jobs[slot];
@@ -66,7 +67,7 @@ impl<E: Engine> Driver<E> {
         let by_itself = job.data.zero_copy
             && self.zero_copies.allows(portion.range.1, || self.engine.kernel().now());
         if by_itself && portion.range.1 > 0 && portion.header.1 > 0 {
-            // The header goes ahead alone, so that the data can go without a copy.
+            // The header is sent ahead on its own, so that the data can be sent with zero-copy.
             portion.range.1 = 0;
             portion.zeros = 0;
             portion.trailer.1 = 0;
@@ -103,7 +104,7 @@ impl<E: Engine> Driver<E> {
             job.operation.sent(result as u64, CompletionFlags::WAS_COPIED, in_file);
             let file_bytes = job.operation.range_sent() - before;
             if job.operation.has_sent_staged() {
-                // A slow peer may keep the rest waiting for long.
+                // A slow peer may delay the rest for long.
                 self.shared.staging.release(std::mem::take(&mut job.staged));
             }
             let is_full = result < job.sending.asked as i32 && job.operation.ended().is_none();
@@ -119,7 +120,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // The socket has taken something.
+    // Records that the socket has taken bytes.
     pub(super) fn progressed(&mut self, slot: usize) {
         let socket = self.schedule.socket_of(slot);
         let state = self.socket(socket);
@@ -139,7 +140,8 @@ impl<E: Engine> Driver<E> {
                 self.proceed(slot);
             }
             libc::EFAULT if matches!(job.data.source, Source::Window(_)) => {
-                // The page is not there: the file was cut, or reading it failed; a read tells.
+                // The page is missing: the file was truncated, or reading it failed.  A read finds
+                // out which.
                 let in_file = job.available_in_file(self.engine.kernel());
                 job.operation.sent(0, CompletionFlags::empty(), in_file);
                 job.data.source = Source::None;
@@ -149,7 +151,7 @@ impl<E: Engine> Driver<E> {
                 self.proceed(slot);
             }
             libc::ENOBUFS | libc::ENOMEM => {
-                // Nothing tells when there is memory again.
+                // The kernel does not report when memory is available again.
                 job.operation.send_refused();
                 self.look_later(slot, Found::Refusal);
                 self.settle(slot);

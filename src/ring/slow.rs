@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Files that may be slow: what the ring thread does not know to be quick is asked, read and closed
-//! by helpers, and an operation that ends does not wait for a call that does not come back.
+//! Files that may be slow.  Files that are not known to be quick are inspected, read and closed by
+//! helpers, with a limit for each file system.  An operation that ends does not wait for a call
+//! that does not return; the call keeps what it uses.
 #![forbid(unsafe_code)]
 
 use super::job::{Buffer, Inspection, Job};
@@ -22,14 +23,14 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-// How long an operation that has ended waits for its read, so that the file is closed when its DONE
-// is reported; and DONE for the close, where a helper makes it.
+// How long an ended operation waits for its read, so that the file is closed when DONE is reported;
+// and how long DONE waits for a close by a helper.
 const COMES_BACK_WITHIN: Duration = Duration::from_millis(50);
 
-// Helper reads of one file system that have room in the pool; more wait without.
+// The most helper reads of one file system that have room in the pool; further ones wait without.
 const READS_FOR_EACH: u32 = 32;
 
-/// A call on a file that has outlived its operation: nothing of it is used again until it is back.
+/// A call on a file that has outlived its operation.  What it uses is not reused until it returns.
 #[derive(Clone, Copy)]
 struct Call {
     lease: Option<Lease>,
@@ -41,9 +42,10 @@ struct Call {
 /// The helper reads of one file system.
 struct Reads {
     mount: u64,
+    /// Reads in flight, and the pages charged for them.
     count: u32,
     pages: u32,
-    /// Operations that wait without room, and their ids.
+    /// Operations that wait without room, with their ids.
     waiting: Line<(u32, u64)>,
 }
 
@@ -53,32 +55,33 @@ impl Numbered for Reads {
     }
 }
 
-/// An operation that has ended, and whose DONE waits for the close of its file.
+/// An ended operation whose DONE waits for the close of its file.
 struct Closing {
     token: Token,
     until: Instant,
     job: Job,
 }
 
-/// What is under way on files that may be slow.
+/// Calls in progress on files that may be slow.
 #[derive(Default)]
 pub(super) struct Slow {
     calls: NumberMap<Call>,
     reads: Register<Reads>,
-    /// Mounts whose reads have become fewer while others wait.
+    /// Mounts with fewer reads than before, while operations wait.
     freed: Vec<u64>,
-    /// All wait equally long, so that the first is the first to be reported.
+    /// In order of their time, because all wait equally long.
     closing: Line<Closing>,
+    /// The generation of the latest close by a helper.
     closes: u64,
 }
 
 impl Slow {
-    /// Whether no DONE waits for a close.
+    /// Returns whether no DONE waits for a close.
     pub(super) fn is_empty(&self) -> bool {
         self.closing.is_empty()
     }
 
-    /// Whether calls are under way that nobody waits for.
+    /// Returns whether abandoned calls are in progress.
     pub(super) fn has_calls(&self) -> bool {
         !self.calls.is_empty()
     }
@@ -87,12 +90,12 @@ impl Slow {
         self.closing.first().map(|closing| closing.until)
     }
 
-    /// Whether reads that wait for others may begin.
+    /// Returns whether waiting reads may begin.
     pub(super) fn may_read_more(&self) -> bool {
         !self.freed.is_empty()
     }
 
-    /// Gives memory back; nothing is under way.
+    /// Releases memory; no call is in progress.
     pub(super) fn shrink(&mut self) {
         self.calls = NumberMap::default();
         self.reads.shrink();
@@ -100,7 +103,7 @@ impl Slow {
         self.closing.shrink();
     }
 
-    // Those of a file system, with room for it among the freed.
+    // Returns the reads of a file system, with room for it in `freed`.
     fn reads_of(&mut self, mount: Mount) -> Result<&mut Reads> {
         memory::reserve(&mut self.freed, self.reads.len() + 1)?;
         let mount = mount.number();
@@ -124,7 +127,7 @@ impl Slow {
                 self.reads.remove(at);
             }
         } else if !self.freed.contains(&mount.number()) {
-            self.freed.push(mount.number()); // for which charge() has made room
+            self.freed.push(mount.number()); // charge() has made room
         }
     }
 }
@@ -132,7 +135,7 @@ impl Slow {
 impl<E: Engine> Driver<E> {
     // ---- before the first byte ------------------------------------------------------
 
-    // Has a helper look at a file that is not known to be quick; false: there is no need.
+    // Has a helper inspect a file that is not known to be quick; false: there is no need.
     pub(super) fn inspect(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
         let Some(file) = &job.file else { return false };
@@ -175,8 +178,9 @@ impl<E: Engine> Driver<E> {
         (self.room.pool.limit() / 4 / PAGE) as u32
     }
 
-    // Reads of one file system may hold a quarter of the pool while they are under way, so that one
-    // that does not answer leaves the others what they need.  False: the operation waits.
+    // Charges a read to its file system.  The reads in flight of one file system may hold a quarter
+    // of the pool, so that one that does not respond leaves room for the others.  False: the
+    // operation waits.
     pub(super) fn charge(&mut self, slot: usize, mount: Mount, length: u64) -> bool {
         let part = self.slow_part();
         let job = &mut self.jobs[slot];
@@ -210,7 +214,7 @@ impl<E: Engine> Driver<E> {
         true
     }
 
-    // A read of the operation's is over, or was not begun after all.
+    // Discharges a read of the operation that is over, or was not begun after all.
     pub(super) fn discharge_job(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let pages = std::mem::take(&mut job.data.charged_pages);
@@ -219,7 +223,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // Starts reads that have waited until others of their file system were over.
+    // Starts reads that waited for others of their file system to end.
     pub(super) fn serve_slow_readers(&mut self) {
         let part = self.slow_part();
         while let Some(mount) = self.slow.freed.pop() {
@@ -247,7 +251,7 @@ impl<E: Engine> Driver<E> {
 
     // ---- the end --------------------------------------------------------------------
 
-    // An operation has ended; true: it waits a moment for a call on its file.
+    // Waits briefly for a call on the file of an ended operation; true: it waits.
     pub(super) fn leave_file(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
         if job.inspection != Inspection::Asked && !job.operation.is_reading() {
@@ -276,7 +280,7 @@ impl<E: Engine> Driver<E> {
         )
     }
 
-    // A call on the file of an operation will not be made.
+    // Drops a call on the file of an operation that will not be made.
     pub(super) fn give_up_call(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         job.stop_asking();
@@ -287,7 +291,7 @@ impl<E: Engine> Driver<E> {
         self.discharge_job(slot);
     }
 
-    // A call has not come back: the operation ends without it.
+    // Ends the operation without the call that has not returned.
     pub(super) fn abandon_call(&mut self, slot: usize) {
         let job = &self.jobs[slot];
         if job.inspection != Inspection::Asked && !job.operation.is_reading() {
@@ -296,12 +300,13 @@ impl<E: Engine> Driver<E> {
         if self.let_call_go(slot) {
             return self.settle(slot);
         }
-        // No memory for it now: another time, or when it comes back.
+        // No memory to record the call: try later, or wait until it returns.
         let entry = (self.jobs[slot].id, slot as u32, Alarm::Abandon);
         let _ = self.timers.set(self.engine.kernel().now() + COMES_BACK_WITHIN, entry);
     }
 
-    // False: there is no memory to remember what the call uses.
+    // Detaches the call in flight from its operation.  False: there is no memory to record what it
+    // uses.
     fn let_call_go(&mut self, slot: usize) -> bool {
         let job = &self.jobs[slot];
         let Some(File { entry, facts, .. }) = job.file.as_ref() else { return false };
@@ -324,7 +329,8 @@ impl<E: Engine> Driver<E> {
         true
     }
 
-    // A call that had been abandoned has come back; false: it is another's.
+    // Releases what an abandoned call used, after it has returned; false: the token is not such a
+    // call's.
     pub(super) fn take_back(&mut self, token: Token) -> bool {
         if self.slow.calls.is_empty() {
             return false;
@@ -342,7 +348,7 @@ impl<E: Engine> Driver<E> {
 
     // ---- closing --------------------------------------------------------------------
 
-    // Closes a descriptor here where that asks nobody.  Some: a helper does it.
+    // Closes a descriptor here if that queries no server.  Some: a helper closes it.
     pub(super) fn close_copy(&mut self, fd: OwnedFd, facts: FileFacts) -> Option<Token> {
         if self.shared.known_files.file_system(facts.kind, facts.mount).is_local() {
             drop(fd);
@@ -353,7 +359,7 @@ impl<E: Engine> Driver<E> {
         let token = Token::new(Kind::Close, 0, self.slow.closes);
         let task = Task::Close(fd);
         if self.engine.start_call(helpers::BlockingCall { token, facts, task }).is_err() {
-            // It has been closed here: nobody else can be told to.
+            // It has been closed here: there is no memory to pass it to a helper.
             self.shared.descriptors.give_back(1);
             return None;
         }
@@ -366,7 +372,7 @@ impl<E: Engine> Driver<E> {
         if closing.reserve(closing.len() + 1).is_err() {
             return self.report_done(job);
         }
-        let _ = closing.push(Closing { token, until, job }); // for which there is room
+        let _ = closing.push(Closing { token, until, job }); // there is room
     }
 
     pub(super) fn on_closed(&mut self, token: Token) {
@@ -377,7 +383,7 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // Reports those that have waited long enough, or all.
+    // Reports operations whose close takes too long, or all.
     pub(super) fn report_unclosed(&mut self, all: bool) {
         while let Some(first) = self.slow.closing.first() {
             if !all && first.until > self.engine.kernel().now() {
@@ -391,8 +397,8 @@ impl<E: Engine> Driver<E> {
 }
 
 impl<E: Engine> Drop for Driver<E> {
-    // What calls that have not come back use stays as it is: the memory is left mapped, and the
-    // descriptors go with the table, when the last thread that has it ends.
+    // Leaves everything as it is that calls which have not returned use: the memory stays mapped,
+    // and the descriptors are closed with the table, when the last thread that shares it ends.
     fn drop(&mut self) {
         for call in std::mem::take(&mut self.slow.calls).into_values() {
             self.shared.known_files.calls_left_behind.fetch_add(1, Ordering::SeqCst);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The sockets that have operations, and what each waits for.
+//! The sockets that have operations, and the state of each: its wait, its pace and its zero-copy
+//! history.  The state lasts as long as the socket has operations.
 #![forbid(unsafe_code)]
 
 use crate::collections::{Parts, memory};
@@ -13,14 +14,14 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A wait for room in a socket.
+/// The state of the wait for room in a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wait {
-    /// None is with the kernel.
+    /// No wait is with the kernel.
     None,
-    /// It is with the kernel.
+    /// A wait is with the kernel.
     Armed,
-    /// It is being taken back.
+    /// A wait is being taken back.
     Disarming,
 }
 
@@ -29,18 +30,18 @@ pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     /// It takes nothing now: its operations wait for room.
     pub(super) waiting: bool,
-    /// Since it began to wait, a look at it has shown room.
+    /// A look has shown room since it last took data.
     pub(super) has_looked: bool,
     pub(super) wait: Wait,
-    /// The low half of the generation of the latest wait; 0: the engine does not know the number.
+    /// The low half of the latest wait's generation; 0: the engine does not know the number.
     pub(super) generation: u32,
-    /// Whether it is an AF_UNIX socket, once that has mattered.
+    /// Whether it is an AF_UNIX socket; None until that mattered.
     pub(super) is_unix: Option<bool>,
     pub(super) pace: Pace,
     /// When it is looked at, whatever the kernel reports.
     pub(super) look_at: Option<Instant>,
     pub(super) zero_copy: Option<ZeroCopy>,
-    /// How often in a row the kernel has copied what was to go without a copy.
+    /// How often in a row the kernel has copied a zero-copy send.
     pub(super) copied: u32,
 }
 
@@ -68,7 +69,7 @@ impl Socket {
 /// All sockets that have operations, by their number in the schedule.
 pub(super) struct Sockets {
     table: Parts<Option<Socket>>,
-    /// Cookies of sockets that have been found to be connected stream sockets.
+    /// Cookies of sockets that are known to be connected stream sockets.
     checked: Box<[u64]>,
     pub(super) held_back: HeldBack,
     generation: u64,
@@ -81,7 +82,7 @@ impl Sockets {
         Ok(Sockets { table: Parts::default(), checked, held_back, generation: 0 })
     }
 
-    /// Makes room for all sockets up to and including this one.
+    /// Makes room for all sockets up to and including `last`.
     pub(super) fn reserve(&mut self, last: usize) -> Result<()> {
         while self.table.len() <= last {
             self.table.push(None)?;
@@ -105,17 +106,17 @@ impl Sockets {
         self.table.get_mut(socket)?.as_mut()
     }
 
-    /// Whether a socket is known to be a connected stream socket.
+    /// Returns whether a socket is known to be a connected stream socket.
     pub(super) fn is_checked(&self, cookie: u64) -> bool {
         self.checked[cookie as usize % KNOWN_SOCKETS] == cookie
     }
 
-    /// Remembers that it is.
+    /// Remembers that a socket is a connected stream socket.
     pub(super) fn remember_checked(&mut self, cookie: u64) {
         self.checked[cookie as usize % KNOWN_SOCKETS] = cookie;
     }
 
-    /// A number for a new wait, of which the low half is not 0.
+    /// Returns a generation for a new wait; its low half is not 0.
     pub(super) fn next_generation(&mut self) -> u64 {
         self.generation += 1;
         if self.generation as u32 == 0 {
@@ -124,7 +125,7 @@ impl Sockets {
         self.generation
     }
 
-    /// Gives memory back after a peak; no socket is open.
+    /// Releases memory after a peak; no socket is open.
     pub(super) fn shrink(&mut self) {
         self.table = Parts::default();
         self.held_back.shrink();

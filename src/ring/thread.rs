@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The ring thread: its start, its loop, its sleep, and the fence that keeps a panic inside.
+//! The ring thread: its start, its loop, its sleep, and the fence that keeps a panic from the host.
+//! The thread has its own descriptor table, so that a host which closes descriptors closes none of
+//! the operations'.
 #![forbid(unsafe_code)]
 
 use crate::collections::memory;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-/// What the start of the thread has found out.
+/// The result of the thread's start.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub is_uring: bool,
@@ -33,14 +35,14 @@ pub(crate) struct Started {
     pub features: KernelFeatures,
 }
 
-/// Starts the thread; `own` is its end of the library's socket, which the caller closes after.
+/// Starts the thread.  `own` is its end of the library's socket; the caller closes it afterwards.
 pub(crate) fn start(
     shared: Arc<Shared>,
     arrivals: Arrivals,
     own: &OwnedFd,
 ) -> Result<(Handle, Started)> {
-    // Not a channel of std's: its receiver would leave a thread-local destructor with the caller,
-    // which keeps the library from being unloaded.
+    // Not std's channel: its receiver would leave a thread-local destructor with the caller, which
+    // prevents the library from being unloaded.
     let report: Arc<Report> = Arc::default();
     let started = report.clone();
     let id: Arc<AtomicI32> = Arc::default();
@@ -52,7 +54,7 @@ pub(crate) fn start(
         if catch_unwind(body).is_err() {
             shared.life.die(libc::EIO);
         }
-        // Of no effect if something has been reported before.
+        // No effect if a result has been reported before.
         report.give(Err(Errno(libc::EIO)));
         shared.link.questions.close();
         shared.completions.close();
@@ -67,7 +69,7 @@ pub(crate) fn start(
     }
 }
 
-/// The ring thread, as its starter has it.
+/// The ring thread, as its starter holds it.
 #[derive(Debug)]
 pub(crate) struct Handle {
     thread: sys::Thread,
@@ -75,9 +77,9 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Waits until the process is as it was before: a thread that has been joined still counts
-    /// for a while, and unshare(2) and setns(2) are refused to a process of several threads.
-    /// `left_behind`: whether calls that do not come back keep threads; nothing waits for those.
+    /// Waits until the thread has ended and the process no longer counts it: unshare(2) and
+    /// setns(2) are refused to a process with several threads.  `left_behind`: returns whether
+    /// calls that do not return keep threads; then there is no wait for those.
     pub fn join(self, left_behind: impl FnOnce() -> bool) {
         self.thread.join();
         if !left_behind() {
@@ -97,7 +99,7 @@ fn thread_main(shared: &Arc<Shared>, arrivals: Arrivals, number: RawFd, report: 
     }
 }
 
-// An error: it has not started.
+// Runs the thread with the chosen engine.  An error: it has not started.
 fn with_engine(
     shared: &Arc<Shared>,
     arrivals: Arrivals,
@@ -143,7 +145,7 @@ fn run<E: Engine>(shared: &Shared, mut ring: RingThread<E>) {
         Err(_) => libc::EIO,
     };
     shared.life.die(errno);
-    // What the kernel still uses is not known: nothing of it is given back.
+    // It is not known what the kernel still uses: none of it is released.
     let ring = AssertUnwindSafe(ring);
     let _ = catch_unwind(move || { ring }.0.abandon(errno));
 }
@@ -156,15 +158,15 @@ struct RingThread<E: Engine> {
     events: Vec<EngineEvent>,
 }
 
-// The longest wait with work in flight: only then would a host that has closed our descriptor,
-// while a forked child still holds it, go unnoticed.
+// The longest wait with work in flight.  Without it, a host that has closed our descriptor while a
+// forked child holds it would go unnoticed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-// A bell that could not be rung is tried again.
+// A bell that could not be rung is tried again after this time.
 const BELL_AGAIN: Duration = Duration::from_millis(10);
-// Idle for this long, memory goes back to the kernel.
+// After this time without work, memory is returned to the kernel.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 const MESSAGES_PER_ROUND: usize = 64;
-// Room for events from the beginning.
+// Room for this many events is reserved at creation.
 const EVENTS: usize = 256;
 
 impl<E: Engine> RingThread<E> {
@@ -207,7 +209,7 @@ impl<E: Engine> RingThread<E> {
             let timeout = self.timeout();
             let mut events = std::mem::take(&mut self.events);
             let turned = self.driver.engine.turn(timeout, &mut events);
-            // Also when the engine is at its end: what has gone out must be counted.
+            // Also if the engine has failed: bytes that were sent must be counted.
             for event in events.drain(..) {
                 self.handle(event);
             }
@@ -330,7 +332,7 @@ impl<E: Engine> RingThread<E> {
         });
     }
 
-    // An operation that was accepted gets its DONE, though its notice was never read.
+    // Reports DONE for accepted operations whose notice was never read.
     fn reject_rest(&mut self, errno: i32) {
         self.intake.refuse(); // From here on submit fails.
         while let Some(notice) = self.intake.receive_last() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Zero-copy sends whose memory the kernel still uses, and what has been learnt of them.
+//! Zero-copy sends whose memory the kernel still uses, and what was learnt from them.  A lease is
+//! released only after the notification; sockets on which the kernel copies anyway get plain sends.
 #![forbid(unsafe_code)]
 
 use super::Driver;
@@ -20,28 +21,31 @@ use crate::types::errno::Result;
 use crate::types::stats::Counters;
 use std::time::Instant;
 
-// The number of copies in a row after which zero-copy is given up on a socket where it was real.
+// After this many copies in a row, zero-copy is given up on a socket where it was real.
 const COPIED_MAX: u32 = 4;
 
-// The most zero-copy sends that may be in flight before one has been real.
+// The most zero-copy sends in flight before one has been real.
 const TRIALS_MAX: usize = 4;
 
-// If this many sockets in a row had no use for zero-copy, it is tried on one socket in 64.
+// After this many sockets in a row on which zero-copy was useless, it is tried on one socket in 64.
 const USELESS_MAX: u32 = 4;
 
 /// A zero-copy send whose memory the kernel still uses.
 pub(super) struct ZeroCopyUse {
     pub(super) lease: Lease,
+    /// The slot of the operation in the table of jobs, and its id.
     pub(super) slot: u32,
     pub(super) id: u64,
     pub(super) cookie: u64,
+    /// Bytes passed to the kernel and counted as pinned; 0 after [`ZeroCopies::unpin`].
     pub(super) asked: u64,
+    /// Bytes that the socket took.
     pub(super) sent: u64,
     generation: u64,
 }
 
 impl ZeroCopyUse {
-    /// Of `asked` bytes in `lease`, for the operation `id` in `slot`.
+    /// Describes a send of `asked` bytes in `lease`, for the operation `id` in `slot`.
     pub(super) fn new(lease: Lease, (slot, id): (usize, u64), cookie: u64, asked: u64) -> Self {
         ZeroCopyUse { lease, slot: slot as u32, id, cookie, asked, sent: 0, generation: 0 }
     }
@@ -51,9 +55,9 @@ impl ZeroCopyUse {
 pub(super) struct ZeroCopies {
     uses: Table<ZeroCopyUse>,
     budget: Budget,
-    /// The number of sockets in a row that had no use for zero-copy.
+    /// How many sockets in a row had no use for zero-copy.
     useless_in_a_row: u32,
-    /// Whether it has been real on any socket.
+    /// Whether zero-copy has been real on any socket.
     was_real: bool,
     sockets_seen: u32,
     generation: u64,
@@ -77,17 +81,18 @@ impl ZeroCopies {
         self.uses.is_empty()
     }
 
-    /// Whether a send of this length may pin its memory now.
+    /// Returns whether a send of this length may pin its memory now.
     pub(super) fn allows(&self, length: u64, now: impl Fn() -> Instant) -> bool {
         self.budget.allows(length, now)
     }
 
-    /// Makes room for one more.
+    /// Makes room for one more send.
     pub(super) fn reserve(&mut self) -> Result<()> {
         self.uses.reserve()
     }
 
-    /// One more is with the kernel, for which there is room: its slot and generation.
+    /// Records a send that goes to the kernel, for which there is room; returns its slot and
+    /// generation.
     pub(super) fn begin(&mut self, mut begun: ZeroCopyUse) -> (usize, u64) {
         self.budget.take(begun.asked);
         self.generation += 1;
@@ -95,30 +100,30 @@ impl ZeroCopies {
         (self.uses.insert(begun).expect("there is room"), self.generation)
     }
 
-    /// The send that a token is about.
+    /// Returns the send of a token.
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut ZeroCopyUse> {
         self.uses.get_mut(token.slot()).filter(|used| token.is_of(used.generation))
     }
 
-    /// The kernel has taken it, or refused it with an error that says nothing of the budget.
+    /// Records that the kernel accepted a send.
     pub(super) fn fitted(&mut self) {
         self.budget.fitted();
     }
 
-    /// The kernel has refused it for want of memory.
+    /// Records that the kernel refused a send for lack of memory.
     pub(super) fn refused(&mut self, now: Instant) {
         self.budget.refused(now);
     }
 
-    /// The bytes of a send are not pinned any more, though its notification may be to come.
+    /// Counts the bytes of a send as no longer pinned, though its notification may follow.
     pub(super) fn unpin(&mut self, token: Token) {
         if let Some(used) = self.get_mut(token) {
             let asked = std::mem::take(&mut used.asked);
-            self.budget.give_back(asked); // counts two pages even for no bytes: once only
+            self.budget.give_back(asked); // counts two pages even for no bytes, so only once
         }
     }
 
-    /// The kernel does not use its memory any more.
+    /// Removes a send whose memory the kernel no longer uses.
     pub(super) fn end(&mut self, token: Token) -> Option<ZeroCopyUse> {
         self.get_mut(token)?;
         let used = self.uses.remove(token.slot());
@@ -128,24 +133,25 @@ impl ZeroCopies {
         Some(used)
     }
 
-    /// Whether zero-copy was real on one more socket.
+    /// Records whether zero-copy was real on one more socket.
     pub(super) fn learn(&mut self, real: bool) {
         self.useless_in_a_row = if real { 0 } else { self.useless_in_a_row.saturating_add(1) };
         self.was_real |= real;
     }
 
-    /// Whether a new socket is not worth a trial, by what others were like.
+    /// Returns whether a trial on a new socket is not worthwhile, judged by earlier sockets.
     pub(super) fn is_hopeless(&mut self) -> bool {
         self.sockets_seen = self.sockets_seen.wrapping_add(1);
         self.useless_in_a_row >= USELESS_MAX && self.sockets_seen % 64 != 0
     }
 
-    /// Whether enough is being tried: what a trial sends stays in the pool until the peer takes it.
+    /// Returns whether enough trials are in flight: their data stays in the pool until the peer
+    /// takes it.
     pub(super) fn has_enough_trials(&self) -> bool {
         self.uses.len() >= TRIALS_MAX && !self.was_real
     }
 
-    /// Gives memory back after a peak; none is in flight.
+    /// Releases memory after a peak; no send is in flight.
     pub(super) fn shrink(&mut self) {
         self.uses.shrink();
     }
@@ -225,24 +231,24 @@ impl<E: Engine> Driver<E> {
             return self.proceed(slot);
         }
         if let Some(socket) = self.schedule.find(cookie) {
-            // No notification will say what became of it.
+            // No notification will report the outcome of the trial.
             let state = &mut self.socket(socket).zero_copy;
             *state = state.filter(|state| *state != ZeroCopy::Trying).or(Some(ZeroCopy::Untried));
         }
         match -result {
             libc::EAGAIN | libc::EINTR => self.on_send_error(slot, result),
-            // Not on this socket: copy instead.
+            // Not supported on this socket: copy instead.
             libc::EOPNOTSUPP | libc::EINVAL | libc::EFAULT => {
                 self.learn_zero_copy(cookie, false);
                 self.send_copy(slot);
             }
-            // Not with the memory that may be pinned now, which says nothing of the socket.
+            // Not with the memory that may be pinned now, which says nothing about the socket.
             libc::ENOMEM | libc::ENOBUFS => self.send_copy(slot),
             _ => self.on_send_error(slot, result),
         }
     }
 
-    // The next bytes are there, but not to be sent without a copy.
+    // Sends bytes at hand as a copy instead of with zero-copy.
     pub(super) fn send_copy(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         job.operation.send_refused();
@@ -291,8 +297,8 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // Where zero-copy has been real the kernel may copy now and then, a packet that is sent again for
-    // one: a few copies in a row are no reason to give it up.
+    // Returns whether a copy is to be ignored: where zero-copy has been real, the kernel may still
+    // copy occasionally, for example a retransmitted packet.
     pub(super) fn was_copied_once(&mut self, cookie: u64) -> bool {
         let Some(socket) = self.schedule.find(cookie) else {
             return false;
