@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The library's allocator: the system's, and a small reserve for when that has no memory.
+//! The library's allocator: the system's, and a small reserve for when the system has no memory.
 //!
-//! What grows with the load asks for memory in a way that may be refused, see [`crate::collections::memory`].  The
-//! rest is small: reference counts, the channel, what the standard library allocates for itself.
-//! Rust ends the process where such an allocation fails, and the process is the host's.
+//! Allocations that grow with the load may fail, see [`crate::collections::memory`].  The others
+//! are small: reference counts, the channel, what the standard library allocates for itself.  If
+//! such an allocation fails, Rust ends the process, which is the host's.
 //!
 //! Nothing here waits: a forked child may find the reserve in any state, and no lock is held.
 
@@ -18,17 +18,17 @@ static ALLOCATOR: Allocator = Allocator;
 
 struct Allocator;
 
-/// Blocks of one size.
+/// The blocks of one size.
 struct Class {
     size: usize,
     count: usize,
-    /// Where in the arena the first one is.
+    /// The offset in the arena of the first block.
     offset: usize,
-    /// Where in [`Arena::taken`] their bits begin.
+    /// The index in [`Arena::taken`] of the first word of their bits.
     word: usize,
 }
 
-// The largest is for the channel of a context.
+// The largest block is for the channel of a context.
 const CLASSES: [Class; 5] = [
     Class { size: 64, count: 256, offset: 192 << 10, word: 0 },
     Class { size: 256, count: 128, offset: 160 << 10, word: 4 },
@@ -40,7 +40,7 @@ const WORDS: usize = 9;
 const ARENA: usize = 208 << 10;
 const ALIGN: usize = 4096;
 
-/// Memory set aside at load time, and which of its blocks are in use.
+/// Memory set aside at load time, and a bit for each block that is in use.
 #[repr(C, align(4096))]
 struct Arena {
     memory: UnsafeCell<[u8; ARENA]>,
@@ -50,7 +50,7 @@ struct Arena {
 // SAFETY: a block belongs to the thread that has set its bit.
 unsafe impl Sync for Arena {}
 
-// All zeros: pages that are never touched cost nothing.
+// All zeros, because pages that are never touched use no memory.
 static RESERVED: Arena = Arena::new();
 
 impl Arena {
@@ -123,8 +123,8 @@ fn give_back(offset: usize) {
     RESERVE.gave_back();
 }
 
-// SAFETY: blocks are the system's or, each to one at a time, of the reserve, large enough and aligned to their
-// size or to a page; which they are is told from the address.
+// SAFETY: each block is the system's or, with one owner at a time, the reserve's, large enough and
+// aligned to its size or to a page.  The address shows which of the two it is.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as the caller promises.
@@ -149,7 +149,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         match RESERVED.offset_of(memory) {
             Some(offset) => give_back(offset),
-            // SAFETY: as the caller promises; it is not of the reserve.
+            // SAFETY: as the caller promises; it is not the reserve's.
             None => unsafe { System.dealloc(memory, layout) },
         }
     }
@@ -157,7 +157,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let is_reserved = RESERVED.offset_of(memory).is_some();
         if !is_reserved {
-            // SAFETY: as the caller promises; it is not of the reserve.
+            // SAFETY: as the caller promises; it is not the reserve's.
             let moved = unsafe { System.realloc(memory, layout, size) };
             if !moved.is_null() {
                 return moved;
@@ -181,7 +181,7 @@ unsafe impl GlobalAlloc for Allocator {
 mod tests {
     use super::*;
 
-    // Its own: other tests look at the library's.
+    // Its own arena, because other tests use the library's.
     static ARENA_OF_TEST: Arena = Arena::new();
 
     #[test]

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! pthread_cancel(3) of a thread that is inside the library.
 //!
-//! Cancellation unwinds the stack, which must cross neither a frame of Rust that has something to
-//! drop nor the panic fence.  So the library runs with cancellation disabled, and a cancellation acts
-//! in the functions of this module only.  They are inlined into the exported functions, which have
+//! Cancellation unwinds the stack, which must cross neither the panic fence nor a frame of Rust
+//! with something to drop.  So the library runs with cancellation disabled, and a cancellation acts
+//! only in the functions of this module.  They are inlined into the exported functions, which have
 //! nothing to drop: the compiler gives such a frame no personality routine, and unwinding passes it
 //! at any instruction.
 //!
-//! A thread whose cancellation is enabled and asynchronous may call nothing but pthread_cancel(3),
-//! pthread_setcancelstate(3) and pthread_setcanceltype(3) (pthreads(7)).  One that calls the library
-//! all the same is cancelled on its way in or out, as far as glibc lets it: before 2.41, a
-//! cancellation that is on its way when cancellation is disabled acts in spite of that.
+//! A thread whose cancellation is enabled and asynchronous may call only pthread_cancel(3),
+//! pthread_setcancelstate(3) and pthread_setcanceltype(3) (pthreads(7)).  If it calls the library
+//! anyway, it is cancelled on its way in or out, as far as glibc permits: before 2.41, a
+//! cancellation that is in progress when cancellation is disabled acts regardless.
 
 use crate::sys;
 use libc::{c_int, c_long, c_void};
@@ -22,7 +22,7 @@ const PTHREAD_CANCEL_DISABLE: c_int = 1;
 const PTHREAD_CANCEL_DEFERRED: c_int = 0;
 const PTHREAD_CANCEL_ASYNCHRONOUS: c_int = 1;
 
-// struct _pthread_cleanup_buffer of glibc's pthread.h; that of musl is shorter.
+// struct _pthread_cleanup_buffer of glibc's pthread.h; musl's is shorter.
 #[repr(C)]
 struct CleanupBuffer {
     routine: usize,
@@ -44,8 +44,8 @@ unsafe extern "C-unwind" {
     fn syscall(number: c_long, ...) -> c_long;
 }
 
-/// Runs `body` with cancellation disabled.  A cancellation that was requested meanwhile stays
-/// pending; where the caller's type is asynchronous, it acts when `body` is done.
+/// Runs `body` with cancellation disabled.  A cancellation requested in between stays pending; if
+/// the caller's type is asynchronous, it acts when `body` is done.
 #[inline(always)]
 pub fn without<T>(body: impl FnOnce() -> T) -> T {
     let before = disable();
@@ -61,18 +61,19 @@ extern "C" fn opaque<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
-// Returns the state before.
+// Disables cancellation; returns the previous state.
 #[inline(always)]
 fn disable() -> c_int {
     set_state(PTHREAD_CANCEL_DISABLE)
 }
 
-// Acts on a cancellation that is pending, where it enables and the type is asynchronous.
+// Sets the state; returns the previous one.  If it enables cancellation and the type is
+// asynchronous, a pending cancellation acts here.
 #[inline(always)]
 fn set_state(state: c_int) -> c_int {
     let mut old = 0;
-    // SAFETY: writes the old state into a local variable.  It may unwind, and nothing here wants to
-    // be dropped.
+    // SAFETY: writes the old state into a local variable.  It may unwind, and nothing here needs a
+    // drop.
     unsafe { pthread_setcancelstate(state, &mut old) };
     old
 }
@@ -80,7 +81,7 @@ fn set_state(state: c_int) -> c_int {
 /// A wait that may be cancelled.
 #[derive(Clone, Copy)]
 pub struct Wait {
-    /// Sleeps while this word ...
+    /// The thread sleeps while this word ...
     pub word: *const AtomicU32,
     /// ... has this value.
     pub expected: u32,
@@ -88,21 +89,21 @@ pub struct Wait {
     pub until: Option<Instant>,
     /// Called, with the argument, if the thread ends in the wait.
     pub abandoned: Cleanup,
-    /// For `abandoned`.
+    /// The argument of `abandoned`.
     pub argument: *mut c_void,
 }
 
-/// What a step of [`with_waits`] says.
+/// The result of a step of [`with_waits`].
 #[derive(Clone, Copy)]
 pub enum Step {
-    /// The call's result.
+    /// The call is over with this result.
     Done(c_int),
-    /// To be called again after this wait.
+    /// The step must run again after this wait.
     Wait(Wait),
 }
 
-/// Runs `step` with cancellation disabled until it is done.  Between two steps it waits, as the
-/// step has it; the next one is told 0 or the errno that the wait gave.  The whole is a cancellation
+/// Runs `step` with cancellation disabled until it is done.  Between two steps it waits as the step
+/// requested; the next step receives 0 or the errno of the wait.  The whole is a cancellation
 /// point: a cancellation acts before the first step, or in a wait.
 ///
 /// # Safety
@@ -110,7 +111,7 @@ pub enum Step {
 /// called with the argument.
 #[inline(always)]
 pub unsafe fn with_waits(mut step: impl FnMut(c_int) -> Step) -> c_int {
-    // SAFETY: may unwind; nothing here wants to be dropped.
+    // SAFETY: may unwind; nothing here needs a drop.
     unsafe { pthread_testcancel() };
     let before = disable();
     let mut woken = 0;
@@ -125,11 +126,11 @@ pub unsafe fn with_waits(mut step: impl FnMut(c_int) -> Step) -> c_int {
     result
 }
 
-// As glibc before 2.41 waits in each of its cancellation points: with asynchronous cancellation
-// around the system call.  A thread that is cancelled just after it was woken has consumed a wake-up,
-// which `abandoned` passes on.  The signal of a cancellation may still be on its way then, and glibc's
-// handler does not look whether cancellation is disabled by now: poll(2), itself a cancellation point,
-// waits for it.
+// Waits as each cancellation point of glibc before 2.41 does: with asynchronous cancellation around
+// the system call.  A thread that is cancelled just after it was woken has consumed a wake-up,
+// which `abandoned` passes on.  The signal of a cancellation may still be pending then, and glibc's
+// handler does not check whether cancellation is disabled by now: poll(2), itself a cancellation
+// point, waits for it.
 #[inline(always)]
 unsafe fn cancellable_wait(wait: &Wait, state: c_int) -> c_int {
     let time = opaque(|| sys::futex_time(wait.until.map(left_until)));
@@ -137,8 +138,8 @@ unsafe fn cancellable_wait(wait: &Wait, state: c_int) -> c_int {
     let mut buffer = CleanupBuffer { routine: 0, argument: 0, cancel_type: 0, previous: 0 };
     let (mut kind, mut asynchronous) = (0, 0);
     // SAFETY: the buffer is in this frame, and is taken out again before the frame ends.  The word
-    // and the time are live for the whole system call.  Whatever unwinds, nothing here wants to be
-    // dropped.
+    // and the time are live during the whole system call.  If it unwinds, nothing here needs a
+    // drop.
     let woken = unsafe {
         _pthread_cleanup_push(&mut buffer, wait.abandoned, wait.argument);
         pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &mut kind);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Structs that come with their size, as openat2(2) takes them.
+//! Copies of structs that are passed with their size, as openat2(2) takes them.  This is the only
+//! place where a caller's struct of another version is read or written.
 
 use super::FAULT;
 use crate::types::errno::{Errno, Result};
@@ -9,9 +10,9 @@ use std::ptr;
 /// A struct of plain integers and pointers, for which every bit pattern is valid.
 ///
 /// # Safety
-/// Implementors are such.
+/// The type has only such fields.
 pub unsafe trait Plain: Copy {
-    /// Its size in the first version.
+    /// Its size in bytes in the first version.
     const FIRST_SIZE: usize;
 }
 
@@ -32,8 +33,9 @@ unsafe impl Plain for super::snapsend_stats {
     const FIRST_SIZE: usize = 128;
 }
 
-/// Reads a caller's struct of `size` bytes: a shorter one is filled up with zeros, the unknown
-/// tail of a longer one must be zero (E2BIG).  EFAULT: null.  EINVAL: shorter than ever.
+/// Reads a caller's struct of `size` bytes.  A shorter one is filled up with zeros; the unknown
+/// tail of a longer one must be zero (E2BIG).  EFAULT: null.  EINVAL: smaller than the first
+/// version.
 ///
 /// # Safety
 /// `from` is null or valid for reads of `size` bytes.
@@ -58,7 +60,7 @@ pub unsafe fn copy_in<T: Plain>(from: *const T, size: usize) -> Result<T> {
     }
 }
 
-/// Fills a caller's struct of `size` bytes; what it has more than we know becomes zero.
+/// Fills a caller's struct of `size` bytes; bytes beyond the known ones become zero.
 ///
 /// # Safety
 /// `to` is null or valid for writes of `size` bytes.
