@@ -10,7 +10,7 @@ mod stats;
 use libc::{c_int, c_uint, off_t, size_t, ssize_t};
 use snapsend::preload::{CallerOffset, Moved, sendfile_then, splice_then};
 
-// If the thread is cancelled it is unwound from `body`: there is nothing to clean up here.
+// If the thread is cancelled, it is unwound from `body`, so there is nothing to clean up here.
 fn answer(body: impl FnOnce() -> Moved) -> ssize_t {
     let errno = errno();
     let moved = body();
@@ -36,7 +36,7 @@ fn set_errno(value: c_int) {
     unsafe { *libc::__errno_location() = value }
 }
 
-/// sendfile(2).
+/// Replaces sendfile(2).
 ///
 /// # Safety
 /// As sendfile(2): any address may be passed.
@@ -52,7 +52,7 @@ pub unsafe extern "C-unwind" fn sendfile(
     answer(|| sendfile_then(out, file, offset, count, stats::count))
 }
 
-/// sendfile(2) under the name for programs that are built with 64-bit offsets.
+/// Replaces sendfile(2) under its name for programs built with 64-bit offsets.
 ///
 /// # Safety
 /// As sendfile(2): any address may be passed.
@@ -68,7 +68,7 @@ pub unsafe extern "C-unwind" fn sendfile64(
     answer(|| sendfile_then(out, file, offset, count, stats::count))
 }
 
-/// splice(2).
+/// Replaces splice(2).
 ///
 /// # Safety
 /// As splice(2): any addresses may be passed.

@@ -115,7 +115,7 @@ fn process() -> c_int {
     unsafe { libc::getpid() }
 }
 
-// Maps a page of memory for this process and all that it forks; never unmapped.
+// Maps a page of memory for this process and all processes that it forks; never unmapped.
 fn program(path: &CStr) -> Option<*mut Program> {
     let place = place::claim(path)?;
     // SAFETY: a new mapping at the kernel's choice.
@@ -140,7 +140,7 @@ fn program(path: &CStr) -> Option<*mut Program> {
     Some(page.cast())
 }
 
-/// Counts a call.
+/// Counts a call, and updates the line in the file.
 pub fn count(moved: &Moved) {
     match MODE.load(Relaxed) {
         AT_EXIT => {
@@ -171,8 +171,8 @@ fn add(counters: &Counters, moved: &Moved) {
 }
 
 impl Program {
-    // One process writes at a time, so that an older line never replaces a newer one.  Other
-    // processes leave the writing to it.
+    // Brings the line up to date.  One process writes at a time, so that an older line never
+    // replaces a newer one; the others leave the writing to it.
     fn show(&self) {
         self.is_stale.store(true, SeqCst);
         while self.is_stale.load(SeqCst) {
@@ -208,7 +208,7 @@ impl Program {
     }
 }
 
-// Without a system call.
+// Returns a time from 1 on, without a system call.
 fn milliseconds() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a live struct to be written.
@@ -245,7 +245,7 @@ extern "C" fn print() {
     write_error(&text[..=length]);
 }
 
-// Does not wait for a reader, and does not end the process by SIGPIPE or SIGXFSZ.
+// Writes without waiting for a reader, and without ending the process by SIGPIPE or SIGXFSZ.
 fn write_error(text: &[u8]) {
     let mut error = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
     // SAFETY: all pointers are live; a set is filled before it is used.

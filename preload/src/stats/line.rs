@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A line of statistics as text, of a fixed length.
+//! A line of statistics as text of a fixed length: made from counters, and parsed from the file.
+//! Finding a place for it is in `place`.
 #![forbid(unsafe_code)]
 
 use std::io::{Cursor, Write};
@@ -21,7 +22,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// The name of an executable file, truncated if it is too long.
+    /// Returns the name of an executable file, truncated if it is too long.
     pub fn of(path: &[u8]) -> Name {
         let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
@@ -43,7 +44,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Makes a line with the process and the program only.
+    /// Returns a line with the process and the program only.
     pub fn new(program: &Name, process: i32) -> Line {
         let mut text = [b' '; LENGTH];
         let mut out = Cursor::new(&mut text[..]);
@@ -53,37 +54,37 @@ impl Line {
         Line { text }
     }
 
-    /// Makes a line from its text in the file.
+    /// Returns a line from its text in the file.
     pub fn from_file(text: [u8; LENGTH]) -> Line {
         Line { text }
     }
 
-    /// Whether no program has used the line yet.
+    /// Returns whether no program has used the line yet.
     pub fn is_empty(&self) -> bool {
         self.text[0] == 0
     }
 
-    /// Whether the text is a line of statistics.
+    /// Returns whether the text is a line of statistics.
     pub fn is_ours(&self) -> bool {
         self.text.starts_with(START)
     }
 
-    /// Whether the line is of that program.
+    /// Returns whether the line belongs to that program.
     pub fn is_of(&self, program: &Name) -> bool {
         self.is_ours() && self.value("program") == Some(program.text())
     }
 
-    /// How often the program has been started.
+    /// Returns how often the program has been started.
     pub fn runs(&self) -> u64 {
         self.number("runs")
     }
 
-    /// The values of the counters.
+    /// Returns the values of the counters.
     pub fn counters(&self) -> [u64; COUNTERS.len()] {
         COUNTERS.map(|name| self.number(name))
     }
 
-    /// The whole text with these counters and, if given, how often the program was started.
+    /// Returns the whole text with these counters and, if given, how often the program was started.
     pub fn with(&self, counters: &[AtomicU64; COUNTERS.len()], runs: Option<u64>) -> [u8; LENGTH] {
         let mut text = self.text;
         let head = text.iter().rposition(|&byte| byte > b' ').map_or(0, |last| last + 1);

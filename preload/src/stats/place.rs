@@ -59,8 +59,8 @@ enum Lines {
     Appended,
 }
 
-// Reads and writes of a network file system or of FUSE can wait indefinitely, and those of devices
-// and pipes have other effects.  Therefore such files are never opened.
+// Opens the file.  Reads and writes of a network file system or of FUSE can wait indefinitely, and
+// those of devices and pipes have other effects, so such files are never opened.
 fn open(path: &CStr) -> Option<(File, Lines)> {
     match open_with(path, libc::O_PATH | libc::O_NOFOLLOW) {
         Ok(file) => {
@@ -103,7 +103,8 @@ fn open_folder(path: &[u8]) -> std::io::Result<File> {
     open_with(folder, libc::O_PATH | libc::O_DIRECTORY)
 }
 
-// On overlayfs a mapping keeps the underlying file, not the open file that has the lock.
+// Returns how lines are chosen on the file's file system; None: it is not supported.  On overlayfs
+// a mapping keeps the underlying file, not the open file that has the lock.
 fn filesystem(file: &File) -> Option<Lines> {
     let mut status = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: a live struct, read only when the kernel has filled it.
@@ -135,8 +136,8 @@ fn find(file: &File, lines: &Lines, program: &Name) -> Option<(u64, Line)> {
     old.or_else(|| (count..LINES_MAX).find_map(|index| take(file, index, Line::is_empty)))
 }
 
-// For each request the kernel searches all locks, so that only some lines are tried: if a quarter
-// of the lines is free, nine in ten programs find one.
+// Finds a line to reuse.  For each request the kernel searches all locks, so only some lines are
+// tried: if a quarter of the lines is free, nine in ten programs find one.
 fn find_old(file: &File, count: u64, program: &Name) -> Option<(u64, Line)> {
     const TRIES: usize = 8;
     let start = u64::from(std::process::id()).wrapping_mul(0x9e37_79b9) % count.max(1);
@@ -175,14 +176,14 @@ fn take(file: &File, index: u64, is_wanted: impl Fn(&Line) -> bool) -> Option<(u
     None
 }
 
-// Lines beyond the end of the file are empty.
+// Reads a group of lines; those beyond the end of the file are empty.
 fn read(file: &File, index: u64) -> Option<[Line; GROUP]> {
     let mut text = [[0; LENGTH]; GROUP];
     file.read_at(text.as_flattened_mut(), index * LENGTH as u64).ok()?;
     Some(text.map(Line::from_file))
 }
 
-// Does not wait.
+// Locks or unlocks a line, without waiting.
 fn lock(file: &File, kind: c_int, index: u64) -> bool {
     let range = libc::flock {
         l_type: kind as libc::c_short,
@@ -214,8 +215,9 @@ fn map(file: &File, at: u64) -> Option<*mut c_void> {
     (page != libc::MAP_FAILED).then(|| page.wrapping_byte_add(inside))
 }
 
-/// The name of the executable file.  The process can overwrite neither that nor the path that was
-/// executed.  It can overwrite its arguments and the name of its first thread, as nginx does.
+/// Returns the name of the executable file.  The process can overwrite neither that nor the path
+/// that was executed, but it can overwrite its arguments and the name of its first thread, as nginx
+/// does.
 pub fn program_name() -> Name {
     let mut path = [0_u8; libc::PATH_MAX as usize];
     // SAFETY: a live buffer of that length; the kernel gives each program the address of the path
