@@ -105,7 +105,7 @@ impl ZeroCopies {
         self.uses.get_mut(token.slot()).filter(|used| token.is_of(used.generation))
     }
 
-    /// Records that the kernel accepted a send.
+    /// Records that the memory of a send was within the limit.
     pub(super) fn fitted(&mut self) {
         self.budget.fitted();
     }
@@ -211,7 +211,8 @@ impl<E: Engine> Driver<E> {
         }
         if refused {
             self.zero_copies.refused(self.engine.kernel().now());
-        } else if result >= 0 {
+        } else {
+            // Also if the socket took nothing: the kernel counts the memory before it sends.
             self.zero_copies.fitted();
         }
         if self.jobs.get(slot).is_none_or(|job| job.id != id) {
