@@ -3,11 +3,12 @@
 #![forbid(unsafe_code)]
 
 use super::Caller;
-use crate::handoff::completions::{Completions, Look, Taken};
+use crate::handoff::completions::Taken;
+#[cfg(feature = "c-interface")]
+use crate::handoff::completions::{Completions, Look};
 use crate::handoff::port::Notice;
 use crate::types::completion::Completion;
 use crate::types::errno::{Errno, Result};
-#[cfg(feature = "c-interface")]
 use std::os::fd::RawFd;
 use std::time::Duration;
 
