@@ -245,10 +245,11 @@ impl<E: Engine> Driver<E> {
             if let Some(lease) = self.room.pool.acquire(bytes, purpose) {
                 return Some(Buffer { lease, start: at, skip, length });
             }
-            if length <= least {
+            if bytes <= least {
                 return None;
             }
-            length = (length / 2).max(least);
+            // With O_DIRECT the first block begins `skip` bytes before the data.
+            length = (bytes / 2).max(least).next_multiple_of(PAGE) - skip;
         }
     }
 
