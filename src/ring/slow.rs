@@ -244,7 +244,8 @@ impl<E: Engine> Driver<E> {
                 if self.jobs[slot].data.waits.for_file_system {
                     break;
                 }
-                self.settle(slot);
+                // Without room in the pool it needs another turn, to pass its data.
+                self.proceed(slot);
             }
         }
     }
