@@ -101,7 +101,7 @@ impl Library {
 
 fn engine_reason(error: Option<Errno>) -> String {
     let Some(error) = error else {
-        return "SNAPSEND_ENGINE asks for it".into();
+        return "selected by SNAPSEND_ENGINE".into();
     };
     let meaning = match rustix::io::Errno::from_raw_os_error(error.0) {
         rustix::io::Errno::PERM | rustix::io::Errno::ACCESS => {

@@ -61,7 +61,7 @@ impl Sent {
         let file = zeros()?;
         let context = Context::new(&Options::default())?;
         for _ in 0..TIMES {
-            // EAGER data is in private memory, which is what is sent without a copy if anything is.
+            // Zero-copy sends from private memory, where EAGER puts the data.
             let flags = RequestFlags::EAGER;
             let request = Request::new(&socket).file(&file, ..).flags(flags).timeout(WAIT);
             let done = context.send(&request)?;
