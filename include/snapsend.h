@@ -99,6 +99,33 @@
 #define SNAPSEND_MORE (1u << 4)
 
 /**
+ * Sends the file's cached pages themselves where the kernel does so without a copy: to peers on
+ * other machines, with io_uring and Linux 6.2 or newer.  Then nothing is copied, and DONE comes when
+ * the peer has acknowledged the last byte; until then the file should not change.  Where that cannot
+ * be, the operation goes as without the flag.  With EAGER or EXACT: -EINVAL.  snapsend_send() and
+ * what snapsend_try_send() does on the calling thread ignore it.
+ *
+ * An operation that is cancelled or times out, or whose context is destroyed, waits up to a second
+ * for the acknowledgement.  After that its connection is reset.
+ */
+#define SNAPSEND_ZEROCOPY (1u << 5)
+
+/**
+ * Also reports SNAPSEND_EVENT_SENT.  Ignored by calls that return DONE directly.
+ */
+#define SNAPSEND_NOTIFY_SENT (1u << 6)
+
+/**
+ * file_fd is a handle that snapsend_register_file() returned.
+ */
+#define SNAPSEND_REGISTERED_FILE (1u << 7)
+
+/**
+ * socket_fd is a handle that snapsend_register_socket() returned.
+ */
+#define SNAPSEND_REGISTERED_SOCKET (1u << 8)
+
+/**
  * The operation has ended: the last completion of an operation, exactly one for each.
  */
 #define SNAPSEND_EVENT_DONE 0u
@@ -107,6 +134,12 @@
  * The file may change from now on; DONE follows.
  */
 #define SNAPSEND_EVENT_SNAPSHOT 1u
+
+/**
+ * All bytes are in the socket: other data may be sent there, or its writing side shut down.  At most
+ * once, before DONE.  The file should not change yet unless SNAPSHOT has come.
+ */
+#define SNAPSEND_EVENT_SENT 2u
 
 /**
  * Some file data was copied into socket buffers.
@@ -195,6 +228,11 @@ struct snapsend_options {
      * chooses.
      */
     uint64_t chunk_bytes;
+    /**
+     * Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes, at
+     * least 4096; 0: the library chooses.
+     */
+    uint64_t window_bytes;
 };
 
 /**
@@ -418,6 +456,27 @@ struct snapsend_stats {
      * acknowledged what was sent without a copy; at most 16.
      */
     uint64_t rings_kept;
+    /**
+     * File data sent straight from the page cache, in bytes; bytes_zerocopy counts it, too.
+     */
+    uint64_t bytes_page_cache;
+    /**
+     * 0: this version does not send files by reference because their content cannot change.
+     */
+    uint64_t bytes_frozen;
+    /**
+     * 0: this version takes no snapshots by sharing extents.
+     */
+    uint64_t snapshots_cloned;
+    /**
+     * Connections that were reset to keep later changes of a file off the wire: an operation with
+     * SNAPSEND_ZEROCOPY ended early, and the peer did not acknowledge its bytes in time.
+     */
+    uint64_t connections_reset;
+    /**
+     * Gauge: address space in use for windows of files, in bytes.
+     */
+    uint64_t window_bytes;
 };
 
 #ifdef __cplusplus
@@ -539,6 +598,53 @@ int snapsend_cancel(snapsend_t *ctx, uint64_t id);
  * Others as for snapsend_cancel().
  */
 int snapsend_cancel_socket(snapsend_t *ctx, int socket_fd);
+
+/**
+ * Registers a file with the context.  The library keeps a copy of the descriptor until it is
+ * unregistered or the context is destroyed, checks it once, and may keep parts of the file mapped.
+ * Operations then name the file by its handle, with SNAPSEND_REGISTERED_FILE, which saves the
+ * hand-over of a descriptor each time.  What the calling thread does itself (snapsend_try_send(),
+ * snapsend_send()) uses the caller's number, which must stay what it is while registered.
+ *
+ * flags must be 0.  Returns the handle, which is greater than 0.
+ *
+ * -EFAULT: ctx is NULL.
+ * -EINVAL: flags is not 0, or file_fd is neither a regular file nor a block device.
+ * -EISDIR: file_fd is a directory.
+ * -EBADF: file_fd is closed or not open for reading, or the context has failed.
+ * -EMFILE, -ENOMEM: as for snapsend_submit().
+ * -ECHILD: the context belongs to a parent process.
+ */
+int snapsend_register_file(snapsend_t *ctx, int file_fd, uint32_t flags);
+
+/**
+ * Registers a socket, as snapsend_register_file() does a file; requests name it with
+ * SNAPSEND_REGISTERED_SOCKET.  Operations through a handle and through a descriptor of the same
+ * socket are one line.  The connection stays open until it is unregistered, also if the caller
+ * closes its descriptor.
+ *
+ * -EFAULT: ctx is NULL.
+ * -EINVAL: flags is not 0.
+ * -EBADF: socket_fd is closed, or the context has failed.
+ * -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN, -EMFILE, -ENOMEM: as for snapsend_submit().
+ * -ECHILD: the context belongs to a parent process.
+ */
+int snapsend_register_socket(snapsend_t *ctx, int socket_fd, uint32_t flags);
+
+/**
+ * Unregisters a file.  New operations with this handle give -EBADF from now on.  Those in flight go
+ * on; after the last one the library closes its copy.
+ *
+ * -EBADF: it is not the handle of a registered file.
+ * -EFAULT: ctx is NULL.
+ * -ECHILD: the context belongs to a parent process.
+ */
+int snapsend_unregister_file(snapsend_t *ctx, int file);
+
+/**
+ * Unregisters a socket, as snapsend_unregister_file() does a file.
+ */
+int snapsend_unregister_socket(snapsend_t *ctx, int socket);
 
 /**
  * Does the whole operation on the calling thread if that is possible without waiting.  As with

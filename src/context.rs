@@ -11,7 +11,7 @@ use crate::collections::memory;
 use crate::engine::kept;
 #[cfg(feature = "c-interface")]
 use crate::handoff::completions::Completions;
-use crate::handoff::port::Port;
+use crate::handoff::port::{Port, Registration};
 use crate::handoff::questions::Question;
 use crate::handoff::shared::Shared;
 use crate::handoff::submissions;
@@ -20,6 +20,7 @@ use crate::sys::{self, ForkMark};
 use crate::types::completion::Completion;
 use crate::types::errno::{Errno, Result};
 use crate::types::feature::KernelFeatures;
+use crate::types::handle::{Handle, RegisteredFile, RegisteredSocket, Registry};
 use crate::types::options::{Options, Settings};
 use crate::types::request::Request;
 use crate::types::stats::Stats;
@@ -253,6 +254,44 @@ impl Context {
         self.caller.send(request)
     }
 
+    /// Registers a file: the library keeps a copy of the descriptor until the returned guard is
+    /// dropped, checks it once, and may keep parts of the file mapped.  Requests then name it by
+    /// [`Request::registered_file`].  What the calling thread does itself uses the caller's number,
+    /// which must stay what it is meanwhile.  Errors as for [`Context::submit`].
+    pub fn register_file(&self, file: impl AsFd) -> Result<RegisteredFile<'_>> {
+        self.check_process()?;
+        let handle = self.register_file_number(file.as_fd().as_raw_fd())?;
+        Ok(RegisteredFile { handle, registry: self })
+    }
+
+    /// Registers a socket, as [`Context::register_file`] does a file; see
+    /// [`Request::to_registered`].
+    pub fn register_socket(&self, socket: impl AsFd) -> Result<RegisteredSocket<'_>> {
+        self.check_process()?;
+        let handle = self.register_socket_number(socket.as_fd().as_raw_fd())?;
+        Ok(RegisteredSocket { handle, registry: self })
+    }
+
+    /// Registers a file by its number.
+    pub(crate) fn register_file_number(&self, file: RawFd) -> Result<Handle> {
+        self.caller.register_file(file)
+    }
+
+    /// Registers a socket by its number.
+    pub(crate) fn register_socket_number(&self, socket: RawFd) -> Result<Handle> {
+        self.caller.register_socket(socket)
+    }
+
+    /// Unregisters a file.  EBADF: it is not registered.
+    pub(crate) fn unregister_file(&self, file: Handle) -> Result<()> {
+        self.caller.unregister(Registration::File(file))
+    }
+
+    /// Unregisters a socket.  EBADF: it is not registered.
+    pub(crate) fn unregister_socket(&self, socket: Handle) -> Result<()> {
+        self.caller.unregister(Registration::Socket(socket))
+    }
+
     /// Returns the engine, the limits and the kernel features of the context.
     pub fn info(&self) -> Result<Info> {
         self.check_process()?;
@@ -271,6 +310,17 @@ impl Context {
         stats.pool_resident += staged;
         stats.rings_kept = kept::count();
         Ok(stats)
+    }
+}
+
+impl Registry for Context {
+    fn drop_file(&self, file: Handle) {
+        // In a forked child there is nothing to unregister.
+        let _ = self.check_process().and_then(|()| self.unregister_file(file));
+    }
+
+    fn drop_socket(&self, socket: Handle) {
+        let _ = self.check_process().and_then(|()| self.unregister_socket(socket));
     }
 }
 

@@ -92,6 +92,7 @@ pub use context::{Context, Info, TrySend};
 pub use types::completion::{Completion, CompletionFlags, Event};
 pub use types::errno::Errno;
 pub use types::feature::KernelFeatures;
+pub use types::handle::{RegisteredFile, RegisteredSocket};
 pub use types::options::{EngineChoice, Options};
 pub use types::request::{Request, RequestFlags};
 pub use types::stats::Stats;

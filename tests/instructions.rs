@@ -33,7 +33,7 @@ mod ring {
 }
 
 use decide::operation::{Operation, Task};
-use decide::plan::{Known, ZeroCopy};
+use decide::plan::{Known, PageCache, ZeroCopy};
 use decide::schedule::Schedule;
 use decide::timers::{Alarm, Timers};
 use decide::token::{Kind, Token};
@@ -113,6 +113,8 @@ fn ways(_: u64) {
             exact_end: false,
             zero_copy: zero_copy[index % 4],
             pool_has_room: true,
+            may_pin: true,
+            page_cache: PageCache::Excluded,
         });
         if decide::plan::depends_on_residency(&known) {
             black_box(decide::plan::choose(&known));

@@ -4,17 +4,21 @@
 #![forbid(unsafe_code)]
 
 use super::Caller;
+use super::inline::Numbers;
 use crate::collections::memory;
 use crate::decide::operation::{Operation, Task};
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::claims::Turn;
+use crate::handoff::port::Registration;
+use crate::handoff::registrations::Registered;
 use crate::handoff::shared::KNOWN_SOCKETS;
 use crate::handoff::staging::{self, Staged};
-use crate::handoff::submissions::Submission;
+use crate::handoff::submissions::{Handles, Submission};
 use crate::sys;
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{FileFacts, FileKind, FileState};
-use crate::types::request::{Request, RequestFlags};
+use crate::types::handle::Handle;
+use crate::types::request::{Descriptor, Request, RequestFlags};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -35,18 +39,36 @@ impl KnownSockets {
     }
 }
 
+/// A submission that is ready, and the numbers of its descriptors in the caller's table.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub submission: Submission,
+    pub numbers: Numbers,
+}
+
+/// A descriptor of a request after its checks.
+#[derive(Clone, Copy)]
+struct Checked<Facts> {
+    number: RawFd,
+    facts: Facts,
+    handle: Option<Handle>,
+}
+
 impl Caller {
     /// Checks a request, takes a permit and copies header and trailer.
-    pub(super) fn prepare(&self, request: &Request<'_>) -> Result<Submission> {
+    pub(super) fn prepare(&self, request: &Request<'_>) -> Result<Prepared> {
         self.shared.life.alive()?;
         request.check(self.exact_max)?;
         let lengths = staging::lengths(request)?;
-        let cookie = self.check_socket(request.socket)?;
-        let file = request.file.map(|file| self.check_file(request, file)).transpose()?;
-        let staged = self.take_room(request, lengths, 1 + u32::from(file.is_some()))?;
-        Ok(Submission {
+        let socket = self.socket_of(request.socket)?;
+        let file = request.file.map(|file| self.file_of(request, file)).transpose()?;
+        let registered = Handles { socket: socket.handle, file: file.and_then(|file| file.handle) };
+        let is_sent = |descriptor: Option<Handle>| u32::from(descriptor.is_none());
+        let descriptors = is_sent(socket.handle) + file.map_or(0, |file| is_sent(file.handle));
+        let staged = self.take_room(request, lengths, descriptors)?;
+        let submission = Submission {
             id: 0,
-            cookie,
+            cookie: socket.facts,
             user_data: request.user_data,
             operation: Operation::new(Task {
                 header: staged.header_length(),
@@ -56,11 +78,91 @@ impl Caller {
                 flags: request.flags,
             }),
             staged,
-            file,
+            file: file.map(|file| file.facts),
+            registered,
+            is_announced: true,
             deadline: request.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             reply: None,
             turn: Turn::InOrder,
-        })
+        };
+        let numbers = Numbers { socket: socket.number, file: file.map(|file| file.number) };
+        Ok(Prepared { submission, numbers })
+    }
+
+    fn socket_of(&self, socket: Descriptor) -> Result<Checked<u64>> {
+        match socket {
+            Descriptor::Number(number) => {
+                Ok(Checked { number, facts: self.check_socket(number)?, handle: None })
+            }
+            Descriptor::Registered(handle) => {
+                let Registered { number, facts, .. } =
+                    self.shared.registered.sockets.find(handle)?;
+                Ok(Checked { number, facts, handle: Some(handle) })
+            }
+        }
+    }
+
+    fn file_of(&self, request: &Request<'_>, file: Descriptor) -> Result<Checked<FileFacts>> {
+        match file {
+            Descriptor::Number(number) => {
+                let facts = check_file(number)?;
+                self.check_exact(request, &facts)?;
+                Ok(Checked { number, facts, handle: None })
+            }
+            Descriptor::Registered(handle) => {
+                let Registered { number, facts, .. } = self.shared.registered.files.find(handle)?;
+                Ok(Checked { number, facts, handle: Some(handle) })
+            }
+        }
+    }
+
+    /// Registers a file; returns its handle.
+    pub fn register_file(&self, number: RawFd) -> Result<Handle> {
+        self.shared.life.alive()?;
+        // Operations find the size out by themselves.
+        let facts = FileFacts { size: 0, ..check_file(number)? };
+        self.shared.known_files.look_up(facts.kind, facts.mount);
+        let files = &self.shared.registered.files;
+        let handle = self.register(number, || files.add(number, facts), Registration::File)?;
+        Ok(handle)
+    }
+
+    /// Registers a socket; returns its handle.
+    pub fn register_socket(&self, number: RawFd) -> Result<Handle> {
+        self.shared.life.alive()?;
+        let cookie = self.check_socket(number)?;
+        let sockets = &self.shared.registered.sockets;
+        self.register(number, || sockets.add(number, cookie), Registration::Socket)
+    }
+
+    fn register(
+        &self,
+        number: RawFd,
+        add: impl FnOnce() -> Result<Handle>,
+        named: impl FnOnce(Handle) -> Registration,
+    ) -> Result<Handle> {
+        let shared = &self.shared;
+        shared.descriptors.take(1, || shared.cuts.is_any_in_transit())?;
+        let handle = add().inspect_err(|_| shared.descriptors.give_back(1))?;
+        let registration = named(handle);
+        self.port.register(registration, number).inspect_err(|_| {
+            match registration {
+                Registration::File(handle) => drop(shared.registered.files.remove(handle)),
+                Registration::Socket(handle) => drop(shared.registered.sockets.remove(handle)),
+            }
+            shared.descriptors.give_back(1);
+        })?;
+        Ok(handle)
+    }
+
+    /// Unregisters a file or a socket.  EBADF: the handle is none.
+    pub fn unregister(&self, registration: Registration) -> Result<()> {
+        match registration {
+            Registration::File(handle) => self.shared.registered.files.retire(handle)?,
+            Registration::Socket(handle) => self.shared.registered.sockets.retire(handle)?,
+        }
+        self.port.unregister(registration);
+        Ok(())
     }
 
     // Takes what Shared::give_back() gives back.
@@ -71,8 +173,9 @@ impl Caller {
         descriptors: u32,
     ) -> Result<Staged> {
         let shared = &self.shared;
-        let with_snapshot = request.flags.contains(RequestFlags::NOTIFY_SNAPSHOT);
-        shared.permits.take(with_snapshot, &shared.completions)?;
+        let notifies = RequestFlags::NOTIFY_SNAPSHOT | RequestFlags::NOTIFY_SENT;
+        let events = (request.flags & notifies).bits().count_ones();
+        shared.permits.take(events, &shared.completions)?;
         let taken = shared.descriptors.take(descriptors, || shared.cuts.is_any_in_transit());
         let staged = taken.and_then(|()| {
             shared
@@ -80,7 +183,7 @@ impl Caller {
                 .copy(request, lengths)
                 .inspect_err(|_| shared.descriptors.give_back(descriptors))
         });
-        staged.inspect_err(|_| shared.permits.give_back(with_snapshot))
+        staged.inspect_err(|_| shared.permits.give_back(events))
     }
 
     fn check_socket(&self, socket: RawFd) -> Result<u64> {
@@ -103,28 +206,33 @@ impl Caller {
         Ok(cookie)
     }
 
-    fn check_file(&self, request: &Request<'_>, file: RawFd) -> Result<FileFacts> {
-        let state = sys::file_state_without_sync(file)?;
-        match state.kind {
-            FileKind::Regular | FileKind::Block => {}
-            FileKind::Directory => return Err(Errno(libc::EISDIR)),
-            _ => return Err(Errno(libc::EINVAL)),
-        }
-        let flags = sys::status_flags(file)?;
-        if flags & libc::O_ACCMODE == libc::O_WRONLY || flags & libc::O_PATH != 0 {
-            return Err(Errno(libc::EBADF));
-        }
+    // Returns EMSGSIZE for an EXACT range up to the end of a file that is too long.
+    fn check_exact(&self, request: &Request<'_>, file: &FileFacts) -> Result<()> {
         let exact = request.flags.contains(RequestFlags::EXACT) && request.is_open_ended();
         // The size of a network file may be out of date; the ring thread queries the server.
         let is_too_long = |known: &KnownFiles| {
-            known.look_up(state.kind, state.mount).is_local()
-                && state.size.saturating_sub(request.offset) > self.exact_max
+            known.look_up(file.kind, file.mount).is_local()
+                && file.size.saturating_sub(request.offset) > self.exact_max
         };
         if exact && is_too_long(&self.shared.known_files) {
             return Err(Errno(libc::EMSGSIZE));
         }
-        let direct = flags & libc::O_DIRECT != 0;
-        let FileState { kind, size, inode, mount } = state;
-        Ok(FileFacts { kind, size, inode, mount, direct })
+        Ok(())
     }
+}
+
+fn check_file(file: RawFd) -> Result<FileFacts> {
+    let state = sys::file_state_without_sync(file)?;
+    match state.kind {
+        FileKind::Regular | FileKind::Block => {}
+        FileKind::Directory => return Err(Errno(libc::EISDIR)),
+        _ => return Err(Errno(libc::EINVAL)),
+    }
+    let flags = sys::status_flags(file)?;
+    if flags & libc::O_ACCMODE == libc::O_WRONLY || flags & libc::O_PATH != 0 {
+        return Err(Errno(libc::EBADF));
+    }
+    let direct = flags & libc::O_DIRECT != 0;
+    let FileState { kind, size, inode, mount } = state;
+    Ok(FileFacts { kind, size, inode, mount, direct })
 }

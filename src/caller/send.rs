@@ -3,6 +3,7 @@
 //! of later operations on the socket.
 #![forbid(unsafe_code)]
 
+use super::prepare::Prepared;
 use super::submit::Fds;
 use super::{Caller, inline};
 use crate::collections::memory;
@@ -10,7 +11,6 @@ use crate::decide::operation::Operation;
 use crate::engine::kernel::System;
 use crate::handoff::claims::{Claimed, Turn};
 use crate::handoff::reply::Reply;
-use crate::handoff::submissions::Submission;
 use crate::sys;
 use crate::types::completion::{Completion, CompletionFlags, Event};
 use crate::types::errno::Result;
@@ -34,30 +34,30 @@ impl Caller {
         request: &Request<'_>,
         id: &mut dyn FnMut(u64),
     ) -> Result<Option<Completion>> {
-        let mut submission = self.prepare(request)?;
-        match self.send_inline(request, &mut submission) {
+        let mut prepared = self.prepare(request)?;
+        match self.send_inline(&mut prepared) {
             Inline::Done(completion) => Ok(Some(completion)),
-            Inline::Rest(claimed) => self.enqueue_rest(submission, claimed, Fds::of(request), id),
+            Inline::Rest(claimed) => self.enqueue_rest(prepared, claimed, id),
         }
     }
 
     /// Carries out the whole operation, and waits while the ring thread does the rest.
     pub fn send(&self, request: &Request<'_>) -> Result<Completion> {
         memory::check()?;
-        let mut submission = self.prepare(request)?;
-        let claimed = match self.send_inline(request, &mut submission) {
+        let mut prepared = self.prepare(request)?;
+        let claimed = match self.send_inline(&mut prepared) {
             Inline::Done(completion) => return Ok(completion),
             Inline::Rest(claimed) => claimed,
         };
         let reply = Arc::new(Reply::default());
-        submission.reply = Some(reply.clone());
-        let cookie = submission.cookie;
-        let ended = self.enqueue_rest(submission, claimed, Fds::of(request), &mut |_| {})?;
+        prepared.submission.reply = Some(reply.clone());
+        let cookie = prepared.submission.cookie;
+        let ended = self.enqueue_rest(prepared, claimed, &mut |_| {})?;
         if let Some(completion) = ended {
             return Ok(completion);
         }
         let completion = reply.wait()?;
-        self.shared.permits.give_back(false);
+        self.shared.permits.give_back(0);
         if completion.status < 0 && completion.wire_bytes > 0 {
             self.shared.cuts.done_taken(cookie);
         }
@@ -66,10 +66,11 @@ impl Caller {
 
     // Sends on the calling thread.  If the operation is done, everything that the submission took
     // has been given back.
-    fn send_inline(&self, request: &Request<'_>, submission: &mut Submission) -> Inline {
+    fn send_inline(&self, prepared: &mut Prepared) -> Inline {
         let shared = &self.shared;
         let chunk = shared.settings.chunk_bytes;
-        if !inline::is_suitable(&System, request, submission, &shared.known_files, chunk) {
+        let Prepared { numbers, ref mut submission } = *prepared;
+        if !inline::is_suitable(&System, numbers, submission, &shared.known_files, chunk) {
             return Inline::Rest(None);
         }
         let cookie = submission.cookie;
@@ -80,7 +81,7 @@ impl Caller {
         }
         // Without a buffer nothing is done, and the ring thread does it all.
         let _ = self.scratch.with(|scratch| {
-            inline::run(&System, request, submission, &shared.known_files, scratch)
+            inline::run(&System, numbers, submission, &shared.known_files, chunk, scratch)
         });
         let operation = &submission.operation;
         let counters = &shared.counters;
@@ -93,7 +94,7 @@ impl Caller {
             return Inline::Rest(Some(claimed));
         };
         if operation.is_held_back() {
-            sys::push_tcp(request.socket);
+            sys::push_tcp(numbers.socket);
         }
         let completion = self.done_here(cookie, submission.user_data, operation, status);
         shared.give_back(submission);
@@ -105,19 +106,19 @@ impl Caller {
     // a refusal.
     fn enqueue_rest(
         &self,
-        submission: Submission,
+        prepared: Prepared,
         claimed: Option<Claimed>,
-        fds: Fds,
         id: &mut dyn FnMut(u64),
     ) -> Result<Option<Completion>> {
-        let fds = fds.as_slice();
+        let fds = Fds::of(&prepared);
+        let Prepared { submission, numbers } = prepared;
         let cookie = submission.cookie;
         let (user_data, mut operation) = (submission.user_data, submission.operation.clone());
-        let queued = match self.enqueue(std::iter::once(submission), fds, id) {
+        let queued = match self.enqueue(std::iter::once(submission), fds.as_slice(), id) {
             Err(error) if operation.wire() > 0 => {
                 operation.fail(error.negative());
                 if operation.is_held_back() {
-                    sys::push_tcp(fds[0]);
+                    sys::push_tcp(numbers.socket);
                 }
                 Ok(Some(self.done_here(cookie, user_data, &operation, error.negative())))
             }

@@ -4,8 +4,9 @@
 #![forbid(unsafe_code)]
 
 use super::Caller;
+use super::prepare::Prepared;
 use crate::collections::memory;
-use crate::handoff::submissions::{GROUP_MAX, IdRange, Submission};
+use crate::handoff::submissions::{GROUP_MAX, Handles, IdRange, Submission};
 use crate::types::errno::{Errno, Result};
 use crate::types::request::Request;
 use crate::types::stats::Counters;
@@ -23,10 +24,14 @@ pub(super) struct Group {
 pub(super) struct Fds([RawFd; 2], usize);
 
 impl Fds {
-    pub(super) fn of(request: &Request<'_>) -> Fds {
-        match request.file {
-            Some(file) => Fds([request.socket, file], 2),
-            None => Fds([request.socket, -1], 1),
+    pub(super) fn of(prepared: &Prepared) -> Fds {
+        let Handles { socket, file } = prepared.submission.registered;
+        let socket = if socket.is_none() { Some(prepared.numbers.socket) } else { None };
+        let file = if file.is_none() { prepared.numbers.file } else { None };
+        match (socket, file) {
+            (Some(socket), Some(file)) => Fds([socket, file], 2),
+            (Some(one), None) | (None, Some(one)) => Fds([one, -1], 1),
+            (None, None) => Fds([-1, -1], 0),
         }
     }
 
@@ -38,9 +43,9 @@ impl Fds {
 impl Caller {
     /// Queues an operation; `id` receives its id before a completion with it is visible.
     pub fn submit(&self, request: &Request<'_>, id: &mut dyn FnMut(u64)) -> Result<()> {
-        let submission = self.prepare(request)?;
-        let fds = Fds::of(request);
-        self.enqueue(std::iter::once(submission), fds.as_slice(), id).map(|_| ())
+        let prepared = self.prepare(request)?;
+        let fds = Fds::of(&prepared);
+        self.enqueue(std::iter::once(prepared.submission), fds.as_slice(), id).map(|_| ())
     }
 
     /// Queues several operations, in order.  Returns how many were queued; an error if none was.
@@ -75,13 +80,15 @@ impl Caller {
         let mut error = None;
         for request in requests {
             match self.prepare(request) {
-                Ok(submission) => group.submissions.push(submission),
+                Ok(prepared) => {
+                    group.fds.extend_from_slice(Fds::of(&prepared).as_slice());
+                    group.submissions.push(prepared.submission);
+                }
                 Err(refused) => {
                     error = Some(refused);
                     break;
                 }
             }
-            group.fds.extend_from_slice(Fds::of(request).as_slice());
         }
         let mut count = group.submissions.len();
         if count > 0 {
@@ -110,7 +117,8 @@ impl Caller {
         let wanted = submissions.len() as u32;
         let first = shared.cuts.take_ids(wanted);
         let (mut count, mut fds_count, mut refused) = (0, 0, None);
-        for (id, submission) in (first..).zip(submissions.by_ref()) {
+        for (id, mut submission) in (first..).zip(submissions.by_ref()) {
+            submission.is_announced = !fds.is_empty();
             let descriptors = submission.descriptor_count();
             if let Err(error) = self.push(submission, id, ids) {
                 refused = Some(error);

@@ -191,6 +191,11 @@ impl<V: Copy> NumberMap<V> {
         self.0.is_empty()
     }
 
+    /// Makes room for one more, so that [`NumberMap::entry`] does not fail.
+    pub fn reserve(&mut self) -> Result<()> {
+        self.0.reserve()
+    }
+
     /// Returns the value of a number.
     pub fn get(&self, number: u64) -> Option<V> {
         self.0.find(number).map(|slot| self.0[slot].value)

@@ -34,6 +34,9 @@ pub enum Phase {
     Queued,
     /// Reading and sending.
     Running,
+    /// Everything is in the socket, and the kernel may still read the file's own pages.  The status
+    /// is that of the end if they have to be taken from it; 0: nothing asks for the end.
+    Acknowledging(i32),
     /// Ended with this status (0 or -errno); requests may still be with the kernel.
     Ending(i32),
 }
@@ -74,7 +77,10 @@ pub struct Operation {
     sending_more: bool, // the send with the kernel has MSG_MORE
     sent_more: bool,    // the last send that took bytes had MSG_MORE
     snapshot_told: bool,
-    was: u8, // WAS_* flags; eight bits suffice
+    sent_told: bool,
+    was: u8,         // WAS_* flags; eight bits suffice
+    lent: u32,       // sends of the file's own pages that the kernel may still read
+    unchecked: bool, // the file may have become shorter since such a send
 }
 
 impl Operation {
@@ -92,13 +98,18 @@ impl Operation {
             sending_more: false,
             sent_more: false,
             snapshot_told: false,
+            sent_told: false,
             was: 0,
+            lent: 0,
+            unchecked: false,
         }
     }
 
-    /// Returns whether SNAPSHOT was requested and has not been reported.
-    pub fn owes_snapshot(&self) -> bool {
-        self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT) && !self.snapshot_told
+    /// Returns how many of SNAPSHOT and SENT were requested and have not been reported.
+    pub fn owed_events(&self) -> u32 {
+        let flags = self.task.flags;
+        u32::from(flags.contains(RequestFlags::NOTIFY_SNAPSHOT) && !self.snapshot_told)
+            + u32::from(flags.contains(RequestFlags::NOTIFY_SENT) && !self.sent_told)
     }
 
     /// Starts the operation with the size of its file.  Called once, before any other event.
@@ -265,6 +276,74 @@ impl Operation {
         self.finish_when_complete();
     }
 
+    /// Records that the send whose result follows has put pages of the file itself into the socket.
+    pub fn lend(&mut self) {
+        self.lent += 1;
+        self.unchecked = true;
+    }
+
+    /// Records that the kernel no longer reads the pages of one such send.
+    pub fn give_back(&mut self) {
+        self.lent = self.lent.saturating_sub(1);
+    }
+
+    /// Returns whether the kernel may still read the file's own pages.
+    pub fn is_lent(&self) -> bool {
+        self.lent > 0
+    }
+
+    /// Returns whether the file's size is to be looked at, for [`Operation::checked`]: all of the
+    /// range is in the socket, and the kernel has given all pages back.
+    pub fn wants_check(&self) -> bool {
+        let is_over = match self.phase {
+            Phase::Running => self.range_sent() >= self.file_length,
+            Phase::Acknowledging(_) => true,
+            _ => false,
+        };
+        self.unchecked && self.lent == 0 && is_over
+    }
+
+    /// Records that the file has `available` bytes from the range's start, after the kernel has given
+    /// its pages back.  If that is less than was sent, zeros were sent up to the end of a page.
+    pub fn checked(&mut self, available: u64) {
+        self.unchecked = false;
+        let is_short = available < self.file_length;
+        let pads = self.task.flags.contains(RequestFlags::ZERO_PAD);
+        if is_short && pads {
+            self.was |= CompletionFlags::WAS_PADDED.bits() as u8;
+        }
+        match self.phase {
+            Phase::Running if is_short && !pads => self.fail(-libc::ENODATA),
+            Phase::Acknowledging(_) if is_short && !pads => {
+                self.phase = Phase::Ending(-libc::ENODATA);
+            }
+            Phase::Acknowledging(_) => self.phase = Phase::Ending(0),
+            _ => {}
+        }
+    }
+
+    /// Records that the connection was reset, because the operation had to end.
+    pub fn was_reset(&mut self) {
+        if let Phase::Acknowledging(status) = self.phase {
+            self.phase = Phase::Ending(status);
+        }
+    }
+
+    /// Gives up waiting for pages that the kernel does not give back.
+    pub fn forget_lent(&mut self) {
+        self.lent = 0;
+    }
+
+    /// Returns whether it is to end although the kernel may still read the file's own pages.
+    pub fn is_held_up(&self) -> bool {
+        let is_to_end = match self.phase {
+            Phase::Acknowledging(status) => status < 0,
+            Phase::Ending(_) => true,
+            _ => false,
+        };
+        is_to_end && self.lent > 0
+    }
+
     /// Records the way of bytes that were sent before.
     pub fn mark(&mut self, was: CompletionFlags) {
         self.was |= was.bits() as u8;
@@ -281,17 +360,22 @@ impl Operation {
         self.sending = false;
     }
 
-    /// Ends the operation with a negative status, unless it has ended already.
+    /// Ends the operation with a negative status, unless it has ended already.  If everything is in
+    /// the socket, it only limits how long the operation waits for the acknowledgement.
     pub fn fail(&mut self, status: i32) {
         debug_assert!(status < 0);
-        if !matches!(self.phase, Phase::Ending(_)) {
-            self.phase = Phase::Ending(status);
+        match self.phase {
+            Phase::Ending(_) => {}
+            Phase::Acknowledging(0) => self.phase = Phase::Acknowledging(status),
+            Phase::Acknowledging(_) => {}
+            Phase::Queued | Phase::Running => self.phase = Phase::Ending(status),
         }
     }
 
     fn finish_when_complete(&mut self) {
         if self.phase == Phase::Running && self.wire == self.total() {
-            self.phase = Phase::Ending(0);
+            let is_open = self.lent > 0 || self.unchecked;
+            self.phase = if is_open { Phase::Acknowledging(0) } else { Phase::Ending(0) };
         }
     }
 
@@ -309,15 +393,27 @@ impl Operation {
         let due = self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT)
             && !self.snapshot_told
             && matches!(self.phase, Phase::Running | Phase::Ending(0))
+            && !self.unchecked
             && snapshotted >= self.file_length;
         self.snapshot_told |= due;
+        due
+    }
+
+    /// Returns true, once, if all bytes are in the socket and SENT was requested.
+    pub fn take_sent_event(&mut self) -> bool {
+        let due = self.task.flags.contains(RequestFlags::NOTIFY_SENT)
+            && !self.sent_told
+            && matches!(self.phase, Phase::Acknowledging(_) | Phase::Ending(0));
+        self.sent_told |= due;
         due
     }
 
     /// Returns its status after it has ended and the kernel has no request of it.
     pub fn ended(&self) -> Option<i32> {
         match self.phase {
-            Phase::Ending(status) if !self.reading && !self.sending => Some(status),
+            Phase::Ending(status) if !self.reading && !self.sending && self.lent == 0 => {
+                Some(status)
+            }
             _ => None,
         }
     }
@@ -327,7 +423,7 @@ impl Operation {
         match self.phase {
             Phase::Queued => false,
             Phase::Running => self.held.max(self.range_sent()) >= self.file_length,
-            Phase::Ending(_) => true,
+            Phase::Acknowledging(_) | Phase::Ending(_) => true,
         }
     }
 

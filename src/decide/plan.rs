@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The way that the data of an operation takes: mapped, pooled, or pooled and sent with zero-copy.
-//! The function takes the known facts and chooses; it queries nothing.
+//! The way that the data of an operation takes: the page cache itself, a mapping, the pool, or the
+//! pool with zero-copy.  The function takes the known facts and chooses; it queries nothing.
 #![forbid(unsafe_code)]
 
 /// The result of earlier zero-copy sends on a socket, from the kernel's notifications.
@@ -31,14 +31,31 @@ pub struct Known {
     pub exact_end: bool,
     /// The result of earlier zero-copy sends on this socket.
     pub zero_copy: ZeroCopy,
-    /// Whether the pool and the pinned-memory budget have room for data that a slow peer may keep
-    /// for long.
+    /// Whether the pool has room for data that a slow peer may keep for long.
     pub pool_has_room: bool,
+    /// Whether the pinned-memory budget has room.
+    pub may_pin: bool,
+    /// Whether the caller lends the file's own pages (ZEROCOPY), and of what use they are.
+    pub page_cache: PageCache,
+}
+
+/// The use of a file's own pages for zero-copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PageCache {
+    /// None: they are not lent, or their content may differ from what read(2) gives.
+    #[default]
+    Excluded,
+    /// They must be mapped first.
+    NotMapped,
+    /// They are mapped already.
+    Mapped,
 }
 
 /// A way for the next piece of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
+    /// Send the page cache's own pages from a window that is kept.
+    PageCache,
     /// Map a window and send from it.
     Mapped,
     /// Read into the pool, then send a copy.
@@ -49,13 +66,21 @@ pub enum Way {
 
 /// Below this a copy costs less than the pinning and the notification (measured).
 pub const ZERO_COPY_MIN: u64 = 256 << 10;
+/// Below this a copy costs less than a zero-copy send of pages that are mapped already (measured).
+pub const PAGE_CACHE_MAPPED_MIN: u64 = 16 << 10;
+/// The same for pages that must be mapped first.
+pub const PAGE_CACHE_MIN: u64 = 256 << 10;
 /// Below this a mapping costs more than a second copy within the CPU's cache.
 pub const MAPPED_MIN: u64 = 32 << 10;
 
 /// Chooses the way of the next piece.
 pub fn choose(known: &Known) -> Way {
+    if may_lend(known) && known.resident {
+        return Way::PageCache;
+    }
     let zero_copy = known.remaining >= ZERO_COPY_MIN
         && known.pool_has_room
+        && known.may_pin
         && matches!(known.zero_copy, ZeroCopy::Untried | ZeroCopy::Real);
     if zero_copy {
         return Way::PooledZeroCopy;
@@ -63,6 +88,20 @@ pub fn choose(known: &Known) -> Way {
     let mapped =
         known.resident && known.mappable && !known.exact_end && known.remaining >= MAPPED_MIN;
     if mapped { Way::Mapped } else { Way::Pooled }
+}
+
+// Returns whether pages that are resident are sent themselves.  As the caller asked for it, a trial
+// in flight is no reason to copy.
+fn may_lend(known: &Known) -> bool {
+    let least = match known.page_cache {
+        PageCache::Excluded => return false,
+        PageCache::NotMapped => PAGE_CACHE_MIN,
+        PageCache::Mapped => PAGE_CACHE_MAPPED_MIN,
+    };
+    known.remaining >= least
+        && known.mappable
+        && known.may_pin
+        && known.zero_copy != ZeroCopy::Useless
 }
 
 /// Returns whether the choice depends on residency, which costs a system call to find out.
@@ -81,6 +120,8 @@ mod tests {
         exact_end: false,
         zero_copy: ZeroCopy::Useless,
         pool_has_room: true,
+        may_pin: true,
+        page_cache: PageCache::Excluded,
     };
 
     #[test]
@@ -106,5 +147,25 @@ mod tests {
         assert_eq!(choose(&short), Way::Mapped);
         let full = Known { zero_copy: ZeroCopy::Real, pool_has_room: false, ..WARM };
         assert_eq!(choose(&full), Way::Mapped);
+    }
+
+    #[test]
+    fn pages_that_are_lent_are_sent_where_that_pays() {
+        let lent = Known { page_cache: PageCache::Mapped, zero_copy: ZeroCopy::Real, ..WARM };
+        assert_eq!(choose(&lent), Way::PageCache);
+        assert_eq!(choose(&Known { remaining: 16 << 10, ..lent }), Way::PageCache);
+        assert_eq!(choose(&Known { zero_copy: ZeroCopy::Trying, ..lent }), Way::PageCache);
+        assert_eq!(
+            choose(&Known { exact_end: true, pool_has_room: false, ..lent }),
+            Way::PageCache
+        );
+        assert_eq!(choose(&Known { resident: false, ..lent }), Way::PooledZeroCopy);
+        assert_eq!(choose(&Known { mappable: false, ..lent }), Way::PooledZeroCopy);
+        assert_eq!(choose(&Known { zero_copy: ZeroCopy::Useless, ..lent }), Way::Mapped);
+        assert_eq!(choose(&Known { may_pin: false, ..lent }), Way::Mapped);
+        let not_mapped = Known { page_cache: PageCache::NotMapped, ..lent };
+        assert_eq!(choose(&not_mapped), Way::PageCache);
+        assert_eq!(choose(&Known { remaining: 200 << 10, ..not_mapped }), Way::Mapped);
+        assert!(depends_on_residency(&lent));
     }
 }

@@ -32,6 +32,9 @@ struct Queue {
     /// Its first and its last operation; NONE: it has none.
     first: u32,
     last: u32,
+    /// The operation whose turn it is; those ahead of it have all their bytes in the socket.  NONE:
+    /// all of them have.
+    turn: u32,
     /// Its neighbours in the line, NONE at the ends.
     ahead: u32,
     behind: u32,
@@ -164,6 +167,7 @@ impl Schedule {
             cookie,
             first: NONE,
             last: NONE,
+            turn: NONE,
             ahead: NONE,
             behind: NONE,
             standing: Standing::Idle,
@@ -177,27 +181,23 @@ impl Schedule {
         self.sockets.remove(socket);
     }
 
-    /// Adds an operation at the end, or with `front` ahead of all others.
+    /// Adds an operation at the end, or with `front` ahead of all whose turn is still to come.
     pub fn enqueue(&mut self, socket: usize, operation: usize, front: bool) -> Result<()> {
         self.reserve_link(operation)?;
         let (new, queue) = (operation as u32, &mut self.sockets[socket]);
-        let mut link = Link { socket: socket as u32, before: NONE, behind: NONE };
-        if front {
-            link.behind = queue.first;
-            match link.behind {
-                NONE => queue.last = new,
-                behind => self.links[behind as usize].before = new,
-            }
-            queue.first = new;
-        } else {
-            link.before = queue.last;
-            match link.before {
-                NONE => queue.first = new,
-                before => self.links[before as usize].behind = new,
-            }
-            queue.last = new;
+        let behind = if front { queue.turn } else { NONE };
+        let before = match behind {
+            NONE => std::mem::replace(&mut queue.last, new),
+            behind => std::mem::replace(&mut self.links[behind as usize].before, new),
+        };
+        match before {
+            NONE => queue.first = new,
+            before => self.links[before as usize].behind = new,
         }
-        self.links[operation] = link;
+        if front || queue.turn == NONE {
+            queue.turn = new;
+        }
+        self.links[operation] = Link { socket: socket as u32, before, behind };
         Ok(())
     }
 
@@ -213,12 +213,28 @@ impl Schedule {
             NONE => queue.last = link.before,
             behind => self.links[behind as usize].before = link.before,
         }
+        if queue.turn == operation as u32 {
+            queue.turn = link.behind;
+        }
         self.links[operation].socket = NONE;
         link.socket as usize
     }
 
+    /// Gives the turn of this operation, which has all its bytes in the socket, to the next one.
+    pub fn pass_on(&mut self, operation: usize) {
+        let link = self.links[operation];
+        let queue = &mut self.sockets[link.socket as usize];
+        debug_assert_eq!(queue.turn, operation as u32);
+        queue.turn = link.behind;
+    }
+
     /// Returns the operation whose turn it is on a socket.
     pub fn first(&self, socket: usize) -> Option<usize> {
+        optional(self.sockets.get(socket)?.turn)
+    }
+
+    /// Returns the oldest operation on a socket, whether or not it has had its turn.
+    pub fn oldest(&self, socket: usize) -> Option<usize> {
         optional(self.sockets.get(socket)?.first)
     }
 
@@ -282,6 +298,11 @@ impl Schedule {
         let socket = light.or_else(|| self.line.pop(&mut self.sockets))?;
         self.sockets[socket].standing = Standing::Idle;
         Some(socket)
+    }
+
+    /// Returns whether a socket has no operations.
+    pub fn is_vacant(&self, socket: usize) -> bool {
+        self.oldest(socket).is_none()
     }
 
     /// Returns how many sockets wait for a turn.

@@ -21,6 +21,8 @@ pub enum Alarm {
     Look,
     /// It has ended, but a call on its file has not returned.
     Abandon,
+    /// An ended operation no longer waits for the peer to acknowledge the file's own pages.
+    Reset,
 }
 
 /// The low half of an operation's id, its slot, and the reason.
@@ -41,8 +43,14 @@ impl Timer {
     }
 
     fn entry(self) -> TimerEntry {
-        let alarms = [Alarm::Deadline, Alarm::Linger, Alarm::Look, Alarm::Abandon];
-        (self.entry >> 32, self.entry as u32 >> 8, alarms[self.entry as usize & 3])
+        let alarm = match self.entry as u8 {
+            0 => Alarm::Deadline,
+            1 => Alarm::Linger,
+            2 => Alarm::Look,
+            3 => Alarm::Abandon,
+            _ => Alarm::Reset,
+        };
+        (self.entry >> 32, self.entry as u32 >> 8, alarm)
     }
 }
 

@@ -51,6 +51,20 @@ pub trait Kernel {
     /// Maps a range, to be sent from the mapping.
     fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow>;
 
+    /// Returns whether [`Kernel::is_mapped_resident`] tells the truth about windows of this file: the
+    /// kernel reports every page as present to callers that could not write the file.
+    fn may_ask_residency(&self, file: RawFd) -> bool;
+
+    /// Returns whether all pages of a window are in the page cache.
+    fn is_mapped_resident(&self, span: Span) -> bool;
+
+    /// Resets a TCP connection and drops what the peer has not acknowledged, see
+    /// [`sys::disconnect`].
+    fn disconnect(&self, socket: RawFd) -> Result<()>;
+
+    /// Ends the waits of other threads on a socket, see [`sys::end_waits`].
+    fn end_waits(&self, socket: RawFd);
+
     /// Reads a range from the page cache, see [`sys::read_warm`]; EAGAIN: it is not all there.
     fn read_warm(&self, file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize>;
 }
@@ -117,6 +131,23 @@ impl Kernel for System {
 
     fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {
         FileWindow::new(file, offset, length)
+    }
+
+    fn may_ask_residency(&self, file: RawFd) -> bool {
+        sys::may_ask_residency(file)
+    }
+
+    #[inline]
+    fn is_mapped_resident(&self, span: Span) -> bool {
+        sys::is_mapped_resident(span)
+    }
+
+    fn disconnect(&self, socket: RawFd) -> Result<()> {
+        sys::disconnect(socket)
+    }
+
+    fn end_waits(&self, socket: RawFd) {
+        sys::end_waits(socket);
     }
 
     #[inline]

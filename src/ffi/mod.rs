@@ -18,8 +18,9 @@ use crate::sys::{self, CallerOffset, KeepErrno};
 use crate::types::completion::{Completion, CompletionFlags, Event};
 use crate::types::errno::{Errno, Result};
 use crate::types::feature::KernelFeatures;
+use crate::types::handle::Handle;
 use crate::types::options::{EngineChoice, Options};
-use crate::types::request::{Request, RequestFlags, TO_EOF};
+use crate::types::request::{Descriptor, Request, RequestFlags, TO_EOF};
 use cancellation::{Step, Wait};
 use copy::{copy_in, copy_out};
 use libc::{c_char, c_int, c_void, iovec, off_t, size_t, ssize_t};
@@ -74,6 +75,9 @@ pub struct snapsend_options {
     /// Maximum number of bytes that one kernel request moves, at least 4096; 0: the library
     /// chooses.
     pub chunk_bytes: u64,
+    /// Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes, at
+    /// least 4096; 0: the library chooses.
+    pub window_bytes: u64,
 }
 
 /// As length: the range extends to the end of the file, which is determined when the operation
@@ -95,6 +99,22 @@ pub const SNAPSEND_NOTIFY_SNAPSHOT: u32 = 1 << 2;
 pub const SNAPSEND_ZERO_PAD: u32 = 1 << 3;
 /// More data follows on this socket (MSG_MORE).
 pub const SNAPSEND_MORE: u32 = 1 << 4;
+
+/// Sends the file's cached pages themselves where the kernel does so without a copy: to peers on
+/// other machines, with io_uring and Linux 6.2 or newer.  Then nothing is copied, and DONE comes when
+/// the peer has acknowledged the last byte; until then the file should not change.  Where that cannot
+/// be, the operation goes as without the flag.  With EAGER or EXACT: -EINVAL.  snapsend_send() and
+/// what snapsend_try_send() does on the calling thread ignore it.
+///
+/// An operation that is cancelled or times out, or whose context is destroyed, waits up to a second
+/// for the acknowledgement.  After that its connection is reset.
+pub const SNAPSEND_ZEROCOPY: u32 = 1 << 5;
+/// Also reports SNAPSEND_EVENT_SENT.  Ignored by calls that return DONE directly.
+pub const SNAPSEND_NOTIFY_SENT: u32 = 1 << 6;
+/// file_fd is a handle that snapsend_register_file() returned.
+pub const SNAPSEND_REGISTERED_FILE: u32 = 1 << 7;
+/// socket_fd is a handle that snapsend_register_socket() returned.
+pub const SNAPSEND_REGISTERED_SOCKET: u32 = 1 << 8;
 
 /// One operation: sends a header, then a range of a file, then a trailer to a socket.
 #[repr(C)]
@@ -129,6 +149,9 @@ pub struct snapsend_request {
 pub const SNAPSEND_EVENT_DONE: u32 = 0;
 /// The file may change from now on; DONE follows.
 pub const SNAPSEND_EVENT_SNAPSHOT: u32 = 1;
+/// All bytes are in the socket: other data may be sent there, or its writing side shut down.  At most
+/// once, before DONE.  The file should not change yet unless SNAPSHOT has come.
+pub const SNAPSEND_EVENT_SENT: u32 = 2;
 
 /// Some file data was copied into socket buffers.
 pub const SNAPSEND_WAS_COPIED: u32 = 1 << 0;
@@ -253,6 +276,17 @@ pub struct snapsend_stats {
     /// Gauge, for the whole process: io_urings of destroyed contexts, kept open until peers have
     /// acknowledged what was sent without a copy; at most 16.
     pub rings_kept: u64,
+    /// File data sent straight from the page cache, in bytes; bytes_zerocopy counts it, too.
+    pub bytes_page_cache: u64,
+    /// 0: this version does not send files by reference because their content cannot change.
+    pub bytes_frozen: u64,
+    /// 0: this version takes no snapshots by sharing extents.
+    pub snapshots_cloned: u64,
+    /// Connections that were reset to keep later changes of a file off the wire: an operation with
+    /// SNAPSEND_ZEROCOPY ended early, and the peer did not acknowledge its bytes in time.
+    pub connections_reset: u64,
+    /// Gauge: address space in use for windows of files, in bytes.
+    pub window_bytes: u64,
 }
 
 // The values of the header are those of the Rust interface.
@@ -263,6 +297,11 @@ const _: () = {
     assert!(SNAPSEND_NOTIFY_SNAPSHOT == RequestFlags::NOTIFY_SNAPSHOT.bits());
     assert!(SNAPSEND_ZERO_PAD == RequestFlags::ZERO_PAD.bits());
     assert!(SNAPSEND_MORE == RequestFlags::MORE.bits());
+    assert!(SNAPSEND_ZEROCOPY == RequestFlags::ZEROCOPY.bits());
+    assert!(SNAPSEND_NOTIFY_SENT == RequestFlags::NOTIFY_SENT.bits());
+    assert!(
+        RequestFlags::all().bits() & (SNAPSEND_REGISTERED_FILE | SNAPSEND_REGISTERED_SOCKET) == 0
+    );
     assert!(SNAPSEND_WAS_COPIED == CompletionFlags::WAS_COPIED.bits());
     assert!(SNAPSEND_WAS_ZEROCOPY == CompletionFlags::WAS_ZEROCOPY.bits());
     assert!(SNAPSEND_WAS_PADDED == CompletionFlags::WAS_PADDED.bits());
@@ -362,6 +401,7 @@ fn options_from(options: snapsend_options) -> Result<Options> {
         max_ops: options.max_ops,
         pool_bytes: options.pool_bytes,
         chunk_bytes: options.chunk_bytes,
+        window_bytes: options.window_bytes,
     })
 }
 
@@ -399,14 +439,20 @@ unsafe fn request_from<'a>(request: &snapsend_request) -> Result<Request<'a>> {
     };
     let timeout = Duration::from_millis(request.timeout_ms.into());
     let timeout = (!timeout.is_zero()).then_some(timeout);
+    let is_registered = |flag| request.flags & flag != 0;
+    let file = (request.file_fd != -1).then_some(request.file_fd);
+    let file_registered = is_registered(SNAPSEND_REGISTERED_FILE);
+    let file = file.map(|file| Descriptor::from_number(file, file_registered)).transpose()?;
+    let socket_registered = is_registered(SNAPSEND_REGISTERED_SOCKET);
+    let flags = request.flags & !(SNAPSEND_REGISTERED_FILE | SNAPSEND_REGISTERED_SOCKET);
     Ok(Request {
-        socket: request.socket_fd,
-        file: (request.file_fd != -1).then_some(request.file_fd),
+        socket: Descriptor::from_number(request.socket_fd, socket_registered)?,
+        file,
         offset: request.offset,
         length: request.length,
         header,
         trailer,
-        flags: RequestFlags::from_bits_retain(request.flags),
+        flags: RequestFlags::from_bits_retain(flags),
         timeout,
         user_data: request.user_data,
     })
@@ -559,6 +605,7 @@ impl From<Completion> for snapsend_completion {
             event: match completion.event {
                 Event::Done => SNAPSEND_EVENT_DONE,
                 Event::Snapshot => SNAPSEND_EVENT_SNAPSHOT,
+                Event::Sent => SNAPSEND_EVENT_SENT,
             },
             flags: completion.flags.bits(),
             reserved: [0; 5],
@@ -706,6 +753,89 @@ pub unsafe extern "C-unwind" fn snapsend_cancel_socket(
     socket_fd: c_int,
 ) -> c_int {
     call_on(ctx, |context| context.cancel_socket_number(socket_fd).map(|count| count as c_int))
+}
+
+/// Registers a file with the context.  The library keeps a copy of the descriptor until it is
+/// unregistered or the context is destroyed, checks it once, and may keep parts of the file mapped.
+/// Operations then name the file by its handle, with SNAPSEND_REGISTERED_FILE, which saves the
+/// hand-over of a descriptor each time.  What the calling thread does itself (snapsend_try_send(),
+/// snapsend_send()) uses the caller's number, which must stay what it is while registered.
+///
+/// flags must be 0.  Returns the handle, which is greater than 0.
+///
+/// -EFAULT: ctx is NULL.
+/// -EINVAL: flags is not 0, or file_fd is neither a regular file nor a block device.
+/// -EISDIR: file_fd is a directory.
+/// -EBADF: file_fd is closed or not open for reading, or the context has failed.
+/// -EMFILE, -ENOMEM: as for snapsend_submit().
+/// -ECHILD: the context belongs to a parent process.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn snapsend_register_file(
+    ctx: *mut snapsend_t,
+    file_fd: c_int,
+    flags: u32,
+) -> c_int {
+    call_on(ctx, |context| {
+        context.check_process()?;
+        check_no_flags(flags)?;
+        context.register_file_number(file_fd).map(|handle| handle.number() as c_int)
+    })
+}
+
+/// Registers a socket, as snapsend_register_file() does a file; requests name it with
+/// SNAPSEND_REGISTERED_SOCKET.  Operations through a handle and through a descriptor of the same
+/// socket are one line.  The connection stays open until it is unregistered, also if the caller
+/// closes its descriptor.
+///
+/// -EFAULT: ctx is NULL.
+/// -EINVAL: flags is not 0.
+/// -EBADF: socket_fd is closed, or the context has failed.
+/// -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN, -EMFILE, -ENOMEM: as for snapsend_submit().
+/// -ECHILD: the context belongs to a parent process.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn snapsend_register_socket(
+    ctx: *mut snapsend_t,
+    socket_fd: c_int,
+    flags: u32,
+) -> c_int {
+    call_on(ctx, |context| {
+        context.check_process()?;
+        check_no_flags(flags)?;
+        context.register_socket_number(socket_fd).map(|handle| handle.number() as c_int)
+    })
+}
+
+fn check_no_flags(flags: u32) -> Result<()> {
+    if flags == 0 { Ok(()) } else { Err(Errno(libc::EINVAL)) }
+}
+
+/// Unregisters a file.  New operations with this handle give -EBADF from now on.  Those in flight go
+/// on; after the last one the library closes its copy.
+///
+/// -EBADF: it is not the handle of a registered file.
+/// -EFAULT: ctx is NULL.
+/// -ECHILD: the context belongs to a parent process.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn snapsend_unregister_file(
+    ctx: *mut snapsend_t,
+    file: c_int,
+) -> c_int {
+    call_on(ctx, |context| {
+        context.check_process()?;
+        context.unregister_file(Handle::from_number(file)?).map(|()| 0)
+    })
+}
+
+/// Unregisters a socket, as snapsend_unregister_file() does a file.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn snapsend_unregister_socket(
+    ctx: *mut snapsend_t,
+    socket: c_int,
+) -> c_int {
+    call_on(ctx, |context| {
+        context.check_process()?;
+        context.unregister_socket(Handle::from_number(socket)?).map(|()| 0)
+    })
 }
 
 /// Does the whole operation on the calling thread if that is possible without waiting.  As with
@@ -860,6 +990,11 @@ pub unsafe extern "C-unwind" fn snapsend_get_stats(
             pool_in_use: stats.pool_in_use,
             pool_resident: stats.pool_resident,
             rings_kept: stats.rings_kept,
+            bytes_page_cache: stats.bytes_page_cache,
+            bytes_frozen: 0,
+            snapshots_cloned: 0,
+            connections_reset: stats.connections_reset,
+            window_bytes: stats.window_bytes,
         };
         // SAFETY: C passes null or out_size writable bytes.
         unsafe { copy_out(&stats, out, out_size) }

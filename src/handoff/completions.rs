@@ -45,13 +45,19 @@ struct Packed {
     flags: u32,
 }
 
-// A bit of the flags: the event is SNAPSHOT.
+// Bits of the flags: the event is SNAPSHOT, or SENT.
 const IS_SNAPSHOT: u32 = 1 << 31;
+const IS_SENT: u32 = 1 << 30;
 
 impl From<Entry> for Packed {
     fn from(Entry { completion, cut }: Entry) -> Packed {
         let Completion { id, user_data, file_bytes, wire_bytes, status, event, flags } = completion;
-        let flags = flags.bits() | if event == Event::Snapshot { IS_SNAPSHOT } else { 0 };
+        let event = match event {
+            Event::Done => 0,
+            Event::Snapshot => IS_SNAPSHOT,
+            Event::Sent => IS_SENT,
+        };
+        let flags = flags.bits() | event;
         Packed { id, user_data, file_bytes, wire_bytes, cut, status, flags }
     }
 }
@@ -59,8 +65,12 @@ impl From<Entry> for Packed {
 impl From<Packed> for Entry {
     fn from(packed: Packed) -> Entry {
         let Packed { id, user_data, file_bytes, wire_bytes, cut, status, flags } = packed;
-        let event = if flags & IS_SNAPSHOT != 0 { Event::Snapshot } else { Event::Done };
-        let flags = CompletionFlags::from_bits_retain(flags & !IS_SNAPSHOT);
+        let event = match flags & (IS_SNAPSHOT | IS_SENT) {
+            IS_SNAPSHOT => Event::Snapshot,
+            IS_SENT => Event::Sent,
+            _ => Event::Done,
+        };
+        let flags = CompletionFlags::from_bits_retain(flags & !(IS_SNAPSHOT | IS_SENT));
         let completion = Completion { id, user_data, file_bytes, wire_bytes, status, event, flags };
         Entry { completion, cut }
     }

@@ -140,8 +140,7 @@ impl Cuts {
         }
     }
 
-    /// All ids given so far are smaller.
-    #[cfg(test)]
+    /// Returns the id that the next operation gets: all ids given so far are smaller.
     pub fn next_id(&self) -> u64 {
         self.next_id.load(Ordering::SeqCst)
     }

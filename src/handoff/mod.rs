@@ -11,6 +11,7 @@ pub mod life;
 pub mod permits;
 pub mod port;
 pub mod questions;
+pub mod registrations;
 pub mod reply;
 pub mod shared;
 pub mod staging;

@@ -8,7 +8,7 @@
 //! | a calling thread prepares an operation | [`Permits::take`], [`Descriptors::take`] |
 //! | it is not accepted, or its DONE goes to the caller alone | [`Permits::give_back`] |
 //! | poll takes an event | [`Permits::event_taken`] |
-//! | an operation ends without its SNAPSHOT | [`Permits::snapshot_missed`] |
+//! | an operation ends without SENT or SNAPSHOT | [`Permits::missed`] |
 //! | the ring thread has been idle for a while | [`Permits::shrink`] |
 //! | the ring thread has closed descriptors, or will not get them | [`Descriptors::give_back`] |
 #![forbid(unsafe_code)]
@@ -26,14 +26,14 @@ pub(crate) struct Permits {
     max_ops: u32,
     /// Operations whose DONE has not been taken.
     taken: AtomicU32,
-    /// SNAPSHOTs that are pending or in the queue.
-    snapshots: AtomicU32,
+    /// Other events, SENT and SNAPSHOT, that are pending or in the queue.
+    others: AtomicU32,
 }
 
 impl Permits {
     /// Creates permits for `max_ops` operations.
     pub fn new(max_ops: u32) -> Permits {
-        Permits { max_ops, taken: AtomicU32::new(0), snapshots: AtomicU32::new(0) }
+        Permits { max_ops, taken: AtomicU32::new(0), others: AtomicU32::new(0) }
     }
 
     /// Whether no event is to come or waits.
@@ -48,30 +48,28 @@ impl Permits {
         Permits { taken: AtomicU32::new(taken), ..Permits::new(max_ops) }
     }
 
-    /// Takes one of `max_ops`, and room in the queue for all events of the operation.  EAGAIN: all
-    /// are taken; ENOMEM.
-    pub fn take(&self, with_snapshot: bool, queue: &Completions) -> Result<()> {
+    /// Takes one of `max_ops`, and room in the queue for DONE and `others` further events.  EAGAIN:
+    /// all are taken; ENOMEM.
+    pub fn take(&self, others: u32, queue: &Completions) -> Result<()> {
         let take = |taken: u32| (taken < self.max_ops).then_some(taken + 1);
         if self.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
             return Err(Errno(libc::EAGAIN));
         }
-        if with_snapshot {
-            self.snapshots.fetch_add(1, Ordering::SeqCst);
+        if others > 0 {
+            self.others.fetch_add(others, Ordering::SeqCst);
         }
         // Both are read after both were raised: the last thread to raise one counts all events.
-        queue.secure(self.events()).inspect_err(|_| self.give_back(with_snapshot))
+        queue.secure(self.events()).inspect_err(|_| self.give_back(others))
     }
 
     // Returns the number of events that are pending or in the queue.
     fn events(&self) -> u32 {
-        self.taken.load(Ordering::SeqCst) + self.snapshots.load(Ordering::SeqCst)
+        self.taken.load(Ordering::SeqCst) + self.others.load(Ordering::SeqCst)
     }
 
-    /// Gives back what [`Permits::take`] took; `with_snapshot`: including an unqueued SNAPSHOT's.
-    pub fn give_back(&self, with_snapshot: bool) {
-        if with_snapshot {
-            self.snapshot_missed();
-        }
+    /// Gives back what [`Permits::take`] took; `others`: as many further events were not queued.
+    pub fn give_back(&self, others: u32) {
+        self.missed(others);
         self.taken.fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -79,13 +77,15 @@ impl Permits {
     pub fn event_taken(&self, event: Event) {
         match event {
             Event::Done => self.taken.fetch_sub(1, Ordering::SeqCst),
-            Event::Snapshot => self.snapshots.fetch_sub(1, Ordering::SeqCst),
+            Event::Snapshot | Event::Sent => self.others.fetch_sub(1, Ordering::SeqCst),
         };
     }
 
-    /// Records that a SNAPSHOT will not be reported.
-    pub fn snapshot_missed(&self) {
-        self.snapshots.fetch_sub(1, Ordering::SeqCst);
+    /// Records that so many events other than DONE will not be reported.
+    pub fn missed(&self, others: u32) {
+        if others > 0 {
+            self.others.fetch_sub(others, Ordering::SeqCst);
+        }
     }
 
     /// Releases memory of the queue, if no event is pending.
@@ -93,7 +93,7 @@ impl Permits {
         // Adds zero instead of reading: a take() that this does not see comes after it, and so
         // finds that the queue has no room.
         queue.shrink(|| {
-            self.taken.fetch_add(0, Ordering::SeqCst) + self.snapshots.load(Ordering::SeqCst) > 0
+            self.taken.fetch_add(0, Ordering::SeqCst) + self.others.load(Ordering::SeqCst) > 0
         });
     }
 }

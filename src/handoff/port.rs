@@ -17,12 +17,13 @@
 
 use crate::collections::memory;
 use crate::handoff::claims::{Claim, Claimed};
-use crate::handoff::doorbell::Doorbell;
+use crate::handoff::doorbell::{Doorbell, Found};
 use crate::handoff::questions::{Question, Questions};
 use crate::handoff::shared::Shared;
 use crate::handoff::submissions::{Arrival, Arrivals, HandOver, IdRange, Submission};
 use crate::sys;
 use crate::types::errno::{Errno, Result};
+use crate::types::handle::Handle;
 use crate::types::stats::Counters;
 use crossbeam_channel::Sender;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -38,38 +39,77 @@ pub(crate) enum Notice {
     Asked(u64),
     /// A calling thread has released a socket, and submissions are held back.
     Released(Claim),
+    /// A descriptor has been registered, and comes with the message.
+    Registered(Registration),
+    /// It has been unregistered.
+    Unregistered(Registration),
     /// Look for changes: room in the channel or the bell is wanted, or [`Shared`] has changed.
     Look,
 }
 
-const NOTICE_BYTES: usize = 16;
+/// The kind and the handle of a registered descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Registration {
+    File(Handle),
+    Socket(Handle),
+}
+
+impl Registration {
+    fn encode(self) -> (u32, u32) {
+        match self {
+            Registration::File(handle) => (0, handle.number()),
+            Registration::Socket(handle) => (1, handle.number()),
+        }
+    }
+
+    fn decode(kind: u32, number: u64) -> Option<Registration> {
+        let handle = Handle::from_number(number as i32).ok()?;
+        Some(if kind == 0 { Registration::File(handle) } else { Registration::Socket(handle) })
+    }
+}
+
+const NOTICE_BYTES: usize = 24;
 
 impl Notice {
-    fn encode(self) -> [u8; NOTICE_BYTES] {
+    // `next_id`: the id that the next submission gets.
+    fn encode(self, next_id: u64) -> [u8; NOTICE_BYTES] {
         let (kind, small, large): (u32, u32, u64) = match self {
             Notice::Submitted(IdRange { first, count }) => (1, count, first),
             Notice::Asked(number) => (2, 0, number),
             Notice::Released(Claim { cookie, number }) => (3, number, cookie),
             Notice::Look => (4, 0, 0),
+            Notice::Registered(registration) => {
+                let (kind, number) = registration.encode();
+                (5, kind, number.into())
+            }
+            Notice::Unregistered(registration) => {
+                let (kind, number) = registration.encode();
+                (6, kind, number.into())
+            }
         };
         let mut bytes = [0; NOTICE_BYTES];
         bytes[..4].copy_from_slice(&kind.to_ne_bytes());
         bytes[4..8].copy_from_slice(&small.to_ne_bytes());
-        bytes[8..].copy_from_slice(&large.to_ne_bytes());
+        bytes[8..16].copy_from_slice(&large.to_ne_bytes());
+        bytes[16..].copy_from_slice(&next_id.to_ne_bytes());
         bytes
     }
 
-    fn decode(bytes: &[u8; NOTICE_BYTES]) -> Option<Notice> {
+    fn decode(bytes: &[u8; NOTICE_BYTES]) -> Option<(Notice, u64)> {
         let word = |at: usize| bytes[at..at + 4].try_into().map(u32::from_ne_bytes);
+        let long = |at: usize| bytes[at..at + 8].try_into().map(u64::from_ne_bytes);
         let (kind, small) = (word(0).ok()?, word(4).ok()?);
-        let large = bytes[8..].try_into().map(u64::from_ne_bytes).ok()?;
-        match kind {
+        let (large, next_id) = (long(8).ok()?, long(16).ok()?);
+        let notice = match kind {
             1 => Some(Notice::Submitted(IdRange { first: large, count: small })),
             2 => Some(Notice::Asked(large)),
             3 => Some(Notice::Released(Claim { cookie: large, number: small })),
             4 => Some(Notice::Look),
+            5 => Registration::decode(small, large).map(Notice::Registered),
+            6 => Registration::decode(small, large).map(Notice::Unregistered),
             _ => None,
-        }
+        };
+        Some((notice?, next_id))
     }
 }
 
@@ -121,17 +161,37 @@ impl Port {
         self.wake();
     }
 
-    /// Wakes the ring thread, if it sleeps.
-    pub fn wake(&self) {
-        if self.shared.link.doorbell.ring() {
+    /// Wakes the ring thread, if it sleeps.  One that waits for the kernel needs a message.
+    pub fn wake(&self) -> Found {
+        let found = self.shared.link.doorbell.ring();
+        if found == Found::Asleep {
             Counters::add(&self.shared.counters.wakeups, 1);
+        }
+        found
+    }
+
+    /// Has the ring thread look for submissions without a notice.
+    pub fn nudge(&self) {
+        if self.wake() == Found::InKernel {
+            self.notify_surely(Notice::Look);
+        }
+    }
+
+    // Sends a notice that must not be lost: retried while there is no memory for the message.
+    fn notify_surely(&self, notice: Notice) {
+        for _ in 0..1000 {
+            if self.notify(notice, &[]).is_ok() || self.shared.life.alive().is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Sends a notice with descriptors, and wakes the ring thread.
     pub fn notify(&self, notice: Notice, fds: &[RawFd]) -> Result<()> {
         let own = self.number()?;
-        let sent = sys::send_descriptors(own, &notice.encode(), fds);
+        let message = notice.encode(self.shared.cuts.next_id());
+        let sent = sys::send_descriptors(own, &message, fds);
         self.wake();
         sent
     }
@@ -148,9 +208,13 @@ impl Port {
         })
     }
 
-    /// Sends the notice of submissions that have been put in the channel.  If that fails, the ring
-    /// thread gives back what they took.
+    /// Sends the notice of submissions that have been put in the channel, if they have descriptors
+    /// that are not registered.  If that fails, the ring thread gives back what they took.
     pub fn announce(&self, ids: IdRange, fds: &[RawFd]) -> Result<()> {
+        if fds.is_empty() {
+            self.nudge();
+            return Ok(());
+        }
         let Err(error) = self.notify(Notice::Submitted(ids), fds) else { return Ok(()) };
         let Shared { link, life, .. } = &*self.shared;
         while !link.hand_over.withdraw(ids) && life.alive().is_ok() {
@@ -165,15 +229,21 @@ impl Port {
 
     /// Releases a socket, and sends the notice if submissions are held back.
     pub fn release(&self, claimed: Claimed) {
-        let Some(claim) = self.shared.claims.release(claimed) else { return };
-        // Retried while there is no memory for the message.
-        for _ in 0..1000 {
-            let sent = self.notify(Notice::Released(claim), &[]);
-            if sent.is_ok() || self.shared.life.alive().is_err() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        if let Some(claim) = self.shared.claims.release(claimed) {
+            self.notify_surely(Notice::Released(claim));
         }
+    }
+
+    /// Hands a registered descriptor over.
+    pub fn register(&self, registration: Registration, number: RawFd) -> Result<()> {
+        self.notify(Notice::Registered(registration), &[number])?;
+        self.shared.link.hand_over.registered();
+        Ok(())
+    }
+
+    /// Has the ring thread close a registered descriptor once no operation uses it.
+    pub fn unregister(&self, registration: Registration) {
+        self.notify_surely(Notice::Unregistered(registration));
     }
 
     /// Sends a question to the ring thread, and waits for its answer.
@@ -233,8 +303,10 @@ pub(crate) struct Intake {
     shared: Arc<Shared>,
     own: OwnedFd,
     arrivals: Arrivals,
-    /// Descriptors of the message that was received last.
+    /// Descriptors of the message that was received last, and the id that was next when it was
+    /// sent.
     descriptors: Vec<OwnedFd>,
+    next_id: u64,
     /// The calling threads' end has been closed, or is unusable.
     hung_up: bool,
     /// The bell must be rung, but the kernel had no memory for it.
@@ -255,7 +327,8 @@ impl Intake {
     /// Creates the ring thread's end, from its ends of the socket and of the channel.
     pub fn new(shared: Arc<Shared>, own: OwnedFd, arrivals: Arrivals) -> Result<Intake> {
         let descriptors = memory::list(sys::MESSAGE_FDS_MAX + 1)?;
-        Ok(Intake { shared, own, arrivals, descriptors, hung_up: false, bell_owed: false })
+        let (next_id, hung_up, bell_owed) = (0, false, false);
+        Ok(Intake { shared, own, arrivals, descriptors, next_id, hung_up, bell_owed })
     }
 
     /// Returns the descriptor's number.
@@ -275,7 +348,8 @@ impl Intake {
             let mut bytes = [0u8; NOTICE_BYTES];
             match sys::receive_descriptors(self.number(), &mut bytes, &mut self.descriptors) {
                 Ok(true) => {
-                    if let Some(notice) = Notice::decode(&bytes) {
+                    if let Some((notice, next_id)) = Notice::decode(&bytes) {
+                        self.next_id = next_id;
                         return Received::Notice(notice);
                     }
                 }
@@ -309,7 +383,8 @@ impl Intake {
                 Err(_) if sys::read_message(own, &mut bytes) => {}
                 Err(_) => return None,
             }
-            if let Some(notice) = Notice::decode(&bytes) {
+            if let Some((notice, next_id)) = Notice::decode(&bytes) {
+                self.next_id = next_id;
                 return Some(notice);
             }
         }
@@ -317,7 +392,35 @@ impl Intake {
 
     /// Takes the submissions that the last notice names.
     pub fn each_submitted(&mut self, ids: IdRange, each: impl FnMut(Arrival)) {
-        self.arrivals.each(ids, self.descriptors.drain(..), each);
+        self.arrivals.each(ids, self.next_id, self.descriptors.drain(..), each);
+    }
+
+    /// Takes the submissions that need no notice and came before the last message.
+    pub fn catch_up(&mut self, each: impl FnMut(Arrival)) {
+        self.arrivals.catch_up(self.next_id, each);
+    }
+
+    /// Takes the submissions without a notice that came until now; all messages have been read.
+    pub fn catch_up_with_all(&mut self, next_id: u64, each: impl FnMut(Arrival)) {
+        self.arrivals.catch_up(next_id, each);
+    }
+
+    /// See [`Arrivals::has_unannounced`].
+    pub fn has_unannounced(&self) -> bool {
+        self.arrivals.has_unannounced()
+    }
+
+    /// Takes submissions without a notice, see [`Arrivals::pop`].  Some: others wait until all
+    /// messages have been read; the id is for [`Intake::catch_up_with_all`].
+    pub fn pop(&mut self, each: impl FnMut(Arrival)) -> Option<u64> {
+        let some_wait = self.arrivals.pop(&self.shared.link.hand_over, each);
+        some_wait.then(|| self.shared.cuts.next_id())
+    }
+
+    /// Takes the descriptor that came with the last message, to be registered.
+    pub fn take_registered(&mut self) -> Option<OwnedFd> {
+        self.arrivals.registered();
+        self.descriptors.pop()
     }
 
     /// Takes the submissions whose notice could not be sent.

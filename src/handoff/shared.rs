@@ -10,9 +10,11 @@ use crate::handoff::cuts::Cuts;
 use crate::handoff::life::Life;
 use crate::handoff::permits::{Descriptors, Permits};
 use crate::handoff::port::Link;
+use crate::handoff::registrations::Registrations;
 use crate::handoff::staging::Staging;
 use crate::handoff::submissions::Submission;
 use crate::types::completion::Completion;
+use crate::types::file::FileFacts;
 use crate::types::options::Settings;
 use crate::types::stats::Counters;
 use std::sync::Arc;
@@ -37,6 +39,15 @@ pub(crate) struct Shared {
     /// Shared with the ring thread's tables.
     pub claims: Arc<Claims>,
     pub cuts: Cuts,
+    pub registered: Registered,
+}
+
+/// The registered descriptors of a context.
+#[derive(Debug, Default)]
+pub(crate) struct Registered {
+    pub files: Registrations<FileFacts>,
+    /// With their cookies.
+    pub sockets: Registrations<u64>,
 }
 
 impl Shared {
@@ -54,6 +65,7 @@ impl Shared {
             staging: Staging::new(settings.staging_bytes),
             claims: Arc::default(),
             cuts: Cuts::default(),
+            registered: Registered::default(),
         }
     }
 
@@ -69,7 +81,7 @@ impl Shared {
     /// Gives back what a submission took that is not carried out.
     pub fn give_back(&self, submission: &mut Submission) {
         self.staging.release(std::mem::take(&mut submission.staged));
-        self.permits.give_back(submission.owes_snapshot());
+        self.permits.give_back(submission.operation.owed_events());
         self.descriptors.give_back(submission.descriptor_count());
     }
 }

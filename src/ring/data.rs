@@ -6,7 +6,7 @@
 use super::Driver;
 use super::job::{Buffer, Inspection, Source};
 use crate::decide::operation::Phase;
-use crate::decide::plan::{self, Known, Way};
+use crate::decide::plan::{self, Known, PageCache, Way, ZeroCopy};
 use crate::decide::token::{Kind, Token};
 use crate::engine::helpers::{self, Task};
 use crate::engine::kernel::Kernel;
@@ -24,9 +24,9 @@ impl<E: Engine> Driver<E> {
         let chunk = self.shared.settings.chunk_bytes;
         let zero_copy = self.zero_copy_state(socket, slot);
         let may_keep = self.room.pool.may_keep(chunk);
+        debug_assert_eq!(self.jobs[slot].available(), 0);
+        self.drop_source_of(slot);
         let job = &mut self.jobs[slot];
-        debug_assert_eq!(job.available(), 0);
-        job.data.source = Source::None;
         job.data.passing = false;
         if job.operation.is_reading() {
             return;
@@ -40,24 +40,21 @@ impl<E: Engine> Driver<E> {
             }
             job.data.passing = true;
         }
-        let job = &mut self.jobs[slot];
-        let Some(file) = &job.file else { return };
-        let sent = job.operation.range_sent();
-        let remaining = job.operation.file_length() - sent;
-        let offset = job.operation.task().offset + sent;
+        let Some(mut known) = self.facts_for_plan(slot, zero_copy, may_keep) else { return };
+        if known.page_cache != PageCache::Excluded {
+            let lent = Known { resident: true, ..known };
+            if plan::choose(&lent) == Way::PageCache && self.take_piece(slot, chunk) {
+                return;
+            }
+            // Some of it is not in the page cache, or there is no window.
+            known.page_cache = PageCache::Excluded;
+        }
         let (files, kernel) = (&self.shared.known_files, self.engine.kernel());
-        let (fd, facts) = (file.fd, file.facts);
-        let mut known = Known {
-            remaining,
-            resident: false,
-            mappable: file.mappable && files.is_direct(&file.facts),
-            exact_end: job.operation.task().length == TO_EOF,
-            zero_copy,
-            pool_has_room: may_keep
-                && self.zero_copies.allows(remaining.min(chunk), || kernel.now()),
-        };
+        let job = &mut self.jobs[slot];
+        let Some((fd, facts)) = job.file.as_ref().map(|file| (file.fd, file.facts)) else { return };
         if plan::depends_on_residency(&known) {
-            let is_resident = || kernel.is_resident(fd, offset, remaining.min(chunk));
+            let offset = job.operation.task().offset + job.operation.range_sent();
+            let is_resident = || kernel.is_resident(fd, offset, known.remaining.min(chunk));
             known.resident = files.timed(facts.mount, facts.inode, is_resident);
         }
         let way = plan::choose(&known);
@@ -66,6 +63,32 @@ impl<E: Engine> Driver<E> {
             return;
         }
         self.read_ahead(slot);
+    }
+
+    // Returns what is known for the choice of a way, except whether the data is resident.
+    fn facts_for_plan(
+        &mut self,
+        slot: usize,
+        zero_copy: ZeroCopy,
+        may_keep: bool,
+    ) -> Option<Known> {
+        let chunk = self.shared.settings.chunk_bytes;
+        let page_cache = self.page_cache(slot);
+        let job = &self.jobs[slot];
+        let file = job.file.as_ref()?;
+        let files = &self.shared.known_files;
+        let remaining = job.operation.file_length() - job.operation.range_sent();
+        let now = || self.engine.kernel().now();
+        Some(Known {
+            remaining,
+            resident: false,
+            mappable: file.mappable && files.is_direct(&file.facts),
+            exact_end: job.operation.task().length == TO_EOF,
+            zero_copy,
+            pool_has_room: may_keep,
+            may_pin: self.zero_copies.allows(remaining.min(chunk), now),
+            page_cache,
+        })
     }
 
     // Starts the next read into the pool, if one is due and there is room.
@@ -84,7 +107,8 @@ impl<E: Engine> Driver<E> {
             return;
         }
         // A window at hand is sent first, and data that is read must not replace it.
-        if held && !job.data.may_hold || matches!(job.data.source, Source::Window(_)) {
+        let has_window = matches!(job.data.source, Source::Window(_) | Source::Lent { .. });
+        if held && !job.data.may_hold || has_window {
             return;
         }
         let ahead = if held { u64::MAX } else { 1 };
@@ -221,6 +245,9 @@ impl<E: Engine> Driver<E> {
     pub(super) fn consume(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let sent = job.operation.range_sent();
+        if matches!(job.data.source, Source::Lent { .. }) && job.available() == 0 {
+            return self.drop_source_of(slot);
+        }
         let Source::Buffers(buffers) = &mut job.data.source else {
             return;
         };

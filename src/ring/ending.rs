@@ -29,7 +29,7 @@ impl<E: Engine> Driver<E> {
                 let Some(socket) = self.schedule.find(cookie) else {
                     return 0;
                 };
-                let mut next = self.schedule.first(socket);
+                let mut next = self.schedule.oldest(socket);
                 let count = std::iter::successors(next, |&slot| self.schedule.behind(slot)).count();
                 // If one that ends leaves the stream cut, those behind it end with it.
                 while let Some(slot) = next.filter(|&slot| self.jobs.contains(slot)) {
@@ -59,9 +59,15 @@ impl<E: Engine> Driver<E> {
             }
             let mut job = self.jobs.remove(slot);
             job.operation.fail(status);
-            if job.operation.is_held_back() {
-                let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
-                socket.inspect(|socket| self.engine.kernel().push(socket.number()));
+            let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
+            let kernel = self.engine.kernel();
+            if job.operation.is_lent() {
+                // Nothing will report that the kernel has given the pages back.
+                job.operation.was_reset();
+                let _ = socket.map(|socket| kernel.disconnect(socket.number()));
+                job.operation.forget_lent();
+            } else if job.operation.is_held_back() {
+                socket.inspect(|socket| kernel.push(socket.number()));
             }
             // The kernel may still read from windows.
             if let Source::Window(window) = std::mem::replace(&mut job.data.source, Source::None) {
@@ -79,11 +85,8 @@ impl<E: Engine> Driver<E> {
     // Reports the snapshot when it is due, and finishes the operation once the kernel has no
     // request of it.
     pub(super) fn settle(&mut self, slot: usize) {
-        let job = &mut self.jobs[slot];
-        if job.reply.is_none() && job.operation.take_snapshot_event(job.is_held()) {
-            let completion = job.completion(0, Report::Snapshot);
-            self.report(completion, None);
-        }
+        self.settle_lent(slot);
+        self.report_progress(slot);
         let is_ending = matches!(self.jobs[slot].operation.phase(), Phase::Ending(_));
         if is_ending && self.leave_file(slot) {
             return;
@@ -93,12 +96,29 @@ impl<E: Engine> Driver<E> {
         }
         let socket = self.schedule.socket_of(slot);
         let alone =
-            self.schedule.first(socket) == Some(slot) && self.schedule.behind(slot).is_none();
+            self.schedule.oldest(socket) == Some(slot) && self.schedule.behind(slot).is_none();
         if alone && self.socket(socket).wait != Wait::None {
             // DONE waits until the kernel has released the socket.
             return self.disarm(socket);
         }
         self.finish(slot, socket);
+    }
+
+    // Reports SNAPSHOT and SENT when they are due.
+    fn report_progress(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        if job.reply.is_some() {
+            return;
+        }
+        if job.operation.take_snapshot_event(job.is_held()) {
+            let completion = job.completion(0, Report::Snapshot);
+            self.report(completion, None);
+        }
+        let job = &mut self.jobs[slot];
+        if job.operation.take_sent_event() {
+            let completion = job.completion(0, Report::Sent);
+            self.report(completion, None);
+        }
     }
 
     pub(super) fn finish(&mut self, slot: usize, socket: usize) {
@@ -109,10 +129,8 @@ impl<E: Engine> Driver<E> {
         let mut job = self.jobs.remove(slot);
         // The first one always may, even if the operation ahead did not reach that state.
         let may_hold = job.data.may_hold || self.schedule.first(socket) == next;
-        if let Some(next) = next.filter(|_| may_hold && !is_cut) {
-            self.jobs[next].data.may_hold = true;
-            self.read_ahead(next);
-            self.let_hold(next);
+        if let Some(next) = next.filter(|_| may_hold && !is_cut && !job.sending.passed_on) {
+            self.let_begin(next);
         }
         if job.operation.is_held_back() {
             let fd = self.socket(socket).number();
@@ -122,9 +140,9 @@ impl<E: Engine> Driver<E> {
         if is_cut {
             self.shared.life.or_die(self.shared.cuts.record(job.cookie));
         }
-        if self.schedule.first(socket).is_none() {
-            self.close_socket(socket);
-        } else {
+        if self.schedule.is_vacant(socket) {
+            self.leave_socket(socket);
+        } else if self.schedule.first(socket).is_some() {
             // The operation that is first now tries for itself: a due look may have been its
             // predecessor's.
             let state = self.socket(socket);
@@ -141,11 +159,21 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // Cancels all operations from this one on.
+    // Lets an operation take room in the pool, and those behind it as far as it has its room.
+    pub(super) fn let_begin(&mut self, slot: usize) {
+        self.jobs[slot].data.may_hold = true;
+        self.read_ahead(slot);
+        self.let_hold(slot);
+    }
+
+    // Cancels all operations from this one on, except those whose bytes are all in the socket.
     pub(super) fn cancel_behind(&mut self, first: Option<usize>) {
         let mut next = first;
         while let Some(slot) = next {
-            self.jobs[slot].operation.fail(-libc::ECANCELED);
+            let job = &mut self.jobs[slot];
+            if !job.sending.passed_on {
+                job.operation.fail(-libc::ECANCELED);
+            }
             next = self.schedule.behind(slot);
         }
         next = first;
@@ -153,6 +181,15 @@ impl<E: Engine> Driver<E> {
             next = self.schedule.behind(slot);
             self.settle(slot);
         }
+    }
+
+    // Closes a socket without operations, unless it is registered.
+    fn leave_socket(&mut self, socket: usize) {
+        let state = self.socket(socket);
+        if state.registrations == 0 {
+            return self.close_socket(socket);
+        }
+        (state.waiting, state.has_looked, state.look_at) = (false, false, None);
     }
 
     pub(super) fn close_socket(&mut self, socket: usize) {
@@ -174,7 +211,7 @@ impl<E: Engine> Driver<E> {
         if let Some(bytes) = job.data.reserved.take() {
             self.room.unreserve(bytes.get());
         }
-        job.data.source = Source::None;
+        self.drop_source(job);
         let file = job.file.take();
         debug_assert_eq!(job.data.charged_pages, 0);
         self.shared.staging.release(std::mem::take(&mut job.staged));
@@ -187,9 +224,7 @@ impl<E: Engine> Driver<E> {
             job.operation.mark(CompletionFlags::WAS_ZEROCOPY);
         }
         self.shared.counters.count_done(status);
-        if job.operation.owes_snapshot() {
-            self.shared.permits.snapshot_missed();
-        }
+        self.shared.permits.missed(job.operation.owed_events());
         let completion = job.completion(status, Report::Done);
         if let Some(reply) = job.reply.take() {
             return self.reports.answer(reply, completion, &self.shared.completions);

@@ -8,6 +8,7 @@ use crate::engine::kernel::Kernel;
 use crate::sys;
 use crate::types::errno::Result;
 use crate::types::file::FileFacts;
+use crate::types::handle::Handle;
 use std::os::fd::{OwnedFd, RawFd};
 
 /// An open file.
@@ -16,6 +17,8 @@ pub(super) struct OpenFile {
     pub(super) facts: FileFacts,
     /// Operations, and calls that outlived theirs, that use the file.
     uses: u32,
+    /// It has been found that a mapping shows what read(2) gives, which holds while it is open.
+    may_map: bool,
 }
 
 /// The open files of a context.
@@ -24,6 +27,8 @@ pub(super) struct Files {
     open: Table<OpenFile>,
     /// The latest entry of each inode, among those that operations may share.
     by_inode: NumberMap<u32>,
+    /// The entries of registered files, by handle.
+    registered: NumberMap<u32>,
 }
 
 impl Files {
@@ -55,7 +60,7 @@ impl Files {
         facts: FileFacts,
         may_share: bool,
     ) -> Result<usize> {
-        let entry = self.open.insert(OpenFile { fd, facts, uses: 1 })?;
+        let entry = self.open.insert(OpenFile { fd, facts, uses: 1, may_map: false })?;
         if may_share {
             // Without memory for it, later operations do not share the file.
             if let Ok(latest) = self.by_inode.entry(facts.inode, 0) {
@@ -65,9 +70,42 @@ impl Files {
         Ok(entry)
     }
 
+    /// Makes room for one more registered file.
+    pub(super) fn reserve_handle(&mut self) -> Result<()> {
+        self.registered.reserve()
+    }
+
+    /// Adds a registered file.
+    pub(super) fn register(&mut self, handle: Handle, fd: OwnedFd, facts: FileFacts) -> Result<()> {
+        let entry = self.insert(fd, facts, false)?;
+        self.registered.entry(handle.number().into(), entry as u32).map(|_| ())
+    }
+
+    /// Returns the entry of a registered file.
+    pub(super) fn registered(&self, handle: Handle) -> Option<usize> {
+        self.registered.get(handle.number().into()).map(|entry| entry as usize)
+    }
+
+    /// Forgets a handle; returns the entry, whose use by the registration remains to be removed.
+    pub(super) fn unregister(&mut self, handle: Handle) -> Option<usize> {
+        self.registered.remove(handle.number().into()).map(|entry| entry as usize)
+    }
+
+    /// Forgets all handles; as [`Files::unregister`] for each.
+    pub(super) fn unregister_all(&mut self) -> impl Iterator<Item = usize> + use<> {
+        std::mem::take(&mut self.registered).into_values().map(|entry| entry as usize)
+    }
+
     /// Returns the descriptor of an entry.
     pub(super) fn number(&self, entry: usize) -> RawFd {
         sys::number(&self.open[entry].fd)
+    }
+
+    /// Returns whether a file may be mapped; `found` finds out.
+    pub(super) fn may_map(&mut self, entry: usize, found: impl FnOnce() -> bool) -> bool {
+        let open = &mut self.open[entry];
+        open.may_map = open.may_map || found();
+        open.may_map
     }
 
     /// Adds one use.
@@ -94,7 +132,7 @@ impl Files {
         self.open.contains(entry).then(|| self.open.remove(entry))
     }
 
-    /// Releases memory after a peak; no file is open.
+    /// Releases memory after a peak; no operation uses a file.
     pub(super) fn shrink(&mut self) {
         self.open.shrink();
         self.by_inode = NumberMap::default();

@@ -6,15 +6,17 @@
 
 use super::Driver;
 use super::job::{File, Job};
+use super::sockets::Socket;
 use crate::decide::timers::Alarm;
 use crate::decide::token::Token;
 use crate::engine::Engine;
 use crate::engine::kernel::Kernel;
 use crate::handoff::claims::Turn;
-use crate::handoff::submissions::Submission;
+use crate::handoff::submissions::{Arrival, Handles, Submission};
 use crate::sys;
 use crate::types::errno::Result;
 use crate::types::file::FileFacts;
+use crate::types::request::RequestFlags;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -23,23 +25,45 @@ use std::time::Instant;
 const SHARE_FILES_FROM: u32 = 128;
 
 impl<E: Engine> Driver<E> {
-    /// Takes a submission and the ring thread's copies of its descriptors.
-    pub fn accept(
-        &mut self,
-        submission: Submission,
-        socket: Option<OwnedFd>,
-        file: Option<OwnedFd>,
-    ) {
+    /// Takes a submission that has arrived.
+    pub fn arrived(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Whole(submission, socket, file) => self.accept(submission, socket, file),
+            Arrival::Refused(_) => self.reject(arrival, -libc::ENOMEM),
+            Arrival::Withdrawn(submission) => self.withdraw(submission),
+        }
+    }
+
+    // Takes a submission and the ring thread's copies of its descriptors.
+    fn accept(&mut self, submission: Submission, socket: Option<OwnedFd>, file: Option<OwnedFd>) {
         self.shared.cuts.arrived();
-        let missing = socket.is_none() || file.is_some() != submission.file.is_some();
+        if let Some(status) = self.lacks_registered(&submission) {
+            return self.refuse(submission, socket, file, status);
+        }
+        let Handles { socket: socket_handle, file: file_handle } = submission.registered;
+        let has_file = file.is_some() || file_handle.is_some();
+        let missing =
+            socket.is_some() == socket_handle.is_some() || has_file != submission.file.is_some();
         match socket {
             Some(fd) if self.is_other_socket(submission.cookie, &fd) => {
                 self.refuse(submission, None, file, -libc::EBADF);
             }
-            Some(fd) if !missing => self.enqueue(submission, fd, file),
             // The descriptor table was full after all, and the kernel dropped the descriptors.
-            socket => self.refuse(submission, socket, file, -libc::EMFILE),
+            socket if missing => self.refuse(submission, socket, file, -libc::EMFILE),
+            socket => self.enqueue(submission, socket, file),
         }
+    }
+
+    // Returns the status of a submission with a handle whose descriptor is not here: unregistered
+    // while submit ran, or lost when it was registered.
+    fn lacks_registered(&self, submission: &Submission) -> Option<i32> {
+        let Handles { socket, file } = submission.registered;
+        let registered = &self.shared.registered;
+        if let Some(handle) = socket.filter(|_| self.schedule.find(submission.cookie).is_none()) {
+            return Some(registered.sockets.error(handle).negative());
+        }
+        let file = file.filter(|&handle| self.files.registered(handle).is_none())?;
+        Some(registered.files.error(file).negative())
     }
 
     // Returns whether the number was given to another socket while submit ran.  If there is an
@@ -62,13 +86,13 @@ impl<E: Engine> Driver<E> {
     }
 
     /// Ends a submission that came too late to be carried out.
-    pub fn reject(
-        &mut self,
-        submission: Submission,
-        socket: Option<OwnedFd>,
-        file: Option<OwnedFd>,
-        status: i32,
-    ) {
+    pub fn reject(&mut self, arrival: Arrival, status: i32) {
+        let (submission, socket, file) = match arrival {
+            Arrival::Whole(submission, socket, file) => (submission, socket, file),
+            Arrival::Refused(submission) | Arrival::Withdrawn(submission) => {
+                (submission, None, None)
+            }
+        };
         self.shared.cuts.arrived();
         let socket = socket.filter(|fd| !self.is_other_socket(submission.cookie, fd));
         self.refuse(submission, socket, file, status);
@@ -89,8 +113,13 @@ impl<E: Engine> Driver<E> {
         let mut job = Job::new(submission, None);
         job.operation.fail(status);
         // The calling thread may have sent the beginning.
-        if let Some(socket) = socket.filter(|_| job.operation.is_held_back()) {
-            self.engine.kernel().push(sys::number(&socket));
+        if job.operation.is_held_back() {
+            let registered = || {
+                let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
+                socket.map(Socket::number)
+            };
+            let number = socket.as_ref().map(sys::number).or_else(registered);
+            number.inspect(|&number| self.engine.kernel().push(number));
         }
         self.release(&mut job);
         if job.operation.is_cut() {
@@ -100,18 +129,29 @@ impl<E: Engine> Driver<E> {
         self.report_done(job);
     }
 
-    pub(super) fn enqueue(&mut self, submission: Submission, fd: OwnedFd, file: Option<OwnedFd>) {
+    pub(super) fn enqueue(
+        &mut self,
+        submission: Submission,
+        fd: Option<OwnedFd>,
+        file: Option<OwnedFd>,
+    ) {
         let room = self.make_room();
         let is_held_back = match room.and_then(|()| self.sockets.held_back.arrived(submission.turn))
         {
             Ok(is_held_back) => is_held_back,
-            Err(error) => return self.refuse(submission, Some(fd), file, error.negative()),
+            Err(error) => return self.refuse(submission, fd, file, error.negative()),
         };
         let (id, cookie, deadline) = (submission.id, submission.cookie, submission.deadline);
+        let flags = submission.operation.task().flags;
         let front = submission.turn == Turn::Ahead;
-        let file = file.zip(submission.file).map(|(fd, facts)| self.open_file(fd, facts));
-        let file = file.transpose().expect("there is room");
-        let socket = self.open_socket(cookie, fd).expect("there is room");
+        let file = submission.file.map(|facts| match (file, submission.registered.file) {
+            (Some(fd), _) => self.open_file(fd, facts, flags).expect("there is room"),
+            (None, handle) => self.use_registered(handle, facts),
+        });
+        let socket = match fd {
+            Some(fd) => self.open_socket(cookie, fd).expect("there is room"),
+            None => self.schedule.find(cookie).expect("a registered socket is open"),
+        };
         let slot = self.jobs.insert(Job::new(submission, file)).expect("there is room");
         self.schedule.enqueue(socket, slot, front).expect("there is room");
         self.place(slot);
@@ -147,16 +187,23 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    /// Undoes a submission whose descriptors could not be sent.
-    pub fn withdraw(&mut self, mut submission: Submission) {
+    // Undoes a submission whose descriptors could not be sent.
+    fn withdraw(&mut self, mut submission: Submission) {
         self.shared.cuts.arrived();
         self.sockets.held_back.left(submission.cookie);
         self.shared.give_back(&mut submission);
     }
 
-    // Enters a file.  With many descriptors in use, the same open file is kept only once.
-    pub(super) fn open_file(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<File> {
-        let may_share = self.shared.descriptors.used() > SHARE_FILES_FROM;
+    // Enters a file.  With many descriptors in use, or for windows, the same open file is kept only
+    // once.
+    pub(super) fn open_file(
+        &mut self,
+        fd: OwnedFd,
+        facts: FileFacts,
+        flags: RequestFlags,
+    ) -> Result<File> {
+        let may_share = flags.contains(RequestFlags::ZEROCOPY)
+            || self.shared.descriptors.used() > SHARE_FILES_FROM;
         let shared =
             if may_share { self.files.share(self.engine.kernel(), &fd, &facts) } else { None };
         let entry = match shared {
@@ -167,12 +214,14 @@ impl<E: Engine> Driver<E> {
             None => self.files.insert(fd, facts, may_share)?,
         };
         let fd = self.files.number(entry);
-        Ok(File { fd, entry: entry as u32, facts, mappable: true, through_ring: false })
+        let (entry, mappable, through_ring) = (entry as u32, true, false);
+        Ok(File { fd, entry, facts, mappable, through_ring, is_registered: false })
     }
 
     // Removes one use of a file.  Some: a helper closes the ring thread's copy.
     pub(super) fn close_file(&mut self, entry: usize) -> Option<Token> {
         let open = self.files.release(entry)?;
+        while self.windows.unmap_of_file(entry as u32) {}
         self.close_copy(open.fd, open.facts)
     }
 

@@ -30,6 +30,8 @@ pub(super) struct File {
     pub(super) mappable: bool,
     /// See [`crate::engine::Read::through_ring`].
     pub(super) through_ring: bool,
+    /// It is registered, so that windows of it stay.
+    pub(super) is_registered: bool,
 }
 
 impl File {
@@ -85,6 +87,13 @@ pub(super) struct Buffer {
 pub(super) enum Source {
     None,
     Window(Window),
+    /// Pages of the file itself, in a window that is kept.
+    Lent {
+        window: u32,
+        span: Span,
+        /// Position in the range of the first byte.
+        start: u64,
+    },
     Buffers(VecDeque<Buffer>),
 }
 
@@ -148,6 +157,10 @@ pub(super) struct Sending {
     pub(super) tried_at_once: bool,
     /// The alarm after which its data is given up is set.
     pub(super) lingers: bool,
+    /// Everything is in the socket, and the next operation has the turn.
+    pub(super) passed_on: bool,
+    /// How often the alarm has been set after which its pages are taken from the socket.
+    pub(super) resets: u8,
 }
 
 /// One operation in flight and everything it holds.
@@ -209,6 +222,11 @@ impl Job {
         self.id as u32 == id as u32
     }
 
+    /// Returns whether the caller lends the file's own pages (ZEROCOPY).
+    pub(super) fn lends(&self) -> bool {
+        self.operation.task().flags.contains(RequestFlags::ZEROCOPY) && self.file.is_some()
+    }
+
     /// Returns whether data that was read stays until it is sent (EAGER, EXACT).
     pub(super) fn is_held(&self) -> bool {
         self.operation.task().flags.intersects(RequestFlags::KEPT) && !self.data.passing
@@ -231,7 +249,7 @@ impl Job {
     pub(super) fn remaining_at_most(&self) -> u64 {
         let task = self.operation.task();
         let available = match (self.operation.phase(), &self.file) {
-            (Phase::Ending(_), _) | (_, None) => 0,
+            (Phase::Ending(_) | Phase::Acknowledging(_), _) | (_, None) => 0,
             (_, Some(file)) => {
                 let size = file.facts.known_size();
                 size.map_or(u64::MAX, |size| size.saturating_sub(task.offset))
@@ -250,6 +268,7 @@ impl Job {
         let end = match &self.data.source {
             Source::None => 0,
             Source::Window(window) => window.end(),
+            Source::Lent { span, start, .. } => start + span.len() as u64,
             Source::Buffers(buffers) => {
                 buffers.front().map_or(0, |front| front.start + front.length)
             }
@@ -266,6 +285,7 @@ impl Job {
             _ if length == 0 => Span::of(&[]),
             Source::None => Span::of(&[]),
             Source::Window(window) => part(window.bytes.span(), window.start, 0),
+            Source::Lent { span, start, .. } => part(*span, *start, 0),
             Source::Buffers(buffers) => {
                 let front = buffers.front().expect("bytes are at hand");
                 part(pool.span(front.lease).as_span(), front.start, front.skip)
@@ -309,9 +329,16 @@ impl Job {
     /// sent: from a mapping of a truncated file, zeros beyond its end may have been sent.  If the
     /// size cannot be found out, the operation fails.
     pub(super) fn available_in_file(&mut self, kernel: &impl Kernel) -> u64 {
-        let (Source::Window(_), Some(file)) = (&self.data.source, &self.file) else {
-            return u64::MAX;
-        };
+        match self.data.source {
+            Source::Window(_) => self.available_now(kernel),
+            _ => u64::MAX,
+        }
+    }
+
+    /// Returns how many bytes of the range the file has now.  If the size cannot be found out, the
+    /// operation fails.
+    pub(super) fn available_now(&mut self, kernel: &impl Kernel) -> u64 {
+        let Some(file) = &self.file else { return u64::MAX };
         match file.size(kernel) {
             Ok(Size::Known(size)) => size.saturating_sub(self.operation.task().offset),
             Ok(_) => 0,

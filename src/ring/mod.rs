@@ -10,14 +10,17 @@ mod ending;
 mod files;
 mod intake;
 mod job;
+mod lent;
 mod peers;
 pub mod pool;
+mod registered;
 mod reports;
 mod room;
 mod send;
 mod slow;
 mod sockets;
 pub mod thread;
+mod windows;
 mod zero_copies;
 
 use crate::collections::Register;
@@ -46,6 +49,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use windows::Windows;
 use zero_copies::ZeroCopies;
 
 /// All operations in flight on one context, and what they hold.
@@ -58,6 +62,7 @@ pub(crate) struct Driver<E: Engine> {
     sockets: Sockets,
     files: Files,
     room: Room,
+    windows: Windows,
     zero_copies: ZeroCopies,
     slow: Slow,
     reports: Reports,
@@ -73,6 +78,7 @@ const LIGHT_MAX: u64 = 64 << 10;
 impl<E: Engine> Driver<E> {
     pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Result<Driver<E>> {
         let sockets = Sockets::new(shared.claims.clone())?;
+        let windows = Windows::new(shared.settings.window_bytes);
         Ok(Driver {
             engine,
             shared,
@@ -82,6 +88,7 @@ impl<E: Engine> Driver<E> {
             sockets,
             files: Files::default(),
             room: Room::new(pool)?,
+            windows,
             zero_copies: ZeroCopies::default(),
             slow: Slow::default(),
             reports: Reports::new()?,
@@ -110,6 +117,7 @@ impl<E: Engine> Driver<E> {
         Counters::add(&counters.kernel_enters, self.engine.take_enters());
         self.shared.counters.pool_in_use.store(self.room.pool.in_use(), Ordering::Relaxed);
         self.shared.counters.pool_resident.store(self.room.pool.resident(), Ordering::Relaxed);
+        self.shared.counters.window_bytes.store(self.windows.bytes(), Ordering::Relaxed);
         self.reports.hand_over(&self.shared.completions);
         self.reports.take_bell_due()
     }
@@ -133,12 +141,15 @@ impl<E: Engine> Driver<E> {
 
     /// Forgets cut streams that no operation can refer to any more.
     pub fn forget_cuts(&self) {
-        self.shared.cuts.forget(|cookie| self.schedule.find(cookie).is_some());
+        let has_operations =
+            |cookie| self.schedule.find(cookie).is_some_and(|at| !self.schedule.is_vacant(at));
+        self.shared.cuts.forget(has_operations);
     }
 
     /// Drops the driver without releasing the pool's memory.
     pub fn leak(mut self) {
         self.room.pool.leak();
+        self.windows.leak();
     }
 
     /// Releases memory after a period without work.
@@ -153,6 +164,7 @@ impl<E: Engine> Driver<E> {
         self.sockets.shrink();
         self.files.shrink();
         self.zero_copies.shrink();
+        self.windows.shrink();
         self.timers = Timers::default();
     }
 
@@ -281,6 +293,7 @@ impl<E: Engine> Driver<E> {
                 Alarm::Linger => self.give_up_data(slot),
                 Alarm::Look => self.pause_over(slot),
                 Alarm::Abandon => self.abandon_call(slot),
+                Alarm::Reset => self.take_back_pages(slot),
             }
         }
     }

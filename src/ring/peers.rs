@@ -31,10 +31,12 @@ impl<E: Engine> Driver<E> {
             state.wait = Wait::None;
         }
         let waiting = state.waiting;
-        let Some(slot) = self.schedule.first(socket) else {
+        let has_ended = |slot: &usize| self.jobs[*slot].operation.ended().is_some();
+        let ended = self.schedule.oldest(socket).filter(has_ended);
+        let Some(slot) = ended.or(self.schedule.first(socket)) else {
             return;
         };
-        if self.jobs[slot].operation.ended().is_some() {
+        if ended.is_some() || has_ended(&slot) {
             return self.settle(slot);
         }
         let state = self.socket(socket);
@@ -155,7 +157,7 @@ impl<E: Engine> Driver<E> {
                     self.set_alarm(slot, at, Alarm::Linger);
                 }
             }
-            _ => job.data.source = Source::None,
+            _ => self.drop_source_of(slot),
         }
         self.settle(slot);
     }

@@ -64,7 +64,8 @@ impl<E: Engine> Driver<E> {
             return true;
         }
         let job = &mut self.jobs[slot];
-        let by_itself = job.data.zero_copy
+        let is_lent = matches!(job.data.source, Source::Lent { .. });
+        let by_itself = (job.data.zero_copy || is_lent)
             && self.zero_copies.allows(portion.range.1, || self.engine.kernel().now());
         if by_itself && portion.range.1 > 0 && portion.header.1 > 0 {
             // The header is sent ahead on its own, so that the data can be sent with zero-copy.
@@ -139,12 +140,13 @@ impl<E: Engine> Driver<E> {
                 job.operation.send_refused();
                 self.proceed(slot);
             }
-            libc::EFAULT if matches!(job.data.source, Source::Window(_)) => {
+            libc::EFAULT if matches!(job.data.source, Source::Window(_) | Source::Lent { .. }) => {
                 // The page is missing: the file was truncated, or reading it failed.  A read finds
                 // out which.
-                let in_file = job.available_in_file(self.engine.kernel());
+                let in_file = job.available_now(self.engine.kernel());
                 job.operation.sent(0, CompletionFlags::empty(), in_file);
-                job.data.source = Source::None;
+                self.drop_source_of(slot);
+                let job = &mut self.jobs[slot];
                 if let Some(file) = &mut job.file {
                     file.mappable = false;
                 }

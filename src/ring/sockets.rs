@@ -3,13 +3,14 @@
 //! history.  The state lasts as long as the socket has operations.
 #![forbid(unsafe_code)]
 
-use crate::collections::{Parts, memory};
+use crate::collections::{NumberMap, Parts, memory};
 use crate::decide::pace::Pace;
 use crate::decide::plan::ZeroCopy;
 use crate::handoff::claims::{Claims, HeldBack};
 use crate::handoff::shared::KNOWN_SOCKETS;
 use crate::sys;
 use crate::types::errno::Result;
+use crate::types::handle::Handle;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,6 +44,10 @@ pub(super) struct Socket {
     pub(super) zero_copy: Option<ZeroCopy>,
     /// How often in a row the kernel has copied a zero-copy send.
     pub(super) copied: u32,
+    /// How often it is registered: until that is 0, it stays open without operations.
+    pub(super) registrations: u32,
+    /// The library has reset its connection.
+    pub(super) was_reset: bool,
 }
 
 impl Socket {
@@ -58,6 +63,8 @@ impl Socket {
             look_at: None,
             zero_copy: None,
             copied: 0,
+            registrations: 0,
+            was_reset: false,
         }
     }
 
@@ -72,6 +79,8 @@ pub(super) struct Sockets {
     /// Cookies of sockets that are known to be connected stream sockets.
     checked: Box<[u64]>,
     pub(super) held_back: HeldBack,
+    /// The cookies of registered sockets, by handle.
+    registered: NumberMap<u64>,
     generation: u64,
 }
 
@@ -79,7 +88,8 @@ impl Sockets {
     pub(super) fn new(claims: Arc<Claims>) -> Result<Sockets> {
         let checked = memory::filled(0, KNOWN_SOCKETS)?;
         let held_back = HeldBack::new(claims);
-        Ok(Sockets { table: Parts::default(), checked, held_back, generation: 0 })
+        let (table, registered) = (Parts::default(), NumberMap::default());
+        Ok(Sockets { table, checked, held_back, registered, generation: 0 })
     }
 
     /// Makes room for all sockets up to and including `last`.
@@ -106,6 +116,21 @@ impl Sockets {
         self.table.get_mut(socket)?.as_mut()
     }
 
+    /// Records that a socket is registered.
+    pub(super) fn register(&mut self, handle: Handle, cookie: u64) -> Result<()> {
+        self.registered.entry(handle.number().into(), cookie).map(|_| ())
+    }
+
+    /// Forgets a handle; returns the cookie, whose registration remains to be removed.
+    pub(super) fn unregister(&mut self, handle: Handle) -> Option<u64> {
+        self.registered.remove(handle.number().into())
+    }
+
+    /// Forgets all handles; as [`Sockets::unregister`] for each.
+    pub(super) fn unregister_all(&mut self) -> impl Iterator<Item = u64> + use<> {
+        std::mem::take(&mut self.registered).into_values()
+    }
+
     /// Returns whether a socket is known to be a connected stream socket.
     pub(super) fn is_checked(&self, cookie: u64) -> bool {
         self.checked[cookie as usize % KNOWN_SOCKETS] == cookie
@@ -125,9 +150,11 @@ impl Sockets {
         self.generation
     }
 
-    /// Releases memory after a peak; no socket is open.
+    /// Releases memory after a peak; no socket has operations.
     pub(super) fn shrink(&mut self) {
-        self.table = Parts::default();
+        if self.registered.is_empty() {
+            self.table = Parts::default();
+        }
         self.held_back.shrink();
     }
 }

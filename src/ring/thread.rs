@@ -11,10 +11,10 @@ use crate::engine::portable::Portable;
 use crate::engine::uring::Uring;
 use crate::engine::{Engine, EngineEvent};
 use crate::handoff::doorbell::Slept;
-use crate::handoff::port::{Intake, Notice, Received};
+use crate::handoff::port::{Intake, Notice, Received, Registration};
 use crate::handoff::reply::Reply;
 use crate::handoff::shared::Shared;
-use crate::handoff::submissions::{Arrival, Arrivals, IdRange};
+use crate::handoff::submissions::Arrivals;
 use crate::ring::Driver;
 use crate::ring::pool::Pool;
 use crate::sys;
@@ -191,9 +191,11 @@ impl<E: Engine> RingThread<E> {
             if self.messages_wait {
                 self.receive();
             }
+            self.take_unannounced();
             self.withdraw();
             if let Some(status) = self.shared.life.ending() {
                 self.driver.fail_all(status);
+                self.driver.unregister_all();
             }
             self.driver.alarms();
             self.flush();
@@ -208,7 +210,7 @@ impl<E: Engine> RingThread<E> {
             }
             let timeout = self.timeout();
             let mut events = std::mem::take(&mut self.events);
-            let turned = self.driver.engine.turn(timeout, &mut events);
+            let turned = self.turn(timeout, &mut events);
             // Also if the engine has failed: bytes that were sent must be counted.
             for event in events.drain(..) {
                 self.handle(event);
@@ -216,6 +218,19 @@ impl<E: Engine> RingThread<E> {
             self.events = events;
             turned?;
         }
+    }
+
+    // Lets the engine work, and wait unless there is other work.
+    fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<EngineEvent>) -> Result<()> {
+        let doorbell = &self.shared.link.doorbell;
+        let waits = timeout != Some(Duration::ZERO)
+            && doorbell.begin_wait(|| self.intake.has_unannounced());
+        let timeout = if waits { timeout } else { Some(Duration::ZERO) };
+        let turned = self.driver.engine.turn(timeout, events);
+        if waits {
+            doorbell.end_wait();
+        }
+        turned
     }
 
     fn handle(&mut self, event: EngineEvent) {
@@ -276,6 +291,7 @@ impl<E: Engine> RingThread<E> {
     fn has_work(&mut self) -> bool {
         self.receive()
             || self.messages_wait
+            || self.intake.has_unannounced()
             || self.shared.link.hand_over.has_withdrawn()
             || self.shared.life.ending().is_some()
     }
@@ -305,8 +321,26 @@ impl<E: Engine> RingThread<E> {
     }
 
     fn act_on(&mut self, notice: Notice) {
+        if !matches!(notice, Notice::Submitted(_)) {
+            let driver = &mut self.driver;
+            self.intake.catch_up(|arrival| driver.arrived(arrival));
+        }
         match notice {
-            Notice::Submitted(ids) => self.accept(ids),
+            Notice::Submitted(ids) => {
+                let driver = &mut self.driver;
+                self.intake.each_submitted(ids, |arrival| driver.arrived(arrival));
+            }
+            Notice::Registered(registration) => {
+                let descriptor = self.intake.take_registered();
+                match registration {
+                    Registration::File(handle) => self.driver.register_file(handle, descriptor),
+                    Registration::Socket(handle) => self.driver.register_socket(handle, descriptor),
+                }
+            }
+            Notice::Unregistered(Registration::File(handle)) => self.driver.unregister_file(handle),
+            Notice::Unregistered(Registration::Socket(handle)) => {
+                self.driver.unregister_socket(handle);
+            }
             Notice::Asked(number) => {
                 let driver = &mut self.driver;
                 self.shared.link.questions.answer(number, |question| driver.answer(question));
@@ -316,37 +350,36 @@ impl<E: Engine> RingThread<E> {
         }
     }
 
-    fn accept(&mut self, ids: IdRange) {
+    // Takes submissions that need no notice.
+    fn take_unannounced(&mut self) {
+        if !self.intake.has_unannounced() {
+            return;
+        }
         let driver = &mut self.driver;
-        self.intake.each_submitted(ids, |arrival| match arrival {
-            Arrival::Whole(submission, socket, file) => driver.accept(submission, socket, file),
-            Arrival::Refused(submission) => driver.reject(submission, None, None, -libc::ENOMEM),
-        });
+        let some_wait = self.intake.pop(|arrival| driver.arrived(arrival));
+        let Some(next_id) = some_wait else { return };
+        self.receive();
+        if !self.messages_wait {
+            let driver = &mut self.driver;
+            self.intake.catch_up_with_all(next_id, |arrival| driver.arrived(arrival));
+        }
     }
 
     fn withdraw(&mut self) {
         let driver = &mut self.driver;
-        self.intake.each_withdrawn(|arrival| match arrival {
-            Arrival::Whole(submission, ..) => driver.withdraw(submission),
-            Arrival::Refused(submission) => driver.reject(submission, None, None, -libc::ENOMEM),
-        });
+        self.intake.each_withdrawn(|arrival| driver.arrived(arrival));
     }
 
     // Reports DONE for accepted operations whose notice was never read.
     fn reject_rest(&mut self, errno: i32) {
         self.intake.refuse(); // From here on submit fails.
+        let driver = &mut self.driver;
         while let Some(notice) = self.intake.receive_last() {
-            let Notice::Submitted(ids) = notice else { continue };
-            let driver = &mut self.driver;
-            self.intake.each_submitted(ids, |arrival| match arrival {
-                Arrival::Whole(submission, socket, file) => {
-                    driver.reject(submission, socket, file, -errno);
-                }
-                Arrival::Refused(submission) => {
-                    driver.reject(submission, None, None, -libc::ENOMEM);
-                }
-            });
+            if let Notice::Submitted(ids) = notice {
+                self.intake.each_submitted(ids, |arrival| driver.reject(arrival, -errno));
+            }
         }
+        self.intake.catch_up_with_all(u64::MAX, |arrival| driver.reject(arrival, -errno));
         self.flush();
     }
 

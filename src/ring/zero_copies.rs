@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Zero-copy sends whose memory the kernel still uses, and what was learnt from them.  A lease is
-//! released only after the notification; sockets on which the kernel copies anyway get plain sends.
+//! released only after the notification, and pages of a file are lent until then.  Sockets on which
+//! the kernel copies anyway get plain sends.
 #![forbid(unsafe_code)]
 
 use super::Driver;
@@ -10,7 +11,7 @@ use crate::collections::Table;
 use crate::decide::budget::Budget;
 use crate::decide::operation::Portion;
 use crate::decide::plan;
-use crate::decide::plan::ZeroCopy;
+use crate::decide::plan::{PageCache, ZeroCopy};
 use crate::decide::token::{Kind, Token};
 use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, ZeroCopySend};
@@ -32,7 +33,8 @@ const USELESS_MAX: u32 = 4;
 
 /// A zero-copy send whose memory the kernel still uses.
 pub(super) struct ZeroCopyUse {
-    pub(super) lease: Lease,
+    /// The memory in the pool; None: the file's own pages.
+    pub(super) lease: Option<Lease>,
     /// The slot of the operation in the table of jobs, and its id.
     pub(super) slot: u32,
     pub(super) id: u64,
@@ -46,7 +48,12 @@ pub(super) struct ZeroCopyUse {
 
 impl ZeroCopyUse {
     /// Describes a send of `asked` bytes in `lease`, for the operation `id` in `slot`.
-    pub(super) fn new(lease: Lease, (slot, id): (usize, u64), cookie: u64, asked: u64) -> Self {
+    pub(super) fn new(
+        lease: Option<Lease>,
+        (slot, id): (usize, u64),
+        cookie: u64,
+        asked: u64,
+    ) -> Self {
         ZeroCopyUse { lease, slot: slot as u32, id, cookie, asked, sent: 0, generation: 0 }
     }
 }
@@ -160,14 +167,16 @@ impl ZeroCopies {
 impl<E: Engine> Driver<E> {
     pub(super) fn send_zero_copy(&mut self, socket: usize, slot: usize, portion: &Portion) -> bool {
         let job = &mut self.jobs[slot];
-        if !job.data.zero_copy || portion.header.1 > 0 || portion.range.1 == 0 {
+        if portion.header.1 > 0 || portion.range.1 == 0 {
             return false;
         }
-        let Source::Buffers(buffers) = &job.data.source else {
-            return false;
-        };
-        let Some(&Buffer { lease, .. }) = buffers.front() else {
-            return false;
+        let lease = match &job.data.source {
+            Source::Lent { .. } => None,
+            Source::Buffers(buffers) if job.data.zero_copy => match buffers.front() {
+                Some(&Buffer { lease, .. }) => Some(lease),
+                None => return false,
+            },
+            _ => return false,
         };
         let now = || self.engine.kernel().now();
         let is_allowed = self.zero_copies.allows(portion.range.1, now);
@@ -178,7 +187,9 @@ impl<E: Engine> Driver<E> {
         let more = portion.more || portion.zeros > 0 || portion.trailer.1 > 0;
         job.operation.send_started(more);
         let begun = ZeroCopyUse::new(lease, (slot, job.id), job.cookie, portion.range.1);
-        self.room.pool.retain(lease);
+        if let Some(lease) = lease {
+            self.room.pool.retain(lease);
+        }
         let send = ZeroCopySend {
             socket: self.socket(socket).number(),
             span,
@@ -199,15 +210,15 @@ impl<E: Engine> Driver<E> {
         };
         used.sent = result.max(0) as u64;
         let (slot, id, cookie, asked) = (used.slot as usize, used.id, used.cookie, used.asked);
+        let used_lease = used.lease;
         let refused = matches!(-result, libc::ENOMEM | libc::ENOBUFS);
         if refused {
             // A notification may follow all the same.
             self.zero_copies.unpin(token);
         }
+        let is_lent = used_lease.is_none();
         if !more {
-            if let Some(used) = self.zero_copies.end(token) {
-                self.room.release(used.lease);
-            }
+            self.end_zero_copy(token);
         }
         if refused {
             self.zero_copies.refused(self.engine.kernel().now());
@@ -220,6 +231,9 @@ impl<E: Engine> Driver<E> {
         }
         if result >= 0 {
             let job = &mut self.jobs[slot];
+            if is_lent && more {
+                job.operation.lend();
+            }
             job.operation.sent(result as u64, CompletionFlags::empty(), u64::MAX);
             job.sending.unresolved += result as u64;
             Counters::add(&self.shared.counters.wire_bytes, result as u64);
@@ -238,6 +252,7 @@ impl<E: Engine> Driver<E> {
         }
         match -result {
             libc::EAGAIN | libc::EINTR => self.on_send_error(slot, result),
+            libc::EFAULT if is_lent => self.on_send_error(slot, result),
             // Not supported on this socket: copy instead.
             libc::EOPNOTSUPP | libc::EINVAL | libc::EFAULT => {
                 self.learn_zero_copy(cookie, false);
@@ -254,14 +269,25 @@ impl<E: Engine> Driver<E> {
         let job = &mut self.jobs[slot];
         job.operation.send_refused();
         job.data.zero_copy = false;
+        if matches!(job.data.source, Source::Lent { .. }) {
+            self.drop_source_of(slot);
+        }
         self.proceed(slot);
     }
 
+    // Releases what a send used; returns what is known of it.
+    fn end_zero_copy(&mut self, token: Token) -> Option<ZeroCopyUse> {
+        let used = self.zero_copies.end(token)?;
+        if let Some(lease) = used.lease {
+            self.room.release(lease);
+        }
+        Some(used)
+    }
+
     pub(super) fn on_released(&mut self, token: Token, copied: bool) {
-        let Some(used) = self.zero_copies.end(token) else {
+        let Some(used) = self.end_zero_copy(token) else {
             return;
         };
-        self.room.release(used.lease);
         if used.sent == 0 {
             return;
         }
@@ -272,6 +298,8 @@ impl<E: Engine> Driver<E> {
             Counters::add(&counters.bytes_copied, used.sent);
         } else {
             Counters::add(&counters.bytes_zerocopy, used.sent);
+            let lent = if used.lease.is_none() { used.sent } else { 0 };
+            Counters::add(&counters.bytes_page_cache, lent);
         }
         if !copied || !self.was_copied_once(used.cookie) {
             self.learn_zero_copy(used.cookie, !copied);
@@ -285,6 +313,10 @@ impl<E: Engine> Driver<E> {
             } else {
                 CompletionFlags::WAS_ZEROCOPY
             });
+            if used.lease.is_none() {
+                job.operation.give_back();
+                self.settle(slot);
+            }
         }
     }
 
@@ -314,7 +346,12 @@ impl<E: Engine> Driver<E> {
             let operation = &self.jobs[slot].operation;
             operation.file_length().saturating_sub(operation.range_sent())
         };
-        if remaining < plan::ZERO_COPY_MIN || !self.engine.has_zero_copy() {
+        let least = match self.page_cache(slot) {
+            PageCache::Mapped => plan::PAGE_CACHE_MAPPED_MIN,
+            PageCache::NotMapped => plan::PAGE_CACHE_MIN,
+            PageCache::Excluded => plan::ZERO_COPY_MIN,
+        };
+        if remaining < least || !self.engine.has_zero_copy() {
             return ZeroCopy::Useless;
         }
         if let Some(state) = self.socket(socket).zero_copy {
@@ -324,7 +361,7 @@ impl<E: Engine> Driver<E> {
         let state =
             if self.zero_copies.is_hopeless() || !self.engine.kernel().leaves_the_machine(fd) {
                 ZeroCopy::Useless
-            } else if self.zero_copies.has_enough_trials() {
+            } else if self.zero_copies.has_enough_trials() && least == plan::ZERO_COPY_MIN {
                 return ZeroCopy::Useless;
             } else {
                 ZeroCopy::Untried

@@ -237,6 +237,33 @@ pub(super) fn is_in_core(file: RawFd, offset: u64, length: u64) -> bool {
     }
 }
 
+/// Returns whether mincore(2) tells the truth about a mapping of this file.  To callers that could
+/// not write the file it reports every page as present (Linux 5.2); cachestat(2) refuses them.
+pub fn may_ask_residency(file: RawFd) -> bool {
+    is_cached(file, 0, 1).is_some()
+}
+
+/// Returns whether all pages of a span, which lies in a window of a file, are present and none is
+/// still being read (mincore(2)).
+pub fn is_mapped_resident(span: Span) -> bool {
+    const STEP: usize = 256;
+    let page = PAGE as usize;
+    let end = span.address + span.length;
+    let mut first = span.address - span.address % page;
+    while first < end {
+        let mut pages = [0u8; STEP];
+        let length = (end - first).min(STEP * page);
+        let count = length.div_ceil(page);
+        // SAFETY: there is a byte for each page.  The addresses are only looked up.
+        let done = unsafe { libc::mincore(first as *mut libc::c_void, length, pages.as_mut_ptr()) };
+        if done != 0 || pages[..count].iter().any(|page| page & 1 == 0) {
+            return false;
+        }
+        first += length;
+    }
+    true
+}
+
 pub(super) fn is_on_tmpfs(file: RawFd) -> bool {
     magic_of_file(file) == Ok(libc::TMPFS_MAGIC as u64)
 }

@@ -78,6 +78,25 @@ pub fn is_listening(fd: RawFd) -> Result<bool> {
     Ok(socket_option::<i32>(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0)
 }
 
+/// Resets a TCP connection: connect(2) to AF_UNSPEC.  The kernel drops what the peer has not
+/// acknowledged, and the peer gets a reset.  EBUSY: another thread waits on the socket (Linux 5.10 to
+/// 6.6).
+pub fn disconnect(fd: RawFd) -> Result<()> {
+    // SAFETY: sockaddr is plain data for which zero is valid.
+    let mut address: libc::sockaddr = unsafe { mem::zeroed() };
+    address.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    let length = mem::size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the address has `length` bytes.  Not libc's connect(), which is a cancellation point.
+    let done = unsafe { libc::syscall(libc::SYS_connect, fd, (&raw const address), length) };
+    check(done as i32).map(|_| ())
+}
+
+/// Makes the waits of other threads on a socket end, by shutting it down.
+pub fn end_waits(fd: RawFd) {
+    // SAFETY: no memory involved.
+    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
 /// Creates a pair of connected stream sockets, close-on-exec, for the library's own messages.
 pub fn socket_pair() -> Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];

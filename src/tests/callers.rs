@@ -7,7 +7,7 @@ use super::expected::Expected;
 use super::fake::{Fake, Simulated};
 use super::machine::{Machine, Manner, NOBODY, Thing};
 use super::memory::{Piece, What};
-use crate::caller::inline;
+use crate::caller::inline::{self, Numbers};
 use crate::decide::operation::{Operation, PADDING_MAX, Portion, Task};
 use crate::decide::pool_size;
 use crate::engine::EngineEvent;
@@ -17,14 +17,14 @@ use crate::handoff::claims::{Claim, Claimed, Turn};
 use crate::handoff::questions::Question;
 use crate::handoff::shared::Shared;
 use crate::handoff::staging::{self, Staged};
-use crate::handoff::submissions::Submission;
+use crate::handoff::submissions::{Handles, Submission};
 use crate::ring::Driver;
 use crate::ring::pool::Pool;
 use crate::sys::{PAGE, Span};
 use crate::types::completion::{Completion, CompletionFlags};
 use crate::types::file::{FileFacts, FileKind, Mount};
 use crate::types::options::{EngineChoice, Settings};
-use crate::types::request::{Request, RequestFlags, TO_EOF};
+use crate::types::request::{Descriptor, Request, RequestFlags, TO_EOF};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a calling thread has sent to the ring thread.
+#[allow(clippy::large_enum_variant)] // there are few of them
 pub(super) enum Message {
     Submitted { submission: Submission, socket: Option<OwnedFd>, file: Option<OwnedFd> },
     Released(Claim),
@@ -76,6 +77,7 @@ impl World {
             pool_bytes: scale.pool,
             staging_bytes: scale.pool / 8,
             chunk_bytes: scale.chunk,
+            window_bytes: 64 << 20,
         };
         let shared = Arc::new(Shared::new(settings));
         let kernel = Simulated(Rc::new(RefCell::new(Machine::new(script))));
@@ -200,11 +202,12 @@ impl World {
         let trailer = [IoSlice::new(&BYTES[..task.trailer as usize])];
         let request = Request { header: &header, trailer: &trailer, ..request_of(&task) };
         let lengths = staging::lengths(&request).expect("within the limits");
-        let with_snapshot = task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT);
+        let notifies = RequestFlags::NOTIFY_SNAPSHOT | RequestFlags::NOTIFY_SENT;
+        let events = (task.flags & notifies).bits().count_ones();
         let shared = &self.shared;
-        shared.permits.take(with_snapshot, &shared.completions).ok()?;
+        shared.permits.take(events, &shared.completions).ok()?;
         let Ok(staged) = shared.staging.copy(&request, lengths) else {
-            shared.permits.give_back(with_snapshot);
+            shared.permits.give_back(events);
             return None;
         };
         let descriptors = 1 + u32::from(file.is_some());
@@ -234,6 +237,8 @@ impl World {
             operation: Operation::new(task),
             staged,
             file: facts,
+            registered: Handles::default(),
+            is_announced: true,
             deadline,
             reply: None,
             turn: Turn::InOrder,
@@ -286,7 +291,6 @@ impl World {
     pub(super) fn try_send(&mut self) {
         let Some((mut submission, operation)) = self.prepare() else { return };
         let cookie = submission.cookie;
-        let task = *submission.operation.task();
         let (socket, file) = {
             let mut machine = self.kernel.machine();
             let (socket, file) = {
@@ -296,10 +300,10 @@ impl World {
             let file = file.map(|file| machine.descriptor(Thing::File { file, operation }));
             (machine.descriptor(Thing::Socket(socket)), file)
         };
-        let numbers = (socket.as_raw_fd(), file.as_ref().map(AsRawFd::as_raw_fd));
-        let request = Request { socket: numbers.0, file: numbers.1, ..request_of(&task) };
+        let numbers =
+            Numbers { socket: socket.as_raw_fd(), file: file.as_ref().map(AsRawFd::as_raw_fd) };
         let (known, chunk) = (&self.shared.known_files, self.scale.chunk);
-        let is_suitable = inline::is_suitable(&self.kernel, &request, &submission, known, chunk);
+        let is_suitable = inline::is_suitable(&self.kernel, numbers, &submission, known, chunk);
         if !is_suitable {
             return self.enqueue(submission, operation, 0);
         }
@@ -313,7 +317,7 @@ impl World {
         let at = self.kernel.machine().operations[operation].socket;
         self.order[at].push(operation);
         let mut scratch = vec![0; chunk.min(INLINE_MAX) as usize];
-        inline::run(&self.kernel, &request, &mut submission, known, &mut scratch);
+        inline::run(&self.kernel, numbers, &mut submission, known, chunk, &mut scratch);
         drop((socket, file));
         // Other threads submit before this one lets go; their messages come at any time.
         let before = self.transit.len();
@@ -387,7 +391,7 @@ impl World {
 
 fn request_of<'a>(task: &Task) -> Request<'a> {
     Request {
-        socket: 0,
+        socket: Descriptor::Number(0),
         file: None,
         offset: task.offset,
         length: task.length,

@@ -8,7 +8,7 @@ use crate::decide::token::{Kind, Token};
 use crate::handoff::staging::{self, IOVECS_MAX, STAGED_MAX, Staged, Staging};
 use crate::sys;
 use crate::types::errno::Errno;
-use crate::types::request::{Request, RequestFlags, TO_EOF};
+use crate::types::request::{Descriptor, Request, RequestFlags, TO_EOF};
 use proptest::prelude::*;
 use std::io::{IoSlice, Read};
 use std::os::fd::AsRawFd;
@@ -42,8 +42,8 @@ fn slices() -> impl Strategy<Value = (usize, usize)> {
 
 fn request<'a>(header: &'a [IoSlice<'a>], trailer: &'a [IoSlice<'a>]) -> Request<'a> {
     Request {
-        socket: 0,
-        file: Some(1),
+        socket: Descriptor::Number(0),
+        file: Some(Descriptor::Number(1)),
         offset: 0,
         length: 1,
         header,
@@ -64,9 +64,9 @@ fn faults(request: &Request<'_>, exact_max: u64) -> Vec<i32> {
     let staged = count(request.header) + count(request.trailer);
     let entries = request.header.len().max(request.trailer.len());
     let faults = [
-        (request.flags.bits() >= 1 << 5, libc::EINVAL),
+        (request.flags.bits() >= 1 << 7, libc::EINVAL),
+        (has(RequestFlags::ZEROCOPY) && (exact || has(RequestFlags::EAGER)), libc::EINVAL),
         (pads && (exact || to_eof), libc::EINVAL),
-        (request.socket < 0 || request.file.is_some_and(|file| file < 0), libc::EBADF),
         (request.file.is_none() && request.length != 0, libc::EINVAL),
         (offset > u128::from(FILE_MAX), libc::EINVAL),
         (!to_eof && offset + length > u128::from(FILE_MAX), libc::EOVERFLOW),
@@ -91,8 +91,8 @@ proptest! {
     #[test]
     fn model_request_is_checked_to_the_byte(
         (offset, length, exact_max) in (position(), position(), position()),
-        flags in prop_oneof![4 => 0u32..32, 1 => 0u32..64, 1 => any::<u32>()],
-        (socket, file) in (-1..2i32, prop::option::weighted(0.8, -1..3i32)),
+        flags in prop_oneof![4 => 0u32..128, 1 => 0u32..256, 1 => any::<u32>()],
+        file in prop::option::weighted(0.8, 0..3i32),
         (headers, trailers) in (slices(), slices()),
     ) {
         static BYTES: [u8; STAGED_MAX + 1] = [0; STAGED_MAX + 1];
@@ -100,14 +100,15 @@ proptest! {
         let trailer = vec![IoSlice::new(&BYTES[..trailers.1]); trailers.0];
         let flags = RequestFlags::from_bits_retain(flags);
         let exact = RequestFlags::EXACT;
+        let file = file.map(Descriptor::Number);
         let plain = request(&header, &trailer);
-        check_request(&Request { socket, file, offset, length, flags, ..plain }, exact_max);
+        check_request(&Request { file, offset, length, flags, ..plain }, exact_max);
         // One thing at a time, so that every edge is also met alone.
         check_request(&plain, exact_max);
         check_request(&Request { offset, length, ..request(&[], &[]) }, exact_max);
         check_request(&Request { length, flags: exact, ..request(&[], &[]) }, exact_max);
         check_request(&Request { length, flags, ..request(&[], &[]) }, FILE_MAX);
-        check_request(&Request { socket, file, length, ..request(&[], &[]) }, exact_max);
+        check_request(&Request { file, length, ..request(&[], &[]) }, exact_max);
     }
 }
 

@@ -91,6 +91,7 @@ impl Expected {
                 assert_eq!(self.told, None, "the snapshot is reported twice");
                 self.told = Some(epoch);
             }
+            Event::Sent => panic!("nobody asked for SENT"),
             Event::Done => {
                 self.done = Some(completion);
                 self.done_at = epoch;

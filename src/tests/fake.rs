@@ -101,6 +101,20 @@ impl Kernel for Simulated {
         Ok(window)
     }
 
+    fn may_ask_residency(&self, _file: RawFd) -> bool {
+        self.machine().pick(4) != 3
+    }
+
+    fn is_mapped_resident(&self, _span: Span) -> bool {
+        self.machine().pick(4) != 3
+    }
+
+    fn disconnect(&self, _socket: RawFd) -> Result<()> {
+        Ok(())
+    }
+
+    fn end_waits(&self, _socket: RawFd) {}
+
     fn read_warm(&self, file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
         let mut machine = self.machine();
         let place = machine.file(file);

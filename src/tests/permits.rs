@@ -17,8 +17,8 @@ const TAKEN: u32 = 330;
 struct World {
     permits: Permits,
     queue: Completions,
-    /// Operations, and whether each has its SNAPSHOT to come.
-    operations: Vec<bool>,
+    /// Operations: the events of each to come, beside DONE.
+    operations: Vec<u32>,
     waiting: Vec<Event>,
 }
 
@@ -27,52 +27,51 @@ impl World {
         World {
             permits: Permits::with_taken(MAX_OPS, TAKEN),
             queue: Completions::default(),
-            operations: vec![false; TAKEN as usize],
+            operations: vec![0; TAKEN as usize],
             waiting: Vec::new(),
         }
     }
 
     fn step(&mut self, script: &mut Script) {
         match script.pick(10) {
-            0..=3 => self.take(script.pick(2) == 1),
+            0..=3 => self.take(script.pick(3) as u32),
             4 => self.give_back(),
-            5 | 6 => self.finish(script.pick(2) == 1),
+            5 | 6 => self.finish(script.pick(3) as u32),
             7 | 8 => self.poll(script.pick(4) as usize + 1),
             _ => self.permits.shrink(&self.queue),
         }
         let done = self.waiting.iter().filter(|&&event| event == Event::Done).count();
-        let snapshots = self.operations.iter().filter(|&&with_snapshot| with_snapshot).count();
-        let wanted = self.operations.len() + snapshots + self.waiting.len();
+        let others = self.operations.iter().sum::<u32>() as usize;
+        let wanted = self.operations.len() + others + self.waiting.len();
         // Those taken from the beginning got no room.
         let is_secured = self.operations.len() + done <= TAKEN as usize;
         assert!(is_secured || self.queue.room() as usize >= wanted, "no room for what comes");
     }
 
-    fn take(&mut self, with_snapshot: bool) {
+    fn take(&mut self, others: u32) {
         let done = self.waiting.iter().filter(|&&event| event == Event::Done).count();
         let may = self.operations.len() + done < MAX_OPS as usize;
         let expected = if may { Ok(()) } else { Err(Errno(libc::EAGAIN)) };
-        assert_eq!(self.permits.take(with_snapshot, &self.queue), expected);
+        assert_eq!(self.permits.take(others, &self.queue), expected);
         if may {
-            self.operations.push(with_snapshot);
+            self.operations.push(others);
         }
     }
 
     fn give_back(&mut self) {
-        if let Some(with_snapshot) = self.operations.pop() {
-            self.permits.give_back(with_snapshot);
+        if let Some(others) = self.operations.pop() {
+            self.permits.give_back(others);
         }
     }
 
-    // `whole`: with its SNAPSHOT, if it has one.
-    fn finish(&mut self, whole: bool) {
-        let Some(with_snapshot) = self.operations.pop() else { return };
-        let mut events = vec![Event::Done];
-        match with_snapshot {
-            true if whole => events.insert(0, Event::Snapshot),
-            true => self.permits.snapshot_missed(),
-            false => {}
-        }
+    // With up to `most` of its events beside DONE.
+    fn finish(&mut self, most: u32) {
+        let Some(others) = self.operations.pop() else { return };
+        let told = others.min(most);
+        let mut events = vec![Event::Snapshot, Event::Sent];
+        events.truncate(told as usize);
+        events.push(Event::Done);
+        self.permits.missed(others - told);
         let entry =
             |&event| Entry { completion: Completion { event, ..Completion::default() }, cut: None };
         let mut batch = events.iter().map(entry).collect();
@@ -101,7 +100,7 @@ proptest! {
             world.step(&mut script);
         }
         while !world.operations.is_empty() {
-            world.finish(true);
+            world.finish(2);
         }
         world.poll(usize::MAX);
         world.permits.shrink(&world.queue);

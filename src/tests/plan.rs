@@ -3,16 +3,17 @@
 #![forbid(unsafe_code)]
 
 use crate::decide::plan::{
-    Known, MAPPED_MIN, Way, ZERO_COPY_MIN, ZeroCopy, choose, depends_on_residency,
+    Known, MAPPED_MIN, PAGE_CACHE_MAPPED_MIN, PAGE_CACHE_MIN, PageCache, Way, ZERO_COPY_MIN,
+    ZeroCopy, choose, depends_on_residency,
 };
 
 fn all_known() -> Vec<Known> {
     let mut all = Vec::new();
-    let at = [ZERO_COPY_MIN, MAPPED_MIN];
+    let at = [ZERO_COPY_MIN, MAPPED_MIN, PAGE_CACHE_MIN, PAGE_CACHE_MAPPED_MIN];
     let edges = at.iter().flat_map(|&edge| [edge - 1, edge, edge + 1]);
     for remaining in edges.chain([1, 4096, 1 << 20, u64::MAX]) {
         for zero_copy in [ZeroCopy::Untried, ZeroCopy::Trying, ZeroCopy::Real, ZeroCopy::Useless] {
-            for bits in 0..16u32 {
+            for bits in 0..96u32 {
                 let bit = |index: u32| bits & (1 << index) != 0;
                 all.push(Known {
                     remaining,
@@ -21,6 +22,9 @@ fn all_known() -> Vec<Known> {
                     exact_end: bit(2),
                     zero_copy,
                     pool_has_room: bit(3),
+                    may_pin: bit(4),
+                    page_cache: [PageCache::Excluded, PageCache::NotMapped, PageCache::Mapped]
+                        [bits as usize / 32],
                 });
             }
         }
@@ -42,8 +46,27 @@ fn model_plan_keeps_only_what_there_is_room_for_and_pays() {
     for known in all_known() {
         let zero_copy = choose(&known) == Way::PooledZeroCopy;
         let hopeful = matches!(known.zero_copy, ZeroCopy::Untried | ZeroCopy::Real);
-        let may = known.pool_has_room && hopeful && known.remaining >= ZERO_COPY_MIN;
-        assert_eq!(zero_copy, may, "{known:?}");
+        let room = known.pool_has_room && known.may_pin;
+        let may = room && hopeful && known.remaining >= ZERO_COPY_MIN;
+        let lent = choose(&known) == Way::PageCache;
+        assert_eq!(zero_copy, may && !lent, "{known:?}");
+    }
+}
+
+#[test]
+fn model_plan_lends_what_the_caller_lends_where_it_pays() {
+    for known in all_known() {
+        let least = match known.page_cache {
+            PageCache::Excluded => u64::MAX,
+            PageCache::NotMapped => PAGE_CACHE_MIN,
+            PageCache::Mapped => PAGE_CACHE_MAPPED_MIN,
+        };
+        let is_possible = known.mappable && known.resident && known.may_pin;
+        let may = is_possible
+            && known.zero_copy != ZeroCopy::Useless
+            && known.page_cache != PageCache::Excluded
+            && known.remaining >= least;
+        assert_eq!(choose(&known) == Way::PageCache, may, "{known:?}");
     }
 }
 
@@ -52,9 +75,13 @@ fn model_plan_asks_about_residency_exactly_when_it_matters() {
     for known in all_known() {
         let [there, missing] = [true, false].map(|resident| choose(&Known { resident, ..known }));
         assert_eq!(depends_on_residency(&known), there != missing, "{known:?}");
-        assert_ne!(missing, Way::Mapped, "a page fault would wait for the disk: {known:?}");
+        assert!(
+            !matches!(missing, Way::Mapped | Way::PageCache),
+            "a page fault would wait for the disk: {known:?}"
+        );
         // Where nothing forbids it, the cheapest way is taken.
         let best = known.mappable && !known.exact_end && known.remaining >= MAPPED_MIN;
-        assert_eq!(there == Way::Mapped, best && there != Way::PooledZeroCopy, "{known:?}");
+        let zero_copy = matches!(there, Way::PooledZeroCopy | Way::PageCache);
+        assert_eq!(there == Way::Mapped, best && !zero_copy, "{known:?}");
     }
 }

@@ -10,6 +10,7 @@ use super::{Script, cases, script};
 use crate::engine::Engine;
 use crate::handoff::claims::Turn;
 use crate::handoff::questions::Question;
+use crate::handoff::submissions::Arrival;
 use crate::types::completion::Completion;
 use proptest::prelude::*;
 use std::sync::atomic::Ordering;
@@ -72,7 +73,7 @@ impl World {
             62 if submission.turn != Turn::Ahead => {
                 expected.is_withdrawn = true;
                 drop(machine);
-                return self.driver.withdraw(submission);
+                return self.driver.arrived(Arrival::Withdrawn(submission));
             }
             63 => {
                 expected.may_fail_with(libc::EBADF);
@@ -80,7 +81,8 @@ impl World {
                     self.order[expected.socket].push(operation);
                 }
                 drop(machine);
-                return self.driver.reject(submission, socket, file, -libc::EBADF);
+                let arrival = Arrival::Whole(submission, socket, file);
+                return self.driver.reject(arrival, -libc::EBADF);
             }
             _ => {}
         }
@@ -88,7 +90,7 @@ impl World {
             self.order[expected.socket].push(operation);
         }
         drop(machine);
-        self.driver.accept(submission, socket, file);
+        self.driver.arrived(Arrival::Whole(submission, socket, file));
     }
 
     fn flush(&mut self) {

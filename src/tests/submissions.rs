@@ -8,7 +8,9 @@ use crate::decide::operation::{Operation, Task};
 use crate::handoff::claims::Turn;
 use crate::handoff::life::Life;
 use crate::handoff::staging::Staged;
-use crate::handoff::submissions::{self, Arrival, Arrivals, HandOver, IdRange, Submission};
+use crate::handoff::submissions::{
+    self, Arrival, Arrivals, HandOver, Handles, IdRange, Submission,
+};
 use crate::sys;
 use crate::types::file::{FileFacts, FileKind, Mount};
 use crossbeam_channel::Sender;
@@ -63,6 +65,8 @@ fn submission(id: u64) -> Submission {
         operation: Operation::new(task),
         staged: Staged::default(),
         file: has_file(id).then_some(facts),
+        registered: Handles::default(),
+        is_announced: true,
         deadline: None,
         reply: None,
         turn: Turn::InOrder,
@@ -144,7 +148,7 @@ impl World {
             descriptors.extend(file);
         }
         let mut arrived = Vec::new();
-        self.arrivals.borrow_mut().each(ids, descriptors.into_iter(), |arrival| {
+        self.arrivals.borrow_mut().each(ids, 0, descriptors.into_iter(), |arrival| {
             let Arrival::Whole(submission, socket, file) = arrival else { panic!("no memory") };
             let numbers =
                 (sys::number(&socket.expect("it has one")), file.as_ref().map(sys::number));
@@ -160,7 +164,7 @@ impl World {
         let mut arrived = BTreeSet::new();
         assert_eq!(self.hand_over.has_withdrawn(), !self.withdrawn.is_empty());
         self.arrivals.borrow_mut().each_withdrawn(&self.hand_over, |arrival| {
-            let Arrival::Whole(submission, None, None) = arrival else { panic!("no memory") };
+            let Arrival::Withdrawn(submission) = arrival else { panic!("no memory") };
             arrived.insert(submission.id);
         });
         assert_eq!(arrived, std::mem::take(&mut self.withdrawn), "not those withdrawn");

@@ -559,13 +559,13 @@ impl World {
     fn check_questions(&self) {
         let operation = &self.operation;
         let owed = self.has(RequestFlags::NOTIFY_SNAPSHOT) && self.told.is_none();
-        assert_eq!(operation.owes_snapshot(), owed);
+        assert_eq!(operation.owed_events(), u32::from(owed));
         assert_eq!(operation.is_reading(), self.reading.is_some());
         assert_eq!(operation.is_sending(), self.sending.is_some());
         let all_held = match operation.phase() {
             Phase::Queued => false,
             Phase::Running => self.covered() >= self.oracle.file_end,
-            Phase::Ending(_) => true,
+            Phase::Acknowledging(_) | Phase::Ending(_) => true,
         };
         assert_eq!(operation.is_all_held(), all_held);
         let needs_data = operation.phase() == Phase::Running

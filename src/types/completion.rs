@@ -29,6 +29,9 @@ pub enum Event {
     Done,
     /// The file may change from here on; Done still follows.
     Snapshot,
+    /// All bytes are in the socket: other data may be sent there, or its writing side shut down.
+    /// At most once, before Done.  The file should not change yet unless Snapshot has come.
+    Sent,
 }
 
 /// The report on an operation.
@@ -46,7 +49,7 @@ pub struct Completion {
     pub wire_bytes: u64,
     /// 0, or a negative errno; see [`Completion::result`].
     pub status: i32,
-    /// Done or Snapshot.
+    /// What is reported.
     pub event: Event,
     /// How the data was sent.
     pub flags: CompletionFlags,

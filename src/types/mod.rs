@@ -6,6 +6,7 @@ pub mod completion;
 pub mod errno;
 pub mod feature;
 pub mod file;
+pub mod handle;
 pub mod options;
 pub mod request;
 pub mod stats;

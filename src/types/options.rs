@@ -33,6 +33,7 @@ pub struct Options {
     pub(crate) max_ops: u32,
     pub(crate) pool_bytes: u64,
     pub(crate) chunk_bytes: u64,
+    pub(crate) window_bytes: u64,
 }
 
 impl Options {
@@ -67,6 +68,14 @@ impl Options {
         self.chunk_bytes = bytes;
         self
     }
+
+    /// Sets the most address space, in bytes, for windows of files that are sent with
+    /// [`ZEROCOPY`](crate::RequestFlags::ZEROCOPY), at least 4,096.  Default, also for 0: chosen by
+    /// the library.
+    pub fn window_bytes(mut self, bytes: u64) -> Options {
+        self.window_bytes = bytes;
+        self
+    }
 }
 
 /// The largest value of [`Options::max_ops`].
@@ -88,6 +97,11 @@ const CHUNK_DEFAULT: u64 = 1 << 20;
 
 const CHUNK_MIN: u64 = 4096;
 
+/// Address space is plentiful; what is mapped costs a page table, 8 bytes for each 4 KiB.
+const WINDOWS_DEFAULT: u64 = if usize::BITS == 64 { 8 << 30 } else { 128 << 20 };
+
+const WINDOWS_MIN: u64 = 4096;
+
 /// Checked options with the defaults filled in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
@@ -99,6 +113,8 @@ pub(crate) struct Settings {
     pub staging_bytes: u64,
     /// The most bytes of one kernel request.
     pub chunk_bytes: u64,
+    /// The most address space for windows of files, in bytes.
+    pub window_bytes: u64,
 }
 
 impl Settings {
@@ -107,9 +123,11 @@ impl Settings {
         let max_ops = or(options.max_ops.into(), u64::from(MAX_OPS_DEFAULT)) as u32;
         let pool_bytes = or(options.pool_bytes, POOL_DEFAULT);
         let chunk_bytes = or(options.chunk_bytes, CHUNK_DEFAULT);
+        let window_bytes = or(options.window_bytes, WINDOWS_DEFAULT);
         if max_ops > MAX_OPS_MAX
             || !(POOL_MIN..=POOL_MAX).contains(&pool_bytes)
             || chunk_bytes < CHUNK_MIN
+            || window_bytes < WINDOWS_MIN
         {
             return Err(Errno(libc::EINVAL));
         }
@@ -123,6 +141,7 @@ impl Settings {
             pool_bytes,
             staging_bytes: pool_bytes / 8,
             chunk_bytes: chunk_bytes.min(CHUNK_MAX),
+            window_bytes,
         })
     }
 }

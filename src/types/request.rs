@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::types::errno::{Errno, Result};
+use crate::types::handle::{Handle, RegisteredFile, RegisteredSocket};
 use std::io::IoSlice;
 use std::ops::{Bound, RangeBounds};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -26,12 +27,39 @@ bitflags::bitflags! {
         const ZERO_PAD = 1 << 3;
         /// More data follows on this socket (MSG_MORE).
         const MORE = 1 << 4;
+        /// Send the file's cached pages themselves, without a copy, where the kernel can: to peers
+        /// on other machines, with io_uring and Linux 6.2 or newer.  Then Done comes when the peer
+        /// has acknowledged the last byte, and the file should not change before.  Elsewhere the
+        /// flag has no effect.  Not with EAGER or EXACT.
+        const ZEROCOPY = 1 << 5;
+        /// Also report, by [`Event::Sent`](crate::Event::Sent), that all bytes are in the socket.
+        const NOTIFY_SENT = 1 << 6;
     }
 }
 
 impl RequestFlags {
     /// With any of these flags, data that was read stays in memory until it is sent.
     pub(crate) const KEPT: RequestFlags = RequestFlags::EAGER.union(RequestFlags::EXACT);
+}
+
+/// A descriptor of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Descriptor {
+    /// A number in the caller's table.
+    Number(RawFd),
+    /// A descriptor that was registered.
+    Registered(Handle),
+}
+
+impl Descriptor {
+    /// Interprets the number in a C request.  EBADF: it is negative, or can be no handle.
+    pub(crate) fn from_number(number: RawFd, is_registered: bool) -> Result<Descriptor> {
+        match is_registered {
+            true => Handle::from_number(number).map(Descriptor::Registered),
+            false if number < 0 => Err(Errno(libc::EBADF)),
+            false => Ok(Descriptor::Number(number)),
+        }
+    }
 }
 
 /// An operation: a header, a range of a file and a trailer, sent to a socket in this order.
@@ -56,8 +84,8 @@ impl RequestFlags {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Request<'a> {
-    pub(crate) socket: RawFd,
-    pub(crate) file: Option<RawFd>,
+    pub(crate) socket: Descriptor,
+    pub(crate) file: Option<Descriptor>,
     pub(crate) offset: u64,
     pub(crate) length: u64,
     pub(crate) header: &'a [IoSlice<'a>],
@@ -70,8 +98,17 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// Creates an empty request to a stream socket, blocking or not.
     pub fn new(socket: &'a impl AsFd) -> Request<'a> {
+        Request::to(Descriptor::Number(socket.as_fd().as_raw_fd()))
+    }
+
+    /// Creates an empty request to a registered socket.
+    pub fn to_registered(socket: &'a RegisteredSocket<'_>) -> Request<'a> {
+        Request::to(Descriptor::Registered(socket.handle))
+    }
+
+    fn to(socket: Descriptor) -> Request<'a> {
         Request {
-            socket: socket.as_fd().as_raw_fd(),
+            socket,
             file: None,
             offset: 0,
             length: 0,
@@ -89,8 +126,21 @@ impl<'a> Request<'a> {
     /// An open end, as in `..` or `100..`, is the end of the file, determined when the operation
     /// starts: a start past it is an empty range.  With any other end, a file that is too short
     /// ends the operation with ENODATA.  A range whose end is before its start is empty.
-    pub fn file(mut self, file: &'a impl AsFd, range: impl RangeBounds<u64>) -> Request<'a> {
-        self.file = Some(file.as_fd().as_raw_fd());
+    pub fn file(self, file: &'a impl AsFd, range: impl RangeBounds<u64>) -> Request<'a> {
+        self.range_of(Descriptor::Number(file.as_fd().as_raw_fd()), range)
+    }
+
+    /// Sets the range, as [`Request::file`] does, of a registered file.
+    pub fn registered_file(
+        self,
+        file: &'a RegisteredFile<'_>,
+        range: impl RangeBounds<u64>,
+    ) -> Request<'a> {
+        self.range_of(Descriptor::Registered(file.handle), range)
+    }
+
+    fn range_of(mut self, file: Descriptor, range: impl RangeBounds<u64>) -> Request<'a> {
+        self.file = Some(file);
         self.offset = match range.start_bound() {
             Bound::Included(&start) => start,
             Bound::Excluded(&before) => before.saturating_add(1),
@@ -146,7 +196,7 @@ impl<'a> Request<'a> {
     ///
     /// EINVAL: unknown or contradicting flags, a length without a file, an offset beyond the
     /// largest file offset.  EOVERFLOW: offset and length together exceed it.  EMSGSIZE: an EXACT
-    /// range is longer than `exact_max`.  EBADF: a negative descriptor.
+    /// range is longer than `exact_max`.
     pub(crate) fn check(&self, exact_max: u64) -> Result<()> {
         if !RequestFlags::all().contains(self.flags) {
             return Err(Errno(libc::EINVAL));
@@ -156,8 +206,10 @@ impl<'a> Request<'a> {
         if pads && (is_exact || self.is_open_ended()) {
             return Err(Errno(libc::EINVAL));
         }
-        if self.socket < 0 || self.file.is_some_and(|file| file < 0) {
-            return Err(Errno(libc::EBADF));
+        // Data that is kept is copied.
+        if self.flags.contains(RequestFlags::ZEROCOPY) && self.flags.intersects(RequestFlags::KEPT)
+        {
+            return Err(Errno(libc::EINVAL));
         }
         if self.file.is_none() && self.length != 0 {
             return Err(Errno(libc::EINVAL));

@@ -14,6 +14,7 @@ macro_rules! counters {
             /// Gauges, see [`Stats`].
             pub pool_in_use: AtomicU64,
             pub pool_resident: AtomicU64,
+            pub window_bytes: AtomicU64,
         }
 
         /// A reading: counters since creation, except for the gauges at the end.
@@ -30,6 +31,8 @@ macro_rules! counters {
             /// Gauge: io_urings of the process that outlive their context until peers have
             /// acknowledged.
             pub rings_kept: u64,
+            /// Gauge: bytes of address space that windows of files take.
+            pub window_bytes: u64,
         }
 
         impl Counters {
@@ -38,6 +41,7 @@ macro_rules! counters {
                     $($name: self.$name.load(Ordering::Relaxed),)*
                     pool_in_use: self.pool_in_use.load(Ordering::Relaxed),
                     pool_resident: self.pool_resident.load(Ordering::Relaxed),
+                    window_bytes: self.window_bytes.load(Ordering::Relaxed),
                     ..Stats::default()
                 }
             }
@@ -68,6 +72,12 @@ counters! {
     zerocopy_notified,
     /// Notifications that report that the kernel copied anyway.
     zerocopy_copied_anyway,
+    /// Bytes of file data that were sent straight from the page cache; `bytes_zerocopy` counts them,
+    /// too.
+    bytes_page_cache,
+    /// Connections that were reset to keep later changes of a file off the wire: an operation ended
+    /// early, and the peer did not acknowledge its bytes in time.
+    connections_reset,
     /// Times that the ring thread entered the kernel for requests.
     kernel_enters,
     /// Wake-ups of the ring thread.

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Registered descriptors: what calling threads know of them, and the ring thread's word on those
+//! that it could not keep.
+//!
+//! A notice carries the descriptor to the ring thread.  It follows submissions in order, so that
+//! operations submitted before a descriptor is unregistered still find it.
+//!
+//! | event | transition |
+//! |---|---|
+//! | a caller registers a descriptor | [`Registrations::add`], then a notice |
+//! | its notice cannot be sent | [`Registrations::remove`] |
+//! | a caller prepares an operation | [`Registrations::find`] |
+//! | the ring thread takes the descriptor | [`Registrations::facts`] |
+//! | it cannot keep the descriptor | [`Registrations::fail`] |
+//! | a caller unregisters it | [`Registrations::retire`], then a notice |
+//! | the ring thread reads that notice | [`Registrations::remove`] |
+#![forbid(unsafe_code)]
+
+use crate::collections::NumberMap;
+use crate::types::errno::{Errno, Result};
+use crate::types::handle::Handle;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+/// A registered descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registered<Facts> {
+    /// Its number in the caller's table.
+    pub number: i32,
+    /// What submit would have found out.
+    pub facts: Facts,
+    /// 0, or the errno of operations that name it: EBADF once it is unregistered, or why the ring
+    /// thread does not have it.
+    errno: i32,
+}
+
+// So that threads with different descriptors rarely need the same lock.
+const PARTS: usize = 16;
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Part<Facts>(Mutex<NumberMap<Registered<Facts>>>);
+
+/// The registered files, or sockets, of a context.
+#[derive(Debug)]
+pub(crate) struct Registrations<Facts> {
+    parts: [Part<Facts>; PARTS],
+}
+
+impl<Facts> Default for Registrations<Facts> {
+    fn default() -> Registrations<Facts> {
+        Registrations { parts: std::array::from_fn(|_| Part(Mutex::new(NumberMap::default()))) }
+    }
+}
+
+// The latest handle of the process.  Contexts share the numbers, so that none accepts another's.
+static LATEST: AtomicU32 = AtomicU32::new(0);
+
+fn next_handle() -> Handle {
+    loop {
+        let number = LATEST.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & Handle::MAX;
+        if let Ok(handle) = Handle::from_number(number as i32) {
+            return handle;
+        }
+    }
+}
+
+impl<Facts: Copy> Registrations<Facts> {
+    fn part(&self, handle: Handle) -> MutexGuard<'_, NumberMap<Registered<Facts>>> {
+        let part = &self.parts[handle.number() as usize % PARTS];
+        part.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Adds a descriptor; returns its handle.  ENOMEM.
+    pub fn add(&self, number: i32, facts: Facts) -> Result<Handle> {
+        loop {
+            let handle = next_handle();
+            let mut part = self.part(handle);
+            let key = u64::from(handle.number());
+            // After two thousand million registrations a number may still be in use.
+            if part.get(key).is_none() {
+                part.entry(key, Registered { number, facts, errno: 0 })?;
+                return Ok(handle);
+            }
+        }
+    }
+
+    /// Returns a descriptor for a new operation.  EBADF: the handle is none of this context's, or
+    /// was unregistered; others: the ring thread does not have the descriptor.
+    pub fn find(&self, handle: Handle) -> Result<Registered<Facts>> {
+        let found = self.part(handle).get(handle.number().into()).ok_or(Errno(libc::EBADF))?;
+        if found.errno == 0 { Ok(found) } else { Err(Errno(found.errno)) }
+    }
+
+    /// Refuses new operations with a descriptor.  EBADF: as for [`Registrations::find`].
+    pub fn retire(&self, handle: Handle) -> Result<()> {
+        let mut part = self.part(handle);
+        let entry = part.get_mut(handle.number().into());
+        let entry = entry.filter(|entry| entry.errno != libc::EBADF).ok_or(Errno(libc::EBADF))?;
+        entry.errno = libc::EBADF;
+        Ok(())
+    }
+
+    /// Returns the facts about a descriptor, unregistered or not.
+    pub fn facts(&self, handle: Handle) -> Option<Facts> {
+        self.part(handle).get(handle.number().into()).map(|found| found.facts)
+    }
+
+    /// Records why the ring thread does not have a descriptor.
+    pub fn fail(&self, handle: Handle, error: Errno) {
+        if let Some(entry) = self.part(handle).get_mut(handle.number().into()) {
+            if entry.errno == 0 {
+                entry.errno = error.0;
+            }
+        }
+    }
+
+    /// Returns the error of an operation whose descriptor the ring thread does not have.
+    pub fn error(&self, handle: Handle) -> Errno {
+        let errno = self.part(handle).get(handle.number().into()).map_or(0, |found| found.errno);
+        Errno(if errno == 0 { libc::EBADF } else { errno })
+    }
+
+    /// Forgets a descriptor.
+    pub fn remove(&self, handle: Handle) -> Option<Facts> {
+        self.part(handle).remove(handle.number().into()).map(|found| found.facts)
+    }
+}

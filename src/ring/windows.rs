@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Windows of files that are kept mapped, so that the kernel can send their pages themselves.  All
+//! operations on the same open file share them.  They stay as long as the file is open here; beyond
+//! the limit the one least recently used goes.
+//!
+//! A window is needed while a send from it is with the kernel.  After that the kernel holds the
+//! pages.
+#![forbid(unsafe_code)]
+
+use crate::collections::{NumberMap, Table};
+use crate::engine::kernel::Kernel;
+use crate::sys::{FileWindow, PAGE, Span};
+use crate::types::errno::{Errno, Result};
+use std::os::fd::RawFd;
+
+/// The length of a window, in bytes, except at the end of a file: long enough that few pieces need
+/// two, short enough that unmapping it takes 0.2 ms at most.
+const WINDOW: u64 = 2 << 20;
+
+/// The most windows: a process may have 65,530 mappings (vm.max_map_count).
+const WINDOWS_MAX: usize = 16_384;
+
+const NONE: u32 = u32::MAX;
+
+/// The neighbours of a window in a list, NONE at the ends.
+#[derive(Clone, Copy)]
+struct Links {
+    before: u32,
+    behind: u32,
+}
+
+/// A window of an open file.
+struct Window {
+    bytes: FileWindow,
+    file: u32,
+    /// Its position in the file, in windows.
+    index: u64,
+    /// Pieces of it that are in use.
+    uses: u32,
+    /// Whether mincore(2) tells the truth about it.
+    shows_residency: bool,
+    /// In the list of all windows, the least recently used one first.
+    by_use: Links,
+    /// In the list of the windows of its file.
+    of_file: Links,
+}
+
+impl Window {
+    fn length(&self) -> u64 {
+        self.bytes.span().len() as u64
+    }
+}
+
+/// Bytes of a window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    /// The window, which stays mapped until [`Windows::release`].
+    pub(super) window: u32,
+    pub(super) span: Span,
+    /// Whether [`Kernel::is_mapped_resident`] tells the truth about them.
+    pub(super) shows_residency: bool,
+}
+
+/// The windows of a context.
+pub(super) struct Windows {
+    table: Table<Window>,
+    /// By file and index.
+    by_place: NumberMap<u32>,
+    /// The first window of each file.
+    by_file: NumberMap<u32>,
+    oldest: u32,
+    newest: u32,
+    bytes: u64,
+    limit: u64,
+}
+
+// Returns the number of a place.  None: it is too far from the beginning of its file.
+fn place(file: u32, index: u64) -> Option<u64> {
+    (index < 1 << 40).then_some(u64::from(file) << 40 | index)
+}
+
+impl Windows {
+    /// Creates the windows, for at most `limit` bytes of address space.
+    pub(super) fn new(limit: u64) -> Windows {
+        Windows {
+            table: Table::default(),
+            by_place: NumberMap::default(),
+            by_file: NumberMap::default(),
+            oldest: NONE,
+            newest: NONE,
+            bytes: 0,
+            limit,
+        }
+    }
+
+    /// Returns the bytes of address space in use.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn find(&self, file: u32, offset: u64) -> Option<u32> {
+        let window = self.by_place.get(place(file, offset / WINDOW)?)?;
+        (offset % WINDOW < self.table[window as usize].length()).then_some(window)
+    }
+
+    /// Returns whether the byte at this offset of a file is in a window.
+    pub(super) fn has(&self, file: u32, offset: u64) -> bool {
+        self.find(file, offset).is_some()
+    }
+
+    /// Returns up to `length` bytes of a file at this offset, if they are in a window.
+    pub(super) fn take(&mut self, file: u32, offset: u64, length: u64) -> Option<Piece> {
+        let window = self.find(file, offset)?;
+        if self.newest != window {
+            self.leave_order(window);
+            self.join_order(window);
+        }
+        let found = &mut self.table[window as usize];
+        found.uses += 1;
+        let skip = offset % WINDOW;
+        let length = length.min(found.length() - skip);
+        let span = found.bytes.span().part(skip as usize, length as usize);
+        Some(Piece { window, span, shows_residency: found.shows_residency })
+    }
+
+    /// Ends the use of a piece.
+    pub(super) fn release(&mut self, window: u32) {
+        self.table[window as usize].uses -= 1;
+    }
+
+    /// Maps the window around this offset of a file of `size` bytes.  ENOMEM: there is no room;
+    /// others as mmap(2) has them.
+    pub(super) fn map(
+        &mut self,
+        kernel: &impl Kernel,
+        (file, fd): (u32, RawFd),
+        offset: u64,
+        size: u64,
+    ) -> Result<()> {
+        let index = offset / WINDOW;
+        let place = place(file, index).ok_or(Errno(libc::EOVERFLOW))?;
+        let base = index * WINDOW;
+        let length = size.saturating_sub(base).clamp(1, WINDOW).next_multiple_of(PAGE);
+        if let Some(short) = self.by_place.get(place) {
+            // The file has grown since.
+            self.unmap_unused(short)?;
+        }
+        self.make_room(length)?;
+        self.table.reserve()?;
+        self.by_place.reserve()?;
+        self.by_file.reserve()?;
+        let bytes = kernel.map(fd, base, length as usize)?;
+        let none = Links { before: NONE, behind: NONE };
+        let shows_residency = kernel.may_ask_residency(fd);
+        let (uses, by_use, of_file) = (0, none, none);
+        let window = Window { bytes, file, index, uses, shows_residency, by_use, of_file };
+        self.bytes += window.length();
+        let window = self.table.insert(window)? as u32;
+        self.by_place.entry(place, window)?;
+        self.join_order(window);
+        self.join_file(window)
+    }
+
+    // Unmaps windows until there is room for one of `length` bytes.
+    fn make_room(&mut self, length: u64) -> Result<()> {
+        while self.bytes + length > self.limit || self.table.len() >= WINDOWS_MAX {
+            let unused = std::iter::successors(Some(self.oldest), |&window| {
+                Some(self.table.get(window as usize)?.by_use.behind)
+            });
+            let is_unused = |window: &u32| {
+                self.table.get(*window as usize).is_some_and(|found| found.uses == 0)
+            };
+            let window = unused.take_while(|&window| window != NONE).find(is_unused);
+            self.unmap_unused(window.ok_or(Errno(libc::ENOMEM))?)?;
+        }
+        Ok(())
+    }
+
+    // Unmaps a window; ENOMEM: it is in use.
+    fn unmap_unused(&mut self, window: u32) -> Result<()> {
+        if self.table[window as usize].uses > 0 {
+            return Err(Errno(libc::ENOMEM));
+        }
+        self.leave_order(window);
+        self.leave_file(window);
+        let removed = self.table.remove(window as usize);
+        self.bytes -= removed.length();
+        if let Some(place) = place(removed.file, removed.index) {
+            self.by_place.remove(place);
+        }
+        Ok(())
+    }
+
+    /// Unmaps one window of a file that is to be closed, of which no piece is in use; false: it has
+    /// none.
+    pub(super) fn unmap_of_file(&mut self, file: u32) -> bool {
+        let first = self.by_file.get(file.into());
+        first.is_some_and(|window| self.unmap_unused(window).is_ok())
+    }
+
+    /// Leaves the windows mapped: the kernel may still read from them.
+    pub(super) fn leak(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.table));
+    }
+
+    /// Releases memory after a peak.
+    pub(super) fn shrink(&mut self) {
+        if self.table.is_empty() {
+            *self = Windows::new(self.limit);
+        }
+    }
+
+    fn join_order(&mut self, window: u32) {
+        let links = Links { before: self.newest, behind: NONE };
+        self.table[window as usize].by_use = links;
+        match links.before {
+            NONE => self.oldest = window,
+            before => self.table[before as usize].by_use.behind = window,
+        }
+        self.newest = window;
+    }
+
+    fn leave_order(&mut self, window: u32) {
+        let Links { before, behind } = self.table[window as usize].by_use;
+        match before {
+            NONE => self.oldest = behind,
+            before => self.table[before as usize].by_use.behind = behind,
+        }
+        match behind {
+            NONE => self.newest = before,
+            behind => self.table[behind as usize].by_use.before = before,
+        }
+    }
+
+    fn join_file(&mut self, window: u32) -> Result<()> {
+        let file = self.table[window as usize].file;
+        let first = self.by_file.entry(file.into(), NONE)?;
+        let behind = std::mem::replace(first, window);
+        self.table[window as usize].of_file = Links { before: NONE, behind };
+        if let Some(behind) = self.table.get_mut(behind as usize) {
+            behind.of_file.before = window;
+        }
+        Ok(())
+    }
+
+    fn leave_file(&mut self, window: u32) {
+        let found = &self.table[window as usize];
+        let (file, Links { before, behind }) = (u64::from(found.file), found.of_file);
+        if let Some(behind) = self.table.get_mut(behind as usize) {
+            behind.of_file.before = before;
+        }
+        match (before, behind) {
+            (NONE, NONE) => {
+                self.by_file.remove(file);
+            }
+            (NONE, behind) => {
+                if let Some(first) = self.by_file.get_mut(file) {
+                    *first = behind;
+                }
+            }
+            (before, _) => self.table[before as usize].of_file.behind = behind,
+        }
+    }
+}
