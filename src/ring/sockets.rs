@@ -26,7 +26,10 @@ pub(super) enum Wait {
     Disarming,
 }
 
-/// A socket with operations.
+// After so many pieces, zero-copy is tried again where it was useless: routes change.
+const TRIED_AGAIN_AFTER: u32 = 1000;
+
+/// A socket with operations, or that is registered.
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     /// It takes nothing now: its operations wait for room.
@@ -42,8 +45,11 @@ pub(super) struct Socket {
     /// When it is looked at, whatever the kernel reports.
     pub(super) look_at: Option<Instant>,
     pub(super) zero_copy: Option<ZeroCopy>,
-    /// How often in a row the kernel has copied a zero-copy send.
+    /// How often in a row the kernel has copied a zero-copy send; where zero-copy is useless, pieces
+    /// sent without it.
     pub(super) copied: u32,
+    /// The peer is on this machine, so that zero-copy is never real.
+    pub(super) is_local: bool,
     /// How often it is registered: until that is 0, it stays open without operations.
     pub(super) registrations: u32,
     /// The library has reset its connection.
@@ -63,6 +69,7 @@ impl Socket {
             look_at: None,
             zero_copy: None,
             copied: 0,
+            is_local: false,
             registrations: 0,
             was_reset: false,
         }
@@ -70,6 +77,17 @@ impl Socket {
 
     pub(super) fn number(&self) -> RawFd {
         sys::number(&self.fd)
+    }
+
+    /// Returns what is known of zero-copy here.  None: it is to be tried, maybe again.
+    pub(super) fn known_zero_copy(&mut self) -> Option<ZeroCopy> {
+        if self.zero_copy == Some(ZeroCopy::Useless) && !self.is_local {
+            self.copied += 1;
+            if self.copied > TRIED_AGAIN_AFTER {
+                (self.copied, self.zero_copy) = (0, None);
+            }
+        }
+        self.zero_copy
     }
 }
 

@@ -354,18 +354,19 @@ impl<E: Engine> Driver<E> {
         if remaining < least || !self.engine.has_zero_copy() {
             return ZeroCopy::Useless;
         }
-        if let Some(state) = self.socket(socket).zero_copy {
+        if let Some(state) = self.socket(socket).known_zero_copy() {
             return state;
         }
         let fd = self.socket(socket).number();
-        let state =
-            if self.zero_copies.is_hopeless() || !self.engine.kernel().leaves_the_machine(fd) {
-                ZeroCopy::Useless
-            } else if self.zero_copies.has_enough_trials() && least == plan::ZERO_COPY_MIN {
-                return ZeroCopy::Useless;
-            } else {
-                ZeroCopy::Untried
-            };
+        let is_local = !self.engine.kernel().leaves_the_machine(fd);
+        self.socket(socket).is_local = is_local;
+        let state = if is_local || self.zero_copies.is_hopeless() {
+            ZeroCopy::Useless
+        } else if self.zero_copies.has_enough_trials() && least == plan::ZERO_COPY_MIN {
+            return ZeroCopy::Useless;
+        } else {
+            ZeroCopy::Untried
+        };
         self.socket(socket).zero_copy = Some(state);
         state
     }
