@@ -108,6 +108,8 @@ impl Numbered for Job {
 pub(super) enum Inspection {
     /// Not queried, or the query was withdrawn.
     Outstanding,
+    /// The range is short: the read finds the end of the file.
+    Postponed,
     /// A helper is querying it.
     Asked,
     /// The size is known, or known to be unknowable.
@@ -243,6 +245,17 @@ impl Job {
             && self.operation.file_length().saturating_sub(self.operation.range_sent()) <= most
             && !self.operation.task().flags.intersects(RequestFlags::KEPT)
             && self.file.as_ref().is_none_or(reads_at_will)
+    }
+
+    /// Returns whether its size need not be queried: it is to be sent at once, and a read of its
+    /// range finds the end of the file.
+    pub(super) fn can_find_end(&self, most: u64) -> bool {
+        let is_registered = self.file.as_ref().is_some_and(|file| file.is_registered);
+        is_registered
+            && self.operation.phase() == Phase::Queued
+            && self.operation.task().length <= most
+            && !self.sending.tried_at_once
+            && !self.operation.task().flags.intersects(RequestFlags::KEPT | RequestFlags::ZEROCOPY)
     }
 
     /// Returns the most bytes of the range that are left, without a query; 0: it is over.

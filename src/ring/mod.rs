@@ -202,8 +202,12 @@ impl<E: Engine> Driver<E> {
         if self.pass_at_once(socket, slot, &mut bytes) {
             return bytes;
         }
+        self.query_postponed(slot);
         if !self.send_next(socket, slot, &mut bytes) && self.jobs[slot].operation.needs_data() {
             self.find_data(socket, slot);
+            if self.send_header_ahead(socket, slot) {
+                return bytes;
+            }
             self.send_next(socket, slot, &mut bytes);
         }
         self.settle(slot);
@@ -222,13 +226,32 @@ impl<E: Engine> Driver<E> {
             job.operation.fail(-libc::ECANCELED);
             return;
         }
-        if !self.inspect(slot) {
-            let size = match &self.jobs[slot].file {
-                Some(file) => file.size(self.engine.kernel()),
-                None => Ok(Size::NoFile),
-            };
-            self.begin_with(slot, size);
+        if self.inspect(slot) {
+            return;
         }
+        let most = self.at_once_max();
+        let job = &mut self.jobs[slot];
+        if job.can_find_end(most) {
+            self.begin_with(slot, Ok(Size::Unknown));
+            self.jobs[slot].inspection = Inspection::Postponed;
+        } else {
+            self.query_size(slot);
+        }
+    }
+
+    // Queries the size of a file whose short range could not be sent at once.
+    fn query_postponed(&mut self, slot: usize) {
+        if self.jobs[slot].inspection == Inspection::Postponed {
+            self.query_size(slot);
+        }
+    }
+
+    fn query_size(&mut self, slot: usize) {
+        let size = match &self.jobs[slot].file {
+            Some(file) => file.size(self.engine.kernel()),
+            None => Ok(Size::NoFile),
+        };
+        self.begin_with(slot, size);
     }
 
     fn begin_with(&mut self, slot: usize, size: Result<Size>) {

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::Source;
+use super::job::{Job, Source};
 use crate::decide::operation::Portion;
 use crate::decide::pace::Found;
 use crate::decide::plan::ZeroCopy;
@@ -22,7 +22,7 @@ impl<E: Engine> Driver<E> {
     // Sends a short range at once, on the first turn, if all of it is in the page cache and the
     // socket has room: that costs less than choosing a way.  True: it was tried.
     pub(super) fn pass_at_once(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
-        let most = INLINE_MAX.min(self.shared.settings.chunk_bytes);
+        let most = self.at_once_max();
         let job = &mut self.jobs[slot];
         if std::mem::replace(&mut job.sending.tried_at_once, true) || !job.is_short(most) {
             return false;
@@ -51,6 +51,31 @@ impl<E: Engine> Driver<E> {
         true
     }
 
+    pub(super) fn at_once_max(&self) -> u64 {
+        INLINE_MAX.min(self.shared.settings.chunk_bytes)
+    }
+
+    // Sends the header by itself, so that pages of the file can follow in the same turn.  True: the
+    // turn is over.
+    pub(super) fn send_header_ahead(&mut self, socket: usize, slot: usize) -> bool {
+        let job = &mut self.jobs[slot];
+        if !matches!(job.data.source, Source::Lent { .. }) {
+            return false;
+        }
+        let available = job.available();
+        let portion = job.operation.want_send(available, available);
+        let Some(portion) = portion.filter(|portion| portion.header.1 > 0) else { return false };
+        let header = job.staged.header(portion.header);
+        job.operation.send_started(true);
+        job.sending.asked = portion.header.1;
+        let (id, number) = (job.id, self.socket(socket).number());
+        let kernel = self.engine.kernel();
+        let sent = kernel.send(number, &[header], kernel.more_flag(number, true));
+        self.sent(slot, sent.map_or_else(Errno::negative, |count| count as i32));
+        let goes_on = |job: &Job| job.id == id && matches!(job.data.source, Source::Lent { .. });
+        !self.jobs.get(slot).is_some_and(goes_on)
+    }
+
     // Sends the next portion if it is at hand.
     pub(super) fn send_next(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
         let chunk = self.shared.settings.chunk_bytes;
@@ -64,8 +89,7 @@ impl<E: Engine> Driver<E> {
             return true;
         }
         let job = &mut self.jobs[slot];
-        let is_lent = matches!(job.data.source, Source::Lent { .. });
-        let by_itself = (job.data.zero_copy || is_lent)
+        let by_itself = job.data.zero_copy
             && self.zero_copies.allows(portion.range.1, || self.engine.kernel().now());
         if by_itself && portion.range.1 > 0 && portion.header.1 > 0 {
             // The header is sent ahead on its own, so that the data can be sent with zero-copy.
