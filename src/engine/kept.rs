@@ -6,7 +6,6 @@
 //! io_uring/io_uring.c).  A mapping of the ring's first page keeps it open without a descriptor and
 //! without a thread.  After its thread has ended, a worker of the kernel writes the completions,
 //! except with IORING_SETUP_DEFER_TASKRUN (both seen on 6.18).
-//! writes the completions, but not with IORING_SETUP_DEFER_TASKRUN (both seen on 6.18).
 
 use crate::sys::{FileWindow, ForkMark, PAGE};
 use io_uring::IoUring;

@@ -108,6 +108,11 @@ impl Files {
         open.may_map
     }
 
+    /// Returns whether only one operation uses a file.
+    pub(super) fn has_one_use(&self, entry: usize) -> bool {
+        self.open[entry].uses == 1
+    }
+
     /// Adds one use.
     pub(super) fn retain(&mut self, entry: usize) {
         self.open[entry].uses += 1;

@@ -58,6 +58,10 @@ impl<E: Engine> Driver<E> {
             if offset >= size {
                 return false;
             }
+            if !file.is_registered && self.files.has_one_use(entry as usize) {
+                // The operation has passed them, and unmapping all at its end would take long.
+                while self.windows.unmap_of_file(entry) {}
+            }
             match self.windows.map(kernel, (entry, file.fd), offset, size) {
                 Ok(()) => {}
                 // There may be room later.

@@ -89,6 +89,9 @@ impl<E: Engine> Driver<E> {
             return true;
         }
         let job = &mut self.jobs[slot];
+        if matches!(job.data.source, Source::Lent { .. }) {
+            return self.find_other_way(socket, slot);
+        }
         let by_itself = job.data.zero_copy
             && self.zero_copies.allows(portion.range.1, || self.engine.kernel().now());
         if by_itself && portion.range.1 > 0 && portion.header.1 > 0 {
@@ -112,6 +115,16 @@ impl<E: Engine> Driver<E> {
         let fd = self.socket(socket).number();
         let flags = self.engine.kernel().more_flag(fd, portion.more);
         self.engine.send(token, fd, &used[..count], flags);
+        true
+    }
+
+    // Gives lent pages up that cannot be sent without a copy now.
+    fn find_other_way(&mut self, socket: usize, slot: usize) -> bool {
+        if let Some(file) = &mut self.jobs[slot].file {
+            file.mappable = false;
+        }
+        self.drop_source_of(slot);
+        self.ready(socket);
         true
     }
 
@@ -150,6 +163,7 @@ impl<E: Engine> Driver<E> {
         let socket = self.schedule.socket_of(slot);
         let state = self.socket(socket);
         state.has_looked = false;
+        state.was_reset = false;
         state.pace.progressed();
     }
 
