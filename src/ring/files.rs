@@ -118,18 +118,17 @@ impl Files {
         self.open[entry].uses += 1;
     }
 
-    /// Removes one use.  Some: it was the last one, and the caller closes the file.
-    pub(super) fn release(&mut self, entry: usize) -> Option<OpenFile> {
+    /// Removes one use.  True: it was the last one.  Then no operation finds the file any more, and
+    /// the caller takes it out and closes it.
+    pub(super) fn release(&mut self, entry: usize) -> bool {
         let open = &mut self.open[entry];
         open.uses -= 1;
-        if open.uses > 0 {
-            return None;
+        let is_last = open.uses == 0;
+        let inode = open.facts.inode;
+        if is_last && self.by_inode.get(inode) == Some(entry as u32) {
+            self.by_inode.remove(inode);
         }
-        let open = self.open.remove(entry);
-        if self.by_inode.get(open.facts.inode) == Some(entry as u32) {
-            self.by_inode.remove(open.facts.inode);
-        }
-        Some(open)
+        is_last
     }
 
     /// Takes an entry out, whatever its uses.

@@ -218,10 +218,18 @@ impl<E: Engine> Driver<E> {
         Ok(File { fd, entry, facts, mappable, through_ring, is_registered: false })
     }
 
-    // Removes one use of a file.  Some: a helper closes the ring thread's copy.
+    // Removes one use of a file.  Some: the ring thread's copy is closed later.
     pub(super) fn close_file(&mut self, entry: usize) -> Option<Token> {
-        let open = self.files.release(entry)?;
-        while self.windows.unmap_of_file(entry as u32) {}
+        if !self.files.release(entry) {
+            return None;
+        }
+        if !self.windows.unmap_few(entry as u32) {
+            let token = self.slow.close_token();
+            if self.windows.unmap_later(entry as u32, token) {
+                return Some(token);
+            }
+        }
+        let open = self.files.take(entry)?;
         self.close_copy(open.fd, open.facts)
     }
 

@@ -100,11 +100,17 @@ impl<E: Engine> Driver<E> {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.is_empty() && self.zero_copies.is_empty() && !self.slow.has_calls()
+        self.is_empty()
+            && self.zero_copies.is_empty()
+            && !self.slow.has_calls()
+            && !self.windows.has_leaving()
     }
 
     pub fn has_turns(&self) -> bool {
-        self.schedule.line_length() > 0 || self.room.freed || self.slow.may_read_more()
+        self.schedule.line_length() > 0
+            || self.room.freed
+            || self.slow.may_read_more()
+            || self.windows.has_leaving()
     }
 
     pub fn next_alarm(&self) -> Option<Instant> {
@@ -174,6 +180,7 @@ impl<E: Engine> Driver<E> {
     pub fn turns(&mut self) {
         self.serve_pool_waiters();
         self.serve_slow_readers();
+        self.unmap_one();
         let mut bytes = 0;
         for _ in 0..ROUND_SENDS {
             let Some(socket) = self.schedule.next_turn() else {

@@ -81,6 +81,12 @@ impl Slow {
         self.closing.is_empty()
     }
 
+    /// Returns a token for one more file that is closed later.
+    pub(super) fn close_token(&mut self) -> Token {
+        self.closes += 1;
+        Token::new(Kind::Close, 0, self.closes)
+    }
+
     /// Returns whether abandoned calls are in progress.
     pub(super) fn has_calls(&self) -> bool {
         !self.calls.is_empty()
@@ -356,8 +362,7 @@ impl<E: Engine> Driver<E> {
             self.shared.descriptors.give_back(1);
             return None;
         }
-        self.slow.closes += 1;
-        let token = Token::new(Kind::Close, 0, self.slow.closes);
+        let token = self.slow.close_token();
         let task = Task::Close(fd);
         if self.engine.start_call(helpers::BlockingCall { token, facts, task }).is_err() {
             // It has been closed here: there is no memory to pass it to a helper.
@@ -378,10 +383,25 @@ impl<E: Engine> Driver<E> {
 
     pub(super) fn on_closed(&mut self, token: Token) {
         self.shared.descriptors.give_back(1);
+        self.report_closed(token);
+    }
+
+    // Reports the operation whose DONE waited for this close.
+    fn report_closed(&mut self, token: Token) {
         let found = self.slow.closing.take(|closing| closing.token == token);
         if let Some(Closing { job, .. }) = found {
             self.report_done(job);
         }
+    }
+
+    // Unmaps one window of the files that are to be closed, and closes those without windows.
+    pub(super) fn unmap_one(&mut self) {
+        let Some((entry, token)) = self.windows.unmap_next() else { return };
+        if let Some(open) = self.files.take(entry as usize) {
+            // A file that may be mapped is local.
+            self.close_copy(open.fd, open.facts);
+        }
+        self.report_closed(token);
     }
 
     // Reports operations whose close takes too long, or all.

@@ -7,7 +7,8 @@
 //! pages.
 #![forbid(unsafe_code)]
 
-use crate::collections::{NumberMap, Table};
+use crate::collections::{Line, NumberMap, Table};
+use crate::decide::token::Token;
 use crate::engine::kernel::Kernel;
 use crate::sys::{FileWindow, PAGE, Span};
 use crate::types::errno::{Errno, Result};
@@ -16,6 +17,9 @@ use std::os::fd::RawFd;
 /// The length of a window, in bytes, except at the end of a file: long enough that few pieces need
 /// two, short enough that unmapping it takes 0.2 ms at most.
 const WINDOW: u64 = 2 << 20;
+
+/// So many windows are unmapped at once when their file is closed; more would hold up the others.
+const AT_ONCE: usize = 2;
 
 /// The most windows: a process may have 65,530 mappings (vm.max_map_count).
 const WINDOWS_MAX: usize = 16_384;
@@ -72,6 +76,8 @@ pub(super) struct Windows {
     newest: u32,
     bytes: u64,
     limit: u64,
+    /// Files that are to be closed once their windows are unmapped, with the tokens of the closes.
+    leaving: Line<(u32, Token)>,
 }
 
 // Returns the number of a place.  None: it is too far from the beginning of its file.
@@ -90,6 +96,7 @@ impl Windows {
             newest: NONE,
             bytes: 0,
             limit,
+            leaving: Line::default(),
         }
     }
 
@@ -196,6 +203,36 @@ impl Windows {
     pub(super) fn unmap_of_file(&mut self, file: u32) -> bool {
         let first = self.by_file.get(file.into());
         first.is_some_and(|window| self.unmap_unused(window).is_ok())
+    }
+
+    /// Unmaps a few windows of a file that is to be closed; false: it has more.
+    pub(super) fn unmap_few(&mut self, file: u32) -> bool {
+        for _ in 0..AT_ONCE {
+            self.unmap_of_file(file);
+        }
+        self.by_file.get(file.into()).is_none()
+    }
+
+    /// Has the rest unmapped by [`Windows::unmap_next`].  False: there is no memory for that, and
+    /// all have been unmapped.
+    pub(super) fn unmap_later(&mut self, file: u32, token: Token) -> bool {
+        let is_noted = self.leaving.push((file, token)).is_ok();
+        while !is_noted && self.unmap_of_file(file) {}
+        is_noted
+    }
+
+    /// Returns whether files wait for their windows to be unmapped.
+    pub(super) fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Unmaps one window of the files that are to be closed.  Some: this file has none left.
+    pub(super) fn unmap_next(&mut self) -> Option<(u32, Token)> {
+        let &(file, _) = self.leaving.first()?;
+        if self.unmap_of_file(file) && self.by_file.get(file.into()).is_some() {
+            return None;
+        }
+        self.leaving.pop()
     }
 
     /// Leaves the windows mapped: the kernel may still read from them.
