@@ -3,14 +3,8 @@
 """Compares the benchmark's figures with the aims of the library: aims.py results.csv
 
 One line for each aim that the CSV has figures for: the ratio of medians, or the median itself, and whether the aim is
-reached.  The others are listed as not measured.  That includes ways and cases that the benchmark does not have yet:
-
-    submit_zc               submit with SNAPSEND_ZEROCOPY and registered descriptors
-    submit_zc_unregistered  the same without registered descriptors, all connections on one file
-    submit_zc_new_file      the same, a new file for each operation
-    submit_fixed            submit with registered descriptors
-    try_fixed               try_send with registered descriptors
-    memfd, squashfs         the cases of answers and of the wire with content that cannot change
+reached.  The others are listed as not measured.  That includes cases that the benchmark does not have yet: memfd and
+squashfs, those of answers and of the wire with content that cannot change.
 
 "splice" is the better of its two pipes.  Ends with how many aims are reached.
 """
@@ -161,7 +155,7 @@ def print_topic(cases, topic, aims):
             missing[f"{aim.way}, {aim.measure} {bound_text(aim)}"].append(aim.case)
             continue
         good = is_reached(aim, value)
-        print(f"  {aim.case:26} {aim.way:12} {aim.measure:18} {value:8.2f}  {bound_text(aim)}{'' if good else '  MISSED'}")
+        print(f"  {aim.case:26} {aim.way:22} {aim.measure:18} {value:8.2f}  {bound_text(aim)}{'' if good else '  MISSED'}")
         reached += good
         measured += 1
     for what, where in missing.items():

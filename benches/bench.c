@@ -7,9 +7,13 @@
  *	      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]
  *	      [--congestion-control NAME]
  *
- * Ways: submit, submit_many (only if named, or with --quick), try_send; sendfile, splice (splice64k, splice1m), pread,
- * mmap, zerocopy, uring_splice, uring_zc; on the wire also uring_zc_plain; on the wire and the LAN raw_ring.  The LAN has
- * neither mmap nor the other io_uring ways.  SNAPSEND_ENGINE selects the engine.
+ * Ways of the library: submit, submit_many (only if named, or with --quick), try_send; submit_fixed and try_fixed, the
+ * same with registered descriptors; on the wire and the LAN also submit with SNAPSEND_ZEROCOPY: submit_zc with registered
+ * descriptors, submit_zc_unregistered without, submit_zc_new_file with a file that is opened for each operation.
+ * SNAPSEND_ENGINE selects the engine.
+ *
+ * Other ways: sendfile, splice (splice64k, splice1m), pread, mmap, zerocopy, uring_splice, uring_zc; on the wire also
+ * uring_zc_plain; on the wire and the LAN raw_ring.  The LAN has neither mmap nor the other io_uring ways.
  *
  * A case is a workload with a size and a number of connections.  In each case all ways run one after another, for
  * several rounds.  Each round begins with another way, so that other load on the machine affects all of them.  Figures
@@ -20,8 +24,8 @@
  * --calm PERCENT: a run waits, at most --patience seconds for a case, until other programs use no more than this share
  * of the machine.  The column "others" gives their share.
  *
- * --congestion-control NAME: used instead of the machine's, except on the wire.  One that paces, such as bbr, sets a
- * timer for each burst, which costs most for the ways that send most at once.
+ * --congestion-control NAME: used instead of the machine's, and on the wire instead of Reno.  One that paces, such as
+ * bbr, sets a timer for each burst, which costs most for the ways that send most at once.
  *
  * Workloads:
  *	bulk     one connection, operations back to back; the reader copies
@@ -44,7 +48,8 @@
  *	client    the readers: bulk, and one request at a time on many connections
  *	connections  the common part of all servers: their connections
  *	classic   the ways that need neither the library nor a ring
- *	server    the epoll server, and the library
+ *	library   the library's ways
+ *	server    the epoll server
  *	uring     an io_uring by raw system calls
  *	ring      the io_uring ways
  *	raw_ring  the minimum cost of zero-copy from the page cache

@@ -11,11 +11,6 @@
 /* Variants of struct way. */
 enum { SENDFILE, SPLICE_64K, SPLICE_1M, PREAD, MMAP, ZEROCOPY };
 
-/* What a push function says of the operation in hand. */
-enum { BROKEN = -1, BLOCKED = 0, DONE = 1, REFUSED = 2 };
-
-typedef int (*push_function)(struct connection *c);
-
 /* Prepares the run's way and returns its push function. */
 push_function prepare_classic(const struct setup *setup, struct shared *shared);
 /* Called for each connection once it has been accepted. */

@@ -68,7 +68,7 @@ struct setup {
 	bool pin;
 	enum link link;
 	const struct veth *veth;        /* of the link; NULL on loopback */
-	const char *congestion_control; /* except on the wire; NULL: what the machine has */
+	const char *congestion_control; /* NULL: that of the machine, or of the wire */
 	unsigned number;                /* of this run in the program's life */
 };
 

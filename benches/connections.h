@@ -12,10 +12,10 @@ struct buffer;
 struct connection {
 	int fd, file_fd;
 	uint32_t index;
-	bool busy;          /* an operation is in hand */
-	bool readable;      /* the library: a question came before the last answer's DONE was seen */
-	unsigned in_flight; /* the library: operations submitted */
-	bool waiting;       /* the library had no room for the operation in hand */
+	bool busy;                        /* an operation is in hand */
+	int request_socket, request_file; /* the library: what requests name, descriptors or handles */
+	unsigned in_flight;               /* the library: operations submitted */
+	bool waiting;                     /* the library had no room for the operation in hand */
 	struct connection *next_waiting;
 	struct iovec header_part;
 	uint64_t operations; /* begun so far */
@@ -33,6 +33,11 @@ struct connection {
 	int pipe[2]; /* splice */
 	size_t in_pipe;
 };
+
+/* What a push function says of the operation in hand. */
+enum { BROKEN = -1, BLOCKED = 0, DONE = 1, REFUSED = 2 };
+
+typedef int (*push_function)(struct connection *c);
 
 /* Accepts all connections; blocking says how. */
 struct connection *accept_all(const struct setup *setup, struct shared *shared, bool blocking);

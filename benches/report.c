@@ -107,7 +107,7 @@ static void print_row(const struct one_case *c, const struct one_case *alone, un
 	char span[32];
 
 	snprintf(span, sizeof(span), "%.2f-%.2f", c->lowest[way], c->highest[way]);
-	printf("%-14s %7.2f %15s", ways[way].name, speed(c, m), span);
+	printf("%-22s %7.2f %15s", ways[way].name, speed(c, m), span);
 	if (c->setup.workload == BULK)
 		printf(" %9s", "-");
 	else
@@ -140,7 +140,7 @@ void print_case(const struct one_case *c)
 	const struct one_case *alone = c->alone >= 0 ? &cases[c->alone] : NULL;
 
 	printf("\n%s, %s\n", c->name, run_congestion_control());
-	printf("%-14s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", "way", "GB/s", "min-max", "answers/s",
+	printf("%-22s %7s %15s %9s %7s %8s %8s %8s %8s %8s %8s %7s %7s %6s%s\n", "way", "GB/s", "min-max", "answers/s",
 	       "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us", "enters", "wakeups",
 	       "others",
 	       alone != NULL               ? "  p99/alone"
@@ -161,7 +161,7 @@ static void print_summary_row(const struct one_case *c, unsigned way)
 	const struct result *m = &c->median[way];
 	double cpu = 0;
 
-	printf("%-26s %-11s", c->name, ways[way].name);
+	printf("%-26s %-22s", c->name, ways[way].name);
 	for (unsigned o = 0; o < OTHERS; o++) {
 		printf("     ");
 		print_ratio(speed(c, m), best_other(c, others[o]));
@@ -180,7 +180,7 @@ void print_summary(void)
 {
 	printf("\nThe library's rate divided by that of (splice: the better pipe; cpu: server s/GB divided by sendfile's,\n"
 	       "on the wire that of server and client together, on the LAN the whole machine's)\n"
-	       "%-26s %-11s",
+	       "%-26s %-22s",
 	       "case", "way");
 	for (unsigned i = 0; i < OTHERS; i++)
 		printf(" %12s", others[i]);

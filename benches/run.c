@@ -79,10 +79,10 @@ static void end(pid_t child)
 	waitpid(child, NULL, 0);
 }
 
-/* Sockets that are accepted have the listener's; the clients only ask.  The wire has its own. */
+/* Sockets that are accepted have the listener's; the clients only ask. */
 static void choose_congestion_control(const struct setup *setup)
 {
-	const char *wanted = setup->link == WIRE ? NULL : setup->congestion_control;
+	const char *wanted = setup->congestion_control;
 	socklen_t length = sizeof(congestion_control) - 1;
 
 	if (wanted != NULL &&

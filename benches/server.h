@@ -7,9 +7,6 @@
 
 #include "common.h"
 
-/* Variants of the library's ways; those of the others are in classic.h. */
-enum { SUBMIT, SUBMIT_MANY, TRY_SEND };
-
 int serve_by_epoll(const struct setup *setup, struct shared *shared);
 
 #endif
