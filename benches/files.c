@@ -10,7 +10,6 @@
 
 struct files files;
 static const char *directory;
-static bool chilled; /* not all of files.path is in the cache */
 
 /* Without a name from the start, so that it is gone however the benchmark ends; the children have its descriptor. */
 static int make_file(char *path, const char *name)
@@ -87,37 +86,52 @@ static void warm(const char *path, uint64_t offset, uint64_t until)
 	free(block);
 }
 
-void warm_file(bool huge)
+/* How much of a part of a file is in the cache.  mincore(2) starts no read. */
+static uint64_t resident_bytes(const char *path, uint64_t offset, uint64_t length)
 {
-	if (huge) {
-		make_huge_file();
-		warm(files.huge_path, 0, files.huge_size);
-	} else if (chilled) {
-		warm(files.path, 0, files.size);
-		chilled = false;
-	}
-}
-
-/* Drops the cold part from the cache and looks whether it has gone.  mincore(2) starts no read. */
-void chill_file(void)
-{
-	uint64_t length = files.size - files.warm, resident = 0;
-	int fd = open(files.path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	unsigned char *pages = malloc(length / PAGE);
+	uint64_t resident = 0;
 	void *map;
 
 	if (fd < 0 || pages == NULL)
-		die("%s: %s", files.path, strerror(errno));
-	posix_fadvise(fd, (off_t)files.warm, (off_t)length, POSIX_FADV_DONTNEED);
-	map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)files.warm);
+		die("%s: %s", path, strerror(errno));
+	map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)offset);
 	if (map == MAP_FAILED || mincore(map, length, pages) < 0)
 		die("mincore: %s", strerror(errno));
 	for (uint64_t i = 0; i < length / PAGE; i++)
-		resident += pages[i] & 1;
+		resident += (pages[i] & 1) * PAGE;
 	munmap(map, length);
 	free(pages);
 	close(fd);
-	if (resident * 20 > length / PAGE)
-		fprintf(stderr, "bench: %" PRIu64 " MiB of the cold part stayed in the cache\n", resident * PAGE / MIB);
-	chilled = true;
+	return resident;
+}
+
+void warm_file(bool huge)
+{
+	const char *path = huge ? files.huge_path : files.path;
+	uint64_t size = huge ? files.huge_size : files.size, resident;
+
+	if (huge)
+		make_huge_file();
+	if (resident_bytes(path, 0, size) == size)
+		return;
+	warm(path, 0, size);
+	resident = resident_bytes(path, 0, size);
+	if (resident < size)
+		fprintf(stderr, "bench: %" PRIu64 " MiB did not stay in the cache\n", (size - resident) / MIB);
+}
+
+void chill_file(void)
+{
+	uint64_t length = files.size - files.warm, resident;
+	int fd = open(files.path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		die("%s: %s", files.path, strerror(errno));
+	posix_fadvise(fd, (off_t)files.warm, (off_t)length, POSIX_FADV_DONTNEED);
+	close(fd);
+	resident = resident_bytes(files.path, files.warm, length);
+	if (resident * 20 > length)
+		fprintf(stderr, "bench: %" PRIu64 " MiB of the cold part stayed in the cache\n", resident / MIB);
 }

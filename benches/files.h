@@ -17,9 +17,9 @@ extern struct files files;
 
 /* In a directory, which must outlive the program. */
 void make_files(const char *directory, bool quick);
-/* Brings all of a file into the cache; the huge one is made when it is first asked for. */
+/* Brings all of a file into the cache, unless it is there.  The huge one is made when it is first asked for. */
 void warm_file(bool huge);
-/* Drops the cold part, what is behind the first warm bytes, from the cache. */
+/* Drops the cold part, what is behind the first warm bytes, from the cache.  Reports if it stays. */
 void chill_file(void);
 
 #endif

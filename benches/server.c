@@ -5,8 +5,6 @@
  */
 #include "server.h"
 
-#include <inttypes.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -105,7 +103,7 @@ static void work_on_next(struct connection *c)
 		work(c);
 }
 
-/* The library keeps the answers of a connection in order: the next one is submitted at once, whatever has become of the last. */
+/* The library sends what is submitted for a socket in order: the next answer need not wait for the DONE of the last. */
 static void connection_event(struct connection *c, uint32_t events)
 {
 	if ((events & EPOLLERR) != 0)

@@ -241,8 +241,8 @@ static bool attach_program(uint32_t file_mask)
 	return true;
 }
 
-/* Reno unless another one is named, since CUBIC's HyStart leaves slow start early in some runs; a route with a large window, and nothing learnt from one run
- * for the next; no timestamps and no SACK, which bare acknowledgements would have to answer. */
+/* Reno unless another one is named, since CUBIC's HyStart leaves slow start early in some runs; a route with a large
+ * window, and nothing learnt from one run for the next; no timestamps and no SACK, which bare acknowledgements would have to answer. */
 static const char near_commands[] =
 	"cd /proc/sys/net/ipv4 && echo 0 >tcp_timestamps && echo 0 >tcp_sack && echo 1 >tcp_no_metrics_save && "
 	"echo reno >tcp_congestion_control && "
