@@ -50,6 +50,7 @@ void summarise(struct one_case *c, unsigned way, const struct result *results)
 		offsetof(struct result, p999),
 		offsetof(struct result, enters),
 		offsetof(struct result, wakeups),
+		offsetof(struct result, page_cache),
 		offsetof(struct result, foreign),
 		offsetof(struct result, zerocopy_notified),
 		offsetof(struct result, zerocopy_copied),
@@ -125,6 +126,10 @@ static void print_row(const struct one_case *c, const struct one_case *alone, un
 	printf(" %5.0f%%", m->foreign * 100);
 	if (alone != NULL && alone->median[way].p99 > 0)
 		printf(" %10.2f", m->p99 / alone->median[way].p99);
+	if (c->setup.link != LOOPBACK && ways[way].library)
+		printf(" %9.0f%%", m->page_cache * 100);
+	else if (c->setup.link != LOOPBACK)
+		printf(" %10s", "-");
 	if (c->setup.link != LOOPBACK && m->zerocopy_notified > 0)
 		printf(" %4.0f of %.0f", m->zerocopy_notified - m->zerocopy_copied, m->zerocopy_notified);
 	printf("\n");
@@ -144,7 +149,7 @@ void print_case(const struct one_case *c)
 	       "/best", "srv s/GB", "cli s/GB", "all s/GB", "p50 us", "p99 us", "p99.9 us", "enters", "wakeups",
 	       "others",
 	       alone != NULL               ? "  p99/alone"
-	       : c->setup.link != LOOPBACK ? " not copied"
+	       : c->setup.link != LOOPBACK ? " page cache not copied"
 					   : "");
 	for (unsigned i = 0; i < way_count; i++)
 		if (c->median[i].valid)
@@ -201,7 +206,7 @@ void write_csv(const struct one_case *c, unsigned way, unsigned round, const str
 	if (!headed)
 		fputs("case,way,engine,size,connections,cold,stalled,round,gb_per_s,cold_gb_per_s,answers_per_s,"
 		      "server_cpu_s_per_gb,client_cpu_s_per_gb,machine_cpu_s_per_gb,p50_us,p99_us,p999_us,enters_per_op,wakeups_per_op,"
-		      "others_share,words_checked,zerocopy_notified,zerocopy_copied,processor,kernel,congestion_control\n",
+		      "others_share,words_checked,page_cache_share,zerocopy_notified,zerocopy_copied,processor,kernel,congestion_control\n",
 		      options.csv);
 	headed = true;
 	fprintf(options.csv, "%s,%s,%s,%" PRIu64 ",%u,%u,%u,%u,%.4f,%.4f,%.1f,%.5f,%.5f,%.5f,%.2f,%.2f,%.2f,", c->name,
@@ -212,7 +217,7 @@ void write_csv(const struct one_case *c, unsigned way, unsigned round, const str
 		fprintf(options.csv, "%.4f,%.4f", r->enters, r->wakeups);
 	else
 		fputs(",", options.csv);
-	fprintf(options.csv, ",%.3f,%" PRIu64 ",%.0f,%.0f,%s,%s,%s\n", r->foreign, r->checked, r->zerocopy_notified,
-		r->zerocopy_copied, processor_name(), kernel_release(), run_congestion_control());
+	fprintf(options.csv, ",%.3f,%" PRIu64 ",%.4f,%.0f,%.0f,%s,%s,%s\n", r->foreign, r->checked, r->page_cache,
+		r->zerocopy_notified, r->zerocopy_copied, processor_name(), kernel_release(), run_congestion_control());
 	fflush(options.csv);
 }

@@ -136,6 +136,17 @@ static pid_t start(const struct setup *setup, bool server)
 	_exit(EXIT_SUCCESS);
 }
 
+/* File data given to sockets, by whatever method. */
+static uint64_t moved(const struct snapsend_stats *stats)
+{
+	return stats->bytes_copied + stats->bytes_zerocopy;
+}
+
+static double share(uint64_t part, uint64_t of)
+{
+	return of > 0 ? (double)part / (double)of : 0;
+}
+
 static void take_result(struct result *result)
 {
 	double gb = (double)(shared->bytes + shared->cold_bytes) / 1e9;
@@ -158,6 +169,7 @@ static void take_result(struct result *result)
 		.wakeups = operations > 0 ? (double)(b->wakeups - a->wakeups) / (double)operations : NAN,
 		.zerocopy_notified = (double)shared->zerocopy_notified,
 		.zerocopy_copied = (double)shared->zerocopy_copied,
+		.page_cache = share(b->bytes_page_cache - a->bytes_page_cache, moved(b) - moved(a)),
 		.foreign = fmax(foreign / 1e9 / shared->seconds / (double)sysconf(_SC_NPROCESSORS_ONLN), 0),
 		.engine = shared->engine,
 		.checked = shared->checked,

@@ -16,6 +16,7 @@ struct result {
 	double p50, p99, p999;                      /* microseconds */
 	double enters, wakeups;                     /* per operation */
 	double zerocopy_notified, zerocopy_copied;  /* see struct shared */
+	double page_cache;                          /* share of the library's file data sent straight from there */
 	double foreign;                             /* share of the machine's processors that others had meanwhile */
 	uint32_t engine;                            /* the library's */
 	uint64_t checked;                           /* words of the file that were compared */
