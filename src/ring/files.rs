@@ -7,7 +7,7 @@ use crate::collections::{NumberMap, Table};
 use crate::engine::kernel::Kernel;
 use crate::sys;
 use crate::types::errno::Result;
-use crate::types::file::FileFacts;
+use crate::types::file::{FileFacts, Size};
 use crate::types::handle::Handle;
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -19,6 +19,8 @@ pub(super) struct OpenFile {
     uses: u32,
     /// It has been found that a mapping shows what read(2) gives, which holds while it is open.
     may_map: bool,
+    /// The size, and the moment when it was queried.
+    size: Option<(u64, Result<Size>)>,
 }
 
 /// The open files of a context.
@@ -29,6 +31,8 @@ pub(super) struct Files {
     by_inode: NumberMap<u32>,
     /// The entries of registered files, by handle.
     registered: NumberMap<u32>,
+    /// Counts the moments before which a size is out of date.
+    moment: u64,
 }
 
 impl Files {
@@ -60,7 +64,8 @@ impl Files {
         facts: FileFacts,
         may_share: bool,
     ) -> Result<usize> {
-        let entry = self.open.insert(OpenFile { fd, facts, uses: 1, may_map: false })?;
+        let entry =
+            self.open.insert(OpenFile { fd, facts, uses: 1, may_map: false, size: None })?;
         if may_share {
             // Without memory for it, later operations do not share the file.
             if let Ok(latest) = self.by_inode.entry(facts.inode, 0) {
@@ -106,6 +111,24 @@ impl Files {
         let open = &mut self.open[entry];
         open.may_map = open.may_map || found();
         open.may_map
+    }
+
+    /// Makes the sizes out of date that were queried before.
+    pub(super) fn begin_moment(&mut self) {
+        self.moment += 1;
+    }
+
+    /// Returns the size of a file, queried since [`Files::begin_moment`]; see [`Kernel::size`].
+    pub(super) fn size(&mut self, entry: usize, kernel: &impl Kernel) -> Result<Size> {
+        let open = &mut self.open[entry];
+        match open.size {
+            Some((moment, size)) if moment == self.moment => size,
+            _ => {
+                let size = kernel.size(sys::number(&open.fd), &open.facts);
+                open.size = Some((self.moment, size));
+                size
+            }
+        }
     }
 
     /// Returns whether only one operation uses a file.

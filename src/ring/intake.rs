@@ -37,6 +37,7 @@ impl<E: Engine> Driver<E> {
     // Takes a submission and the ring thread's copies of its descriptors.
     fn accept(&mut self, submission: Submission, socket: Option<OwnedFd>, file: Option<OwnedFd>) {
         self.shared.cuts.arrived();
+        self.files.begin_moment();
         if let Some(status) = self.lacks_registered(&submission) {
             return self.refuse(submission, socket, file, status);
         }

@@ -54,7 +54,9 @@ impl<E: Engine> Driver<E> {
         let (entry, offset) = (file.entry, task.offset + start);
         let length = (job.operation.file_length() - start).min(chunk);
         if !self.windows.has(entry, offset) {
-            let Ok(Size::Known(size)) = file.size(kernel) else { return false };
+            let Ok(Size::Known(size)) = self.files.size(entry as usize, kernel) else {
+                return false;
+            };
             if offset >= size {
                 return false;
             }
@@ -72,16 +74,19 @@ impl<E: Engine> Driver<E> {
                 }
             }
         }
-        let Some(piece) = self.windows.take(entry, offset, length) else { return false };
+        let now = kernel.now();
+        let Some(piece) = self.windows.take(entry, offset, length, now) else { return false };
         let (fd, facts, span) = (file.fd, file.facts, piece.span);
         let is_resident = || match piece.shows_residency {
             true => kernel.is_mapped_resident(span),
             false => kernel.is_resident(fd, offset, span.len() as u64),
         };
-        if !self.shared.known_files.timed(facts.mount, facts.inode, is_resident) {
+        let known = &self.shared.known_files;
+        if !piece.is_found && !known.timed(facts.mount, facts.inode, is_resident) {
             self.windows.release(piece.window);
             return false;
         }
+        self.windows.found(&piece);
         job.data.source = Source::Lent { window: piece.window, span, start };
         true
     }
@@ -107,7 +112,11 @@ impl<E: Engine> Driver<E> {
         let kernel = self.engine.kernel();
         let job = &mut self.jobs[slot];
         if job.operation.wants_check() {
-            let available = job.available_now(kernel);
+            let size = job.file.as_ref().map(|file| self.files.size(file.entry as usize, kernel));
+            let available = match size {
+                Some(Ok(Size::Known(size))) => size.saturating_sub(job.operation.task().offset),
+                _ => 0,
+            };
             job.operation.checked(available);
         }
         let is_in_socket = matches!(job.operation.phase(), Phase::Acknowledging(_));

@@ -178,6 +178,7 @@ impl<E: Engine> Driver<E> {
 
     /// Gives sockets their turns, up to one round.
     pub fn turns(&mut self) {
+        self.files.begin_moment();
         self.serve_pool_waiters();
         self.serve_slow_readers();
         self.unmap_one();
@@ -255,7 +256,7 @@ impl<E: Engine> Driver<E> {
 
     fn query_size(&mut self, slot: usize) {
         let size = match &self.jobs[slot].file {
-            Some(file) => file.size(self.engine.kernel()),
+            Some(file) => self.files.size(file.entry as usize, self.engine.kernel()),
             None => Ok(Size::NoFile),
         };
         self.begin_with(slot, size);
@@ -281,6 +282,12 @@ impl<E: Engine> Driver<E> {
     }
 
     // ---- events --------------------------------------------------------------------
+
+    /// Handles events that the engine has reported.
+    pub fn handle_all(&mut self, events: impl Iterator<Item = EngineEvent>) {
+        self.files.begin_moment();
+        events.for_each(|event| self.handle(event));
+    }
 
     /// Handles an event of the engine.
     pub fn handle(&mut self, event: EngineEvent) {

@@ -212,9 +212,7 @@ impl<E: Engine> RingThread<E> {
             let mut events = std::mem::take(&mut self.events);
             let turned = self.turn(timeout, &mut events);
             // Also if the engine has failed: bytes that were sent must be counted.
-            for event in events.drain(..) {
-                self.handle(event);
-            }
+            self.handle(&mut events);
             self.events = events;
             turned?;
         }
@@ -233,13 +231,13 @@ impl<E: Engine> RingThread<E> {
         turned
     }
 
-    fn handle(&mut self, event: EngineEvent) {
-        match event {
-            EngineEvent::Completed { token, .. } if token.kind() == Kind::Intake => {
-                self.messages_wait = true;
-            }
-            event => self.driver.handle(event),
-        }
+    fn handle(&mut self, events: &mut Vec<EngineEvent>) {
+        let is_intake = |event: &EngineEvent| match event {
+            EngineEvent::Completed { token, .. } => token.kind() == Kind::Intake,
+            _ => false,
+        };
+        self.messages_wait |= events.iter().any(is_intake);
+        self.driver.handle_all(events.drain(..));
     }
 
     fn timeout(&self) -> Option<Duration> {

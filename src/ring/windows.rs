@@ -13,6 +13,7 @@ use crate::engine::kernel::Kernel;
 use crate::sys::{FileWindow, PAGE, Span};
 use crate::types::errno::{Errno, Result};
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
 /// The length of a window, in bytes, except at the end of a file: long enough that few pieces need
 /// two, short enough that unmapping it takes 0.2 ms at most.
@@ -23,6 +24,13 @@ const AT_ONCE: usize = 2;
 
 /// The most windows: a process may have 65,530 mappings (vm.max_map_count).
 const WINDOWS_MAX: usize = 16_384;
+
+// How long bytes that were found in the page cache are taken to be there.  What is mapped stays
+// there except for lack of memory, and then what was used lately goes last.
+const FOUND_FOR: Duration = Duration::from_millis(100);
+
+// The parts of a window for which that is remembered.
+const PARTS: u64 = 32;
 
 const NONE: u32 = u32::MAX;
 
@@ -43,6 +51,9 @@ struct Window {
     uses: u32,
     /// Whether mincore(2) tells the truth about it.
     shows_residency: bool,
+    /// The parts found in the page cache since `found_at`, a bit for each.
+    found: u32,
+    found_at: Instant,
     /// In the list of all windows, the least recently used one first.
     by_use: Links,
     /// In the list of the windows of its file.
@@ -63,6 +74,10 @@ pub(super) struct Piece {
     pub(super) span: Span,
     /// Whether [`Kernel::is_mapped_resident`] tells the truth about them.
     pub(super) shows_residency: bool,
+    /// All of them were in the page cache a moment ago.
+    pub(super) is_found: bool,
+    /// The parts of the window that they are in, a bit for each.
+    parts: u32,
 }
 
 /// The windows of a context.
@@ -83,6 +98,13 @@ pub(super) struct Windows {
 // Returns the number of a place.  None: it is too far from the beginning of its file.
 fn place(file: u32, index: u64) -> Option<u64> {
     (index < 1 << 40).then_some(u64::from(file) << 40 | index)
+}
+
+// Returns the parts of a window that some bytes are in, a bit for each.
+fn parts_of(skip: u64, length: u64) -> u32 {
+    const PART: u64 = WINDOW / PARTS;
+    let (first, last) = (skip / PART, (skip + length.max(1) - 1) / PART);
+    u32::MAX >> (PARTS - 1 - last) & u32::MAX << first
 }
 
 impl Windows {
@@ -116,7 +138,13 @@ impl Windows {
     }
 
     /// Returns up to `length` bytes of a file at this offset, if they are in a window.
-    pub(super) fn take(&mut self, file: u32, offset: u64, length: u64) -> Option<Piece> {
+    pub(super) fn take(
+        &mut self,
+        file: u32,
+        offset: u64,
+        length: u64,
+        now: Instant,
+    ) -> Option<Piece> {
         let window = self.find(file, offset)?;
         if self.newest != window {
             self.leave_order(window);
@@ -127,7 +155,17 @@ impl Windows {
         let skip = offset % WINDOW;
         let length = length.min(found.length() - skip);
         let span = found.bytes.span().part(skip as usize, length as usize);
-        Some(Piece { window, span, shows_residency: found.shows_residency })
+        if now.saturating_duration_since(found.found_at) > FOUND_FOR {
+            (found.found, found.found_at) = (0, now);
+        }
+        let parts = parts_of(skip, length);
+        let (is_found, shows_residency) = (parts & !found.found == 0, found.shows_residency);
+        Some(Piece { window, span, shows_residency, is_found, parts })
+    }
+
+    /// Records that a piece has been found in the page cache.
+    pub(super) fn found(&mut self, piece: &Piece) {
+        self.table[piece.window as usize].found |= piece.parts;
     }
 
     /// Ends the use of a piece.
@@ -159,8 +197,17 @@ impl Windows {
         let bytes = kernel.map(fd, base, length as usize)?;
         let none = Links { before: NONE, behind: NONE };
         let shows_residency = kernel.may_ask_residency(fd);
-        let (uses, by_use, of_file) = (0, none, none);
-        let window = Window { bytes, file, index, uses, shows_residency, by_use, of_file };
+        let window = Window {
+            bytes,
+            file,
+            index,
+            uses: 0,
+            shows_residency,
+            found: 0,
+            found_at: kernel.now(),
+            by_use: none,
+            of_file: none,
+        };
         self.bytes += window.length();
         let window = self.table.insert(window)? as u32;
         self.by_place.entry(place, window)?;

@@ -68,6 +68,8 @@ pub(super) struct ZeroCopies {
     was_real: bool,
     sockets_seen: u32,
     generation: u64,
+    /// The socket of the latest notification, and whether its send was real.
+    latest: (u64, bool),
 }
 
 impl Default for ZeroCopies {
@@ -79,6 +81,7 @@ impl Default for ZeroCopies {
             was_real: false,
             sockets_seen: 0,
             generation: 0,
+            latest: (0, false),
         }
     }
 }
@@ -138,6 +141,15 @@ impl ZeroCopies {
             self.budget.give_back(used.asked);
         }
         Some(used)
+    }
+
+    /// Returns whether the kernel has copied a send, by its notification.  A send that shares a packet
+    /// with the one before is always reported as copied, directly after that one, whose outcome it
+    /// shares (io_link_skb() in io_uring/notif.c, Linux 6.10).
+    fn was_copied(&mut self, cookie: u64, copied: bool) -> bool {
+        let copied = copied && self.latest != (cookie, true);
+        self.latest = (cookie, !copied);
+        copied
     }
 
     /// Records whether zero-copy was real on one more socket.
@@ -291,6 +303,7 @@ impl<E: Engine> Driver<E> {
         if used.sent == 0 {
             return;
         }
+        let copied = self.zero_copies.was_copied(used.cookie, copied);
         let counters = &self.shared.counters;
         Counters::add(&counters.zerocopy_notified, 1);
         if copied {
