@@ -274,6 +274,12 @@ impl Operation {
             self.short(available);
         }
         self.finish_when_complete();
+        if let (Phase::Ending(status), true) = (self.phase, self.lent > 0) {
+            // It was to end while the last bytes were with the kernel.
+            if self.wire == self.total() && status < 0 {
+                self.phase = Phase::Acknowledging(status);
+            }
+        }
     }
 
     /// Records that the send whose result follows has put pages of the file itself into the socket.
@@ -468,6 +474,11 @@ impl Operation {
     /// Returns the bytes of the range that the file provides; TO_EOF while unknown.
     pub fn file_length(&self) -> u64 {
         self.file_length
+    }
+
+    /// Returns the bytes of the range, padding included; TO_EOF while unknown.
+    pub fn range(&self) -> u64 {
+        self.range
     }
 
     /// Returns all bytes that the socket has taken.

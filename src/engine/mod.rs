@@ -74,11 +74,11 @@ pub struct Read {
 /// the kernel also charges the socket for everything before the data (io_sg_from_iter() in
 /// io_uring/net.c, seen on 6.18), so that 190 KB in flight filled a send buffer of 4 MiB.
 #[derive(Clone, Copy, Debug)]
-pub struct ZeroCopySend {
+pub struct ZeroCopySend<'a> {
     /// The socket.
     pub socket: RawFd,
-    /// The data.
-    pub span: Span,
+    /// The data: at most [`crate::sys::LENT_MAX`] parts.
+    pub parts: &'a [Span],
     /// MSG_MORE or 0.
     pub flags: i32,
 }
@@ -99,7 +99,7 @@ pub trait Engine {
     fn has_zero_copy(&self) -> bool;
 
     /// Sends as much as fits now, with zero-copy if the kernel can.
-    fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend);
+    fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend<'_>);
 
     /// Reads from a quick file (see [`crate::engine::known_files`]) into the pool's memory.  Never
     /// delays anything else, even if the file is not in the page cache.  Returns whether this file

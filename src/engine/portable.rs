@@ -79,7 +79,7 @@ impl Engine for Portable {
         false
     }
 
-    fn send_zero_copy(&mut self, token: Token, _send: ZeroCopySend) {
+    fn send_zero_copy(&mut self, token: Token, _send: ZeroCopySend<'_>) {
         self.complete(token, Err(Errno(libc::EOPNOTSUPP)));
     }
 

@@ -9,7 +9,7 @@ use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
 use crate::engine::kernel::System;
 use crate::engine::known_files::KnownFiles;
-use crate::sys::{self, PARTS_MAX, Span, SpanMut, timespec};
+use crate::sys::{self, LENT_MAX, Span, SpanMut, timespec};
 use crate::types::errno::{Errno, Result};
 use crate::types::feature::KernelFeatures;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue, types};
@@ -40,7 +40,7 @@ static REPORTS_USAGE: OnceBool = OnceBool::new();
 /// with that read it (IORING_FEAT_SUBMIT_STABLE, Linux 5.5).
 struct Message {
     header: libc::msghdr,
-    parts: [libc::iovec; PARTS_MAX],
+    parts: [libc::iovec; LENT_MAX],
 }
 
 /// The io_uring engine.
@@ -303,7 +303,7 @@ impl Uring {
             *iovec = part.iovec();
         }
         message.header.msg_iov = message.parts.as_mut_ptr();
-        message.header.msg_iovlen = parts.len().min(PARTS_MAX) as _;
+        message.header.msg_iovlen = parts.len().min(LENT_MAX) as _;
         &raw const message.header
     }
 }
@@ -340,12 +340,21 @@ impl Engine for Uring {
         self.features.contains(KernelFeatures::SEND_ZC)
     }
 
-    fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend) {
-        let (address, length) = (send.span.address as *const u8, send.span.len() as u32);
-        let entry = opcode::SendZc::new(types::Fd(send.socket), address, length)
-            .flags(send.flags | SEND_FLAGS)
-            .zc_flags(IORING_SEND_ZC_REPORT_USAGE)
-            .build();
+    fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend<'_>) {
+        let (socket, flags) = (types::Fd(send.socket), send.flags | SEND_FLAGS);
+        let entry = if let [part] = send.parts {
+            let length = part.len() as u32;
+            opcode::SendZc::new(socket, part.address as *const u8, length)
+                .flags(flags)
+                .zc_flags(IORING_SEND_ZC_REPORT_USAGE)
+                .build()
+        } else {
+            let message = self.message(send.parts);
+            opcode::SendMsgZc::new(socket, message)
+                .flags(flags as u32)
+                .ioprio(IORING_SEND_ZC_REPORT_USAGE)
+                .build()
+        };
         self.push(entry, token);
     }
 

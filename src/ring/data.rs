@@ -66,7 +66,7 @@ impl<E: Engine> Driver<E> {
     }
 
     // Returns what is known for the choice of a way, except whether the data is resident.
-    fn facts_for_plan(
+    pub(super) fn facts_for_plan(
         &mut self,
         slot: usize,
         zero_copy: ZeroCopy,

@@ -247,6 +247,13 @@ impl Job {
             && self.file.as_ref().is_none_or(reads_at_will)
     }
 
+    /// Returns whether it has begun and all of its range may be sent as lent pages.
+    pub(super) fn can_lend_all(&self) -> bool {
+        self.inspection == Inspection::Done
+            && self.operation.needs_data()
+            && self.operation.file_length() == self.operation.range()
+    }
+
     /// Returns whether its size need not be queried: it is to be sent at once, and a read of its
     /// range finds the end of the file.
     pub(super) fn can_find_end(&self, most: u64) -> bool {

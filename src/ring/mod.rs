@@ -22,6 +22,7 @@ mod sockets;
 pub mod thread;
 mod windows;
 mod zero_copies;
+mod zero_copy_sends;
 
 use crate::collections::Register;
 use crate::decide::operation::Phase;

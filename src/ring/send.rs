@@ -85,7 +85,8 @@ impl<E: Engine> Driver<E> {
             return false;
         };
         *bytes = portion.len();
-        if self.send_zero_copy(socket, slot, &portion) {
+        if let Some(length) = self.send_zero_copy(socket, slot, &portion) {
+            *bytes = length;
             return true;
         }
         let job = &mut self.jobs[slot];

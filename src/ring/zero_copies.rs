@@ -1,29 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Zero-copy sends whose memory the kernel still uses, and what was learnt from them.  A lease is
-//! released only after the notification, and pages of a file are lent until then.  Sockets on which
-//! the kernel copies anyway get plain sends.
+//! Zero-copy sends whose memory the kernel still uses, how much of it is pinned, and what was learnt
+//! from them.  A send may carry bytes of several operations of a socket, a part of each.
 #![forbid(unsafe_code)]
 
-use super::Driver;
-use super::job::{Buffer, Source};
 use super::pool::Lease;
 use crate::collections::Table;
 use crate::decide::budget::Budget;
-use crate::decide::operation::Portion;
-use crate::decide::plan;
-use crate::decide::plan::{PageCache, ZeroCopy};
-use crate::decide::token::{Kind, Token};
-use crate::engine::kernel::Kernel;
-use crate::engine::{Engine, ZeroCopySend};
+use crate::decide::token::Token;
 use crate::sys;
-use crate::types::completion::CompletionFlags;
-
 use crate::types::errno::Result;
-use crate::types::stats::Counters;
 use std::time::Instant;
-
-// After this many copies in a row, zero-copy is given up on a socket where it was real.
-const COPIED_MAX: u32 = 4;
 
 // The most zero-copy sends in flight before one has been real.
 const TRIALS_MAX: usize = 4;
@@ -31,7 +17,7 @@ const TRIALS_MAX: usize = 4;
 // After this many sockets in a row on which zero-copy was useless, it is tried on one socket in 64.
 const USELESS_MAX: u32 = 4;
 
-/// A zero-copy send whose memory the kernel still uses.
+/// The part of one operation in a zero-copy send whose memory the kernel still uses.
 pub(super) struct ZeroCopyUse {
     /// The memory in the pool; None: the file's own pages.
     pub(super) lease: Option<Lease>,
@@ -39,22 +25,32 @@ pub(super) struct ZeroCopyUse {
     pub(super) slot: u32,
     pub(super) id: u64,
     pub(super) cookie: u64,
-    /// Bytes passed to the kernel and counted as pinned; 0 after [`ZeroCopies::unpin`].
+    /// Bytes passed to the kernel.
     pub(super) asked: u64,
     /// Bytes that the socket took.
     pub(super) sent: u64,
+    /// The part of the operation behind, in the same send; NONE: this is the last one.
+    next: u32,
+    /// In the first part: bytes of the whole send that count as pinned; 0 after
+    /// [`ZeroCopies::unpin`].
+    pinned: u64,
+    /// In the first part: identifies the send.
     generation: u64,
 }
 
+const NONE: u32 = u32::MAX;
+
 impl ZeroCopyUse {
-    /// Describes a send of `asked` bytes in `lease`, for the operation `id` in `slot`.
+    /// Describes `asked` bytes in `lease`, for the operation `id` in `slot`.
     pub(super) fn new(
         lease: Option<Lease>,
         (slot, id): (usize, u64),
         cookie: u64,
         asked: u64,
     ) -> Self {
-        ZeroCopyUse { lease, slot: slot as u32, id, cookie, asked, sent: 0, generation: 0 }
+        let slot = slot as u32;
+        let (sent, next, pinned, generation) = (0, NONE, 0, 0);
+        ZeroCopyUse { lease, slot, id, cookie, asked, sent, next, pinned, generation }
     }
 }
 
@@ -101,16 +97,38 @@ impl ZeroCopies {
         self.uses.reserve()
     }
 
-    /// Records a send that goes to the kernel, for which there is room; returns its slot and
-    /// generation.
-    pub(super) fn begin(&mut self, mut begun: ZeroCopyUse) -> (usize, u64) {
-        self.budget.take(begun.asked);
+    /// Adds the first part of a send, for which there is room; returns its index and generation.
+    pub(super) fn begin(&mut self, mut first: ZeroCopyUse) -> (usize, u64) {
         self.generation += 1;
-        begun.generation = self.generation;
-        (self.uses.insert(begun).expect("there is room"), self.generation)
+        first.generation = self.generation;
+        (self.uses.insert(first).expect("there is room"), self.generation)
     }
 
-    /// Returns the send of a token.
+    /// Adds a part behind another one, for which there is room; returns its index.
+    pub(super) fn append(&mut self, last: usize, part: ZeroCopyUse) -> usize {
+        let index = self.uses.insert(part).expect("there is room");
+        self.uses[last].next = index as u32;
+        index
+    }
+
+    /// Counts the `length` bytes of a send, which goes to the kernel, as pinned.
+    pub(super) fn pin(&mut self, first: usize, length: u64) {
+        self.uses[first].pinned = length;
+        self.budget.take(length);
+    }
+
+    /// Returns the part of a send at this index.
+    pub(super) fn part(&mut self, index: usize) -> &mut ZeroCopyUse {
+        &mut self.uses[index]
+    }
+
+    /// Returns the index of the part behind this one.
+    pub(super) fn behind(&self, index: usize) -> Option<usize> {
+        let next = self.uses[index].next;
+        (next != NONE).then_some(next as usize)
+    }
+
+    /// Returns the first part of the send of a token.
     pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut ZeroCopyUse> {
         self.uses.get_mut(token.slot()).filter(|used| token.is_of(used.generation))
     }
@@ -126,27 +144,22 @@ impl ZeroCopies {
     }
 
     /// Counts the bytes of a send as no longer pinned, though its notification may follow.
-    pub(super) fn unpin(&mut self, token: Token) {
-        if let Some(used) = self.get_mut(token) {
-            let asked = std::mem::take(&mut used.asked);
-            self.budget.give_back(asked); // counts two pages even for no bytes, so only once
+    pub(super) fn unpin(&mut self, first: usize) {
+        let pinned = std::mem::take(&mut self.uses[first].pinned);
+        if pinned > 0 {
+            self.budget.give_back(pinned);
         }
     }
 
-    /// Removes a send whose memory the kernel no longer uses.
-    pub(super) fn end(&mut self, token: Token) -> Option<ZeroCopyUse> {
-        self.get_mut(token)?;
-        let used = self.uses.remove(token.slot());
-        if used.asked > 0 {
-            self.budget.give_back(used.asked);
-        }
-        Some(used)
+    /// Removes one part.
+    pub(super) fn remove(&mut self, index: usize) -> ZeroCopyUse {
+        self.uses.remove(index)
     }
 
     /// Returns whether the kernel has copied a send, by its notification.  A send that shares a packet
     /// with the one before is always reported as copied, directly after that one, whose outcome it
     /// shares (io_link_skb() in io_uring/notif.c, Linux 6.10).
-    fn was_copied(&mut self, cookie: u64, copied: bool) -> bool {
+    pub(super) fn was_copied(&mut self, cookie: u64, copied: bool) -> bool {
         let copied = copied && self.latest != (cookie, true);
         self.latest = (cookie, !copied);
         copied
@@ -173,214 +186,5 @@ impl ZeroCopies {
     /// Releases memory after a peak; no send is in flight.
     pub(super) fn shrink(&mut self) {
         self.uses.shrink();
-    }
-}
-
-impl<E: Engine> Driver<E> {
-    pub(super) fn send_zero_copy(&mut self, socket: usize, slot: usize, portion: &Portion) -> bool {
-        let job = &mut self.jobs[slot];
-        if portion.header.1 > 0 || portion.range.1 == 0 {
-            return false;
-        }
-        let lease = match &job.data.source {
-            Source::Lent { .. } => None,
-            Source::Buffers(buffers) if job.data.zero_copy => match buffers.front() {
-                Some(&Buffer { lease, .. }) => Some(lease),
-                None => return false,
-            },
-            _ => return false,
-        };
-        let now = || self.engine.kernel().now();
-        let is_allowed = self.zero_copies.allows(portion.range.1, now);
-        if !is_allowed || self.zero_copies.reserve().is_err() {
-            return false;
-        }
-        let span = job.next_bytes(&self.room.pool, portion.range);
-        let more = portion.more || portion.zeros > 0 || portion.trailer.1 > 0;
-        job.operation.send_started(more);
-        let begun = ZeroCopyUse::new(lease, (slot, job.id), job.cookie, portion.range.1);
-        if let Some(lease) = lease {
-            self.room.pool.retain(lease);
-        }
-        let send = ZeroCopySend {
-            socket: self.socket(socket).number(),
-            span,
-            flags: if more { libc::MSG_MORE } else { 0 },
-        };
-        let (index, generation) = self.zero_copies.begin(begun);
-        let state = &mut self.socket(socket).zero_copy;
-        if *state == Some(ZeroCopy::Untried) {
-            *state = Some(ZeroCopy::Trying);
-        }
-        self.engine.send_zero_copy(Token::new(Kind::ZeroCopy, index, generation), send);
-        true
-    }
-
-    pub(super) fn on_zero_copy_sent(&mut self, token: Token, result: i32, more: bool) {
-        let Some(used) = self.zero_copies.get_mut(token) else {
-            return;
-        };
-        used.sent = result.max(0) as u64;
-        let (slot, id, cookie, asked) = (used.slot as usize, used.id, used.cookie, used.asked);
-        let used_lease = used.lease;
-        let refused = matches!(-result, libc::ENOMEM | libc::ENOBUFS);
-        if refused {
-            // A notification may follow all the same.
-            self.zero_copies.unpin(token);
-        }
-        let is_lent = used_lease.is_none();
-        if !more {
-            self.end_zero_copy(token);
-        }
-        if refused {
-            self.zero_copies.refused(self.engine.kernel().now());
-        } else {
-            // Also if the socket took nothing: the kernel counts the memory before it sends.
-            self.zero_copies.fitted();
-        }
-        if self.jobs.get(slot).is_none_or(|job| job.id != id) {
-            return;
-        }
-        if result >= 0 {
-            let job = &mut self.jobs[slot];
-            if is_lent && more {
-                job.operation.lend();
-            }
-            job.operation.sent(result as u64, CompletionFlags::empty(), u64::MAX);
-            job.sending.unresolved += result as u64;
-            Counters::add(&self.shared.counters.wire_bytes, result as u64);
-            Counters::add(&self.shared.counters.file_bytes, result as u64);
-            self.progressed(slot);
-            self.consume(slot);
-            if (result as u64) < asked {
-                return self.wait_for_peer(slot);
-            }
-            return self.proceed(slot);
-        }
-        if let Some(socket) = self.schedule.find(cookie) {
-            // No notification will report the outcome of the trial.
-            let state = &mut self.socket(socket).zero_copy;
-            *state = state.filter(|state| *state != ZeroCopy::Trying).or(Some(ZeroCopy::Untried));
-        }
-        match -result {
-            libc::EAGAIN | libc::EINTR => self.on_send_error(slot, result),
-            libc::EFAULT if is_lent => self.on_send_error(slot, result),
-            // Not supported on this socket: copy instead.
-            libc::EOPNOTSUPP | libc::EINVAL | libc::EFAULT => {
-                self.learn_zero_copy(cookie, false);
-                self.send_copy(slot);
-            }
-            // Not with the memory that may be pinned now, which says nothing about the socket.
-            libc::ENOMEM | libc::ENOBUFS => self.send_copy(slot),
-            _ => self.on_send_error(slot, result),
-        }
-    }
-
-    // Sends bytes at hand as a copy instead of with zero-copy.
-    pub(super) fn send_copy(&mut self, slot: usize) {
-        let job = &mut self.jobs[slot];
-        job.operation.send_refused();
-        job.data.zero_copy = false;
-        if matches!(job.data.source, Source::Lent { .. }) {
-            self.drop_source_of(slot);
-        }
-        self.proceed(slot);
-    }
-
-    // Releases what a send used; returns what is known of it.
-    fn end_zero_copy(&mut self, token: Token) -> Option<ZeroCopyUse> {
-        let used = self.zero_copies.end(token)?;
-        if let Some(lease) = used.lease {
-            self.room.release(lease);
-        }
-        Some(used)
-    }
-
-    pub(super) fn on_released(&mut self, token: Token, copied: bool) {
-        let Some(used) = self.end_zero_copy(token) else {
-            return;
-        };
-        if used.sent == 0 {
-            return;
-        }
-        let copied = self.zero_copies.was_copied(used.cookie, copied);
-        let counters = &self.shared.counters;
-        Counters::add(&counters.zerocopy_notified, 1);
-        if copied {
-            Counters::add(&counters.zerocopy_copied_anyway, 1);
-            Counters::add(&counters.bytes_copied, used.sent);
-        } else {
-            Counters::add(&counters.bytes_zerocopy, used.sent);
-            let lent = if used.lease.is_none() { used.sent } else { 0 };
-            Counters::add(&counters.bytes_page_cache, lent);
-        }
-        if !copied || !self.was_copied_once(used.cookie) {
-            self.learn_zero_copy(used.cookie, !copied);
-        }
-        let slot = used.slot as usize;
-        if self.jobs.get(slot).is_some_and(|job| job.id == used.id) {
-            let job = &mut self.jobs[slot];
-            job.sending.unresolved = job.sending.unresolved.saturating_sub(used.sent);
-            job.operation.mark(if copied {
-                CompletionFlags::WAS_COPIED
-            } else {
-                CompletionFlags::WAS_ZEROCOPY
-            });
-            if used.lease.is_none() {
-                job.operation.give_back();
-                self.settle(slot);
-            }
-        }
-    }
-
-    pub(super) fn learn_zero_copy(&mut self, cookie: u64, real: bool) {
-        self.zero_copies.learn(real);
-        if let Some(socket) = self.schedule.find(cookie) {
-            let state = if real { ZeroCopy::Real } else { ZeroCopy::Useless };
-            let socket = self.socket(socket);
-            socket.zero_copy = Some(state);
-            socket.copied = 0;
-        }
-    }
-
-    // Returns whether a copy is to be ignored: where zero-copy has been real, the kernel may still
-    // copy occasionally, for example a retransmitted packet.
-    pub(super) fn was_copied_once(&mut self, cookie: u64) -> bool {
-        let Some(socket) = self.schedule.find(cookie) else {
-            return false;
-        };
-        let socket = self.socket(socket);
-        socket.copied += 1;
-        socket.zero_copy == Some(ZeroCopy::Real) && socket.copied < COPIED_MAX
-    }
-
-    pub(super) fn zero_copy_state(&mut self, socket: usize, slot: usize) -> ZeroCopy {
-        let remaining = {
-            let operation = &self.jobs[slot].operation;
-            operation.file_length().saturating_sub(operation.range_sent())
-        };
-        let least = match self.page_cache(slot) {
-            PageCache::Mapped => plan::PAGE_CACHE_MAPPED_MIN,
-            PageCache::NotMapped => plan::PAGE_CACHE_MIN,
-            PageCache::Excluded => plan::ZERO_COPY_MIN,
-        };
-        if remaining < least || !self.engine.has_zero_copy() {
-            return ZeroCopy::Useless;
-        }
-        if let Some(state) = self.socket(socket).known_zero_copy() {
-            return state;
-        }
-        let fd = self.socket(socket).number();
-        let is_local = !self.engine.kernel().leaves_the_machine(fd);
-        self.socket(socket).is_local = is_local;
-        let state = if is_local || self.zero_copies.is_hopeless() {
-            ZeroCopy::Useless
-        } else if self.zero_copies.has_enough_trials() && least == plan::ZERO_COPY_MIN {
-            return ZeroCopy::Useless;
-        } else {
-            ZeroCopy::Untried
-        };
-        self.socket(socket).zero_copy = Some(state);
-        state
     }
 }

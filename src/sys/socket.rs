@@ -126,6 +126,9 @@ pub fn send_parts(socket: RawFd, parts: &[Span], flags: i32) -> Result<usize> {
 /// The most parts that one send is made of: header, file, padding, trailer.
 pub const PARTS_MAX: usize = 4;
 
+/// The most parts of a zero-copy send, which may be of as many operations.
+pub const LENT_MAX: usize = 8;
+
 /// Sends with the caller's own flags and blocking mode, for sendfile's blocking callers.
 pub(crate) fn send_span(socket: RawFd, span: Span, flags: i32) -> Result<usize> {
     let (address, none) = (span.iovec().iov_base, ptr::null::<libc::c_void>());

@@ -157,10 +157,11 @@ impl Engine for Fake {
         self.kernel.machine().has_zero_copy
     }
 
-    fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend) {
+    fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend<'_>) {
         let mut machine = self.kernel.machine();
-        let ZeroCopySend { socket, span, flags } = send;
-        let request = Request::ZeroCopy { socket: machine.socket(socket), span, flags };
+        let ZeroCopySend { socket, parts, flags } = send;
+        let (socket, parts) = (machine.socket(socket), parts.to_vec());
+        let request = Request::ZeroCopy { socket, parts, flags };
         machine.request(token, request, false);
     }
 

@@ -119,7 +119,7 @@ impl Socket {
 #[derive(Debug)]
 pub(super) enum Request {
     Send { socket: usize, parts: Vec<Span>, flags: i32 },
-    ZeroCopy { socket: usize, span: Span, flags: i32 },
+    ZeroCopy { socket: usize, parts: Vec<Span>, flags: i32 },
     Read { file: usize, operation: usize, offset: u64, into: Span },
     Inspect { file: usize },
     Close(OwnedFd),
@@ -529,8 +529,8 @@ impl Machine {
                 let result = self.send(socket, &parts, flags, false);
                 EngineEvent::Completed { token, result, more: false }
             }
-            Request::ZeroCopy { socket, span, flags } => {
-                self.send_zero_copy(token, socket, span, flags)
+            Request::ZeroCopy { socket, parts, flags } => {
+                self.send_zero_copy(token, socket, &parts, flags)
             }
             Request::Read { file, operation, offset, into } => {
                 let result = match self.pick(16) {
@@ -565,7 +565,7 @@ impl Machine {
         &mut self,
         token: Token,
         socket: usize,
-        span: Span,
+        parts: &[Span],
         flags: i32,
     ) -> EngineEvent {
         let refusal = match self.pick(16) {
@@ -574,12 +574,11 @@ impl Machine {
             15 => Some(libc::ENOMEM),
             _ => None,
         };
-        let result =
-            refusal.map_or_else(|| self.send(socket, &[span], flags, true), |errno| -errno);
+        let result = refusal.map_or_else(|| self.send(socket, parts, flags, true), |errno| -errno);
         // A notification may follow a failure, too.
         let more = result >= 0 || self.is_chosen(4);
         if more {
-            let taken = span.part(0, result.max(0) as usize);
+            let taken = parts[0].part(0, result.max(0) as usize); // nobody lends pages here
             let copied = self.sockets[socket].manner.copies ^ self.is_chosen(8);
             let (span, pieces) = (taken, self.memory.read(taken));
             self.used.push(Used { token, span, pieces, copied, is_reported: false });
