@@ -224,9 +224,11 @@ impl Job {
         self.id as u32 == id as u32
     }
 
-    /// Returns whether the caller lends the file's own pages (ZEROCOPY).
+    /// Returns whether the caller lends the file's own pages (ZEROCOPY).  A caller that waits for
+    /// DONE does not wait for the peer as well.
     pub(super) fn lends(&self) -> bool {
-        self.operation.task().flags.contains(RequestFlags::ZEROCOPY) && self.file.is_some()
+        let flags = self.operation.task().flags;
+        flags.contains(RequestFlags::ZEROCOPY) && self.file.is_some() && self.reply.is_none()
     }
 
     /// Returns whether data that was read stays until it is sent (EAGER, EXACT).

@@ -29,8 +29,9 @@ bitflags::bitflags! {
         const MORE = 1 << 4;
         /// Send the file's cached pages themselves, without a copy, where the kernel can: to peers
         /// on other machines, with io_uring and Linux 6.2 or newer.  Then Done comes when the peer
-        /// has acknowledged the last byte, and the file should not change before.  Elsewhere the
-        /// flag has no effect.  Not with EAGER or EXACT.
+        /// has acknowledged the last byte, and the file should not change before.  Elsewhere, and
+        /// in [`Context::send`](crate::Context::send), the flag has no effect.  Not with EAGER or
+        /// EXACT.
         const ZEROCOPY = 1 << 5;
         /// Also report, by [`Event::Sent`](crate::Event::Sent), that all bytes are in the socket.
         const NOTIFY_SENT = 1 << 6;
