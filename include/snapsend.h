@@ -65,7 +65,8 @@
 /**
  * As length: the range extends to the end of the file, which is determined when the operation
  * starts.  An offset beyond the end gives an empty range.  If the file shrinks later, the
- * operation ends early with status 0.
+ * operation ends early with status 0; with ZEROCOPY it gives -ENODATA if bytes that are cut off
+ * were in the socket already.
  */
 #define SNAPSEND_TO_EOF UINT64_MAX
 
@@ -100,10 +101,10 @@
 
 /**
  * Sends the file's cached pages themselves where the kernel does so without a copy: to peers on
- * other machines, with io_uring and Linux 6.2 or newer.  Then nothing is copied, and DONE comes when
- * the peer has acknowledged the last byte; until then the file should not change.  Where that cannot
- * be, the operation goes as without the flag.  With EAGER or EXACT: -EINVAL.  snapsend_send() and
- * what snapsend_try_send() does on the calling thread ignore it.
+ * other machines, with io_uring and Linux 6.2 or newer.  Then nothing is copied, and DONE comes
+ * when the peer has acknowledged the last byte; until then the file should not change.  Where that
+ * cannot be, the operation goes as without the flag.  With EAGER or EXACT: -EINVAL.
+ * snapsend_send() and what snapsend_try_send() does on the calling thread ignore it.
  *
  * An operation that is cancelled or times out, or whose context is destroyed, waits up to a second
  * for the acknowledgement.  After that its connection is reset.
@@ -136,8 +137,8 @@
 #define SNAPSEND_EVENT_SNAPSHOT 1u
 
 /**
- * All bytes are in the socket: other data may be sent there, or its writing side shut down.  At most
- * once, before DONE.  The file should not change yet unless SNAPSHOT has come.
+ * All bytes are in the socket: other data may be sent there, or its writing side shut down.  At
+ * most once, before DONE.  The file should not change yet unless SNAPSHOT has come.
  */
 #define SNAPSEND_EVENT_SENT 2u
 
@@ -229,8 +230,8 @@ struct snapsend_options {
      */
     uint64_t chunk_bytes;
     /**
-     * Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes, at
-     * least 4096; 0: the library chooses.
+     * Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes,
+     * at least 4096; 0: the library chooses.
      */
     uint64_t window_bytes;
 };
@@ -296,15 +297,17 @@ struct snapsend_request {
  *
  * status: 0: header, whole range and trailer are in the socket.  Otherwise:
  *
- * -ENODATA: the file ended before the range did.
+ * -ENODATA: the file ended before the range did; with ZEROCOPY also if the file became shorter
+ *   before the peer had acknowledged all bytes: zeros may have been sent.
  * -ECANCELED: the operation was cancelled, by the caller or by snapsend_destroy(), or an earlier
  *   operation on the same socket failed part-way.  The latter applies to every operation
- *   submitted before the DONE of the failed one has been taken with snapsend_poll().
+ *   submitted before the DONE of the failed one has been taken with snapsend_poll().  Or the
+ *   connection was reset because another operation with ZEROCOPY was ended early.
  * -ETIMEDOUT: timeout_ms expired, or the kernel gave up the connection (TCP_USER_TIMEOUT,
  *   keepalive).
  * -ECONNABORTED: the socket was destroyed from outside (ss -K).
  * -EBADF: the process closed the context's own descriptor.
- * -EMFILE: the ring thread's descriptor table was full.
+ * -EMFILE: the ring thread's descriptor table was full, also when a handle arrived there.
  * -EMSGSIZE: since submit, the file has grown beyond what EXACT takes.
  * -EPIPE, -ECONNRESET, -EIO, ...: from the kernel.
  *
@@ -620,8 +623,9 @@ int snapsend_register_file(snapsend_t *ctx, int file_fd, uint32_t flags);
 /**
  * Registers a socket, as snapsend_register_file() does a file; requests name it with
  * SNAPSEND_REGISTERED_SOCKET.  Operations through a handle and through a descriptor of the same
- * socket are one line.  The connection stays open until it is unregistered, also if the caller
- * closes its descriptor.
+ * socket go out in one order.  The connection stays open until it is unregistered, also if the
+ * caller closes its descriptor: an epoll(7) that watches it continues to do so until
+ * EPOLL_CTL_DEL.
  *
  * -EFAULT: ctx is NULL.
  * -EINVAL: flags is not 0.
@@ -632,8 +636,9 @@ int snapsend_register_file(snapsend_t *ctx, int file_fd, uint32_t flags);
 int snapsend_register_socket(snapsend_t *ctx, int socket_fd, uint32_t flags);
 
 /**
- * Unregisters a file.  New operations with this handle give -EBADF from now on.  Those in flight go
- * on; after the last one the library closes its copy.
+ * Unregisters a file.  New operations with this handle give -EBADF from now on.  Those in flight
+ * go on; after the last one the ring thread closes its copy, which may be after this call has
+ * returned.
  *
  * -EBADF: it is not the handle of a registered file.
  * -EFAULT: ctx is NULL.

@@ -75,14 +75,15 @@ pub struct snapsend_options {
     /// Maximum number of bytes that one kernel request moves, at least 4096; 0: the library
     /// chooses.
     pub chunk_bytes: u64,
-    /// Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes, at
-    /// least 4096; 0: the library chooses.
+    /// Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes,
+    /// at least 4096; 0: the library chooses.
     pub window_bytes: u64,
 }
 
 /// As length: the range extends to the end of the file, which is determined when the operation
 /// starts.  An offset beyond the end gives an empty range.  If the file shrinks later, the
-/// operation ends early with status 0.
+/// operation ends early with status 0; with ZEROCOPY it gives -ENODATA if bytes that are cut off
+/// were in the socket already.
 pub const SNAPSEND_TO_EOF: u64 = u64::MAX;
 
 /// Takes the snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.
@@ -101,10 +102,10 @@ pub const SNAPSEND_ZERO_PAD: u32 = 1 << 3;
 pub const SNAPSEND_MORE: u32 = 1 << 4;
 
 /// Sends the file's cached pages themselves where the kernel does so without a copy: to peers on
-/// other machines, with io_uring and Linux 6.2 or newer.  Then nothing is copied, and DONE comes when
-/// the peer has acknowledged the last byte; until then the file should not change.  Where that cannot
-/// be, the operation goes as without the flag.  With EAGER or EXACT: -EINVAL.  snapsend_send() and
-/// what snapsend_try_send() does on the calling thread ignore it.
+/// other machines, with io_uring and Linux 6.2 or newer.  Then nothing is copied, and DONE comes
+/// when the peer has acknowledged the last byte; until then the file should not change.  Where that
+/// cannot be, the operation goes as without the flag.  With EAGER or EXACT: -EINVAL.
+/// snapsend_send() and what snapsend_try_send() does on the calling thread ignore it.
 ///
 /// An operation that is cancelled or times out, or whose context is destroyed, waits up to a second
 /// for the acknowledgement.  After that its connection is reset.
@@ -149,8 +150,8 @@ pub struct snapsend_request {
 pub const SNAPSEND_EVENT_DONE: u32 = 0;
 /// The file may change from now on; DONE follows.
 pub const SNAPSEND_EVENT_SNAPSHOT: u32 = 1;
-/// All bytes are in the socket: other data may be sent there, or its writing side shut down.  At most
-/// once, before DONE.  The file should not change yet unless SNAPSHOT has come.
+/// All bytes are in the socket: other data may be sent there, or its writing side shut down.  At
+/// most once, before DONE.  The file should not change yet unless SNAPSHOT has come.
 pub const SNAPSEND_EVENT_SENT: u32 = 2;
 
 /// Some file data was copied into socket buffers.
@@ -166,15 +167,17 @@ pub const SNAPSEND_WAS_INLINE: u32 = 1 << 3;
 ///
 /// status: 0: header, whole range and trailer are in the socket.  Otherwise:
 ///
-/// -ENODATA: the file ended before the range did.
+/// -ENODATA: the file ended before the range did; with ZEROCOPY also if the file became shorter
+///   before the peer had acknowledged all bytes: zeros may have been sent.
 /// -ECANCELED: the operation was cancelled, by the caller or by snapsend_destroy(), or an earlier
 ///   operation on the same socket failed part-way.  The latter applies to every operation
-///   submitted before the DONE of the failed one has been taken with snapsend_poll().
+///   submitted before the DONE of the failed one has been taken with snapsend_poll().  Or the
+///   connection was reset because another operation with ZEROCOPY was ended early.
 /// -ETIMEDOUT: timeout_ms expired, or the kernel gave up the connection (TCP_USER_TIMEOUT,
 ///   keepalive).
 /// -ECONNABORTED: the socket was destroyed from outside (ss -K).
 /// -EBADF: the process closed the context's own descriptor.
-/// -EMFILE: the ring thread's descriptor table was full.
+/// -EMFILE: the ring thread's descriptor table was full, also when a handle arrived there.
 /// -EMSGSIZE: since submit, the file has grown beyond what EXACT takes.
 /// -EPIPE, -ECONNRESET, -EIO, ...: from the kernel.
 ///
@@ -784,8 +787,9 @@ pub unsafe extern "C-unwind" fn snapsend_register_file(
 
 /// Registers a socket, as snapsend_register_file() does a file; requests name it with
 /// SNAPSEND_REGISTERED_SOCKET.  Operations through a handle and through a descriptor of the same
-/// socket are one line.  The connection stays open until it is unregistered, also if the caller
-/// closes its descriptor.
+/// socket go out in one order.  The connection stays open until it is unregistered, also if the
+/// caller closes its descriptor: an epoll(7) that watches it continues to do so until
+/// EPOLL_CTL_DEL.
 ///
 /// -EFAULT: ctx is NULL.
 /// -EINVAL: flags is not 0.
@@ -809,8 +813,9 @@ fn check_no_flags(flags: u32) -> Result<()> {
     if flags == 0 { Ok(()) } else { Err(Errno(libc::EINVAL)) }
 }
 
-/// Unregisters a file.  New operations with this handle give -EBADF from now on.  Those in flight go
-/// on; after the last one the library closes its copy.
+/// Unregisters a file.  New operations with this handle give -EBADF from now on.  Those in flight
+/// go on; after the last one the ring thread closes its copy, which may be after this call has
+/// returned.
 ///
 /// -EBADF: it is not the handle of a registered file.
 /// -EFAULT: ctx is NULL.
