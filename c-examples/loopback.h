@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Helpers of several examples: ending with a message, a loopback connection, a temporary file.
+ * Helpers of several examples: ending with a message, connections and listeners, a temporary file.
  */
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
@@ -53,14 +53,15 @@ static inline void loopback_pair(int *sender, int *peer, int buffer_bytes)
 	close(listener);
 }
 
-/* Listens on 127.0.0.1 with a non-blocking accept, and prints the address.  Port 0: any free port. */
-static inline int loopback_listener(int port)
+/* Listens on an IPv4 address with a non-blocking accept, and prints it.  Port 0: any free port. */
+static inline int tcp_listener(const char *numbers, int port)
 {
 	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
 	socklen_t length = sizeof(address);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (inet_pton(AF_INET, numbers, &address.sin_addr) != 1)
+		die(numbers, EINVAL);
 	/* Accepted sockets inherit TCP_NODELAY.  Each answer is one operation, so that Nagle's algorithm never has small
 	 * writes to combine. */
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
@@ -68,7 +69,7 @@ static inline int loopback_listener(int port)
 	    bind(fd, (struct sockaddr *)&address, length) < 0 || listen(fd, SOMAXCONN) < 0 ||
 	    getsockname(fd, (struct sockaddr *)&address, &length) < 0)
 		die("listen", errno);
-	printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
+	printf("listening on %s:%d\n", numbers, ntohs(address.sin_port));
 	fflush(stdout);
 	return fd;
 }

@@ -331,7 +331,7 @@ int main(int argc, char **argv)
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &signals, &waiting_mask);
-	listener = loopback_listener(port);
+	listener = tcp_listener("127.0.0.1", port);
 	supervise(workers, count, &signals);
 	return 0;
 }
