@@ -68,10 +68,11 @@ done
 cp "$here/run.sh" run.txt
 cd "$work"
 
-echo "== the calls, one after another (tour, try_send, cancel)"
+echo "== the calls, one after another (tour, try_send, cancel, three_moments)"
 step tour 60 "$bin/tour"
 step try_send 60 "$bin/try_send"
 step cancel 60 "$bin/cancel"
+step three_moments 60 "$bin/three_moments"
 
 echo
 echo "== one file over one connection (send_file)"
