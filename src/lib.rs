@@ -48,6 +48,53 @@
 //! Socket and file stay open until the operation's Done.  A descriptor that is closed too early
 //! does no harm: if its number is reused, no byte of the other file or socket is sent or received.
 //!
+//! # Without a copy
+//!
+//! With [`RequestFlags::ZEROCOPY`] the network card reads the page cache itself, if the peer is on
+//! another machine.  Done then waits until the peer has acknowledged the data, and the file should
+//! not change before.  [`Event::Sent`], requested by [`RequestFlags::NOTIFY_SENT`], reports that
+//! all bytes are in the socket: from then on it is free for other data.  The [`CompletionFlags`]
+//! of Done report whether data was copied.
+//!
+//! If such an operation ends early, by cancellation, timeout or the end of the context, the peer
+//! has a second to acknowledge what is in the socket.  Then the connection is reset.
+//!
+//! # Registered descriptors
+//!
+//! A socket or file that many operations use is registered once, which saves its hand-over to the
+//! other thread each time.  The guard unregisters it when it is dropped.
+//!
+//! ```
+//! use snapsend::{Completion, Context, Event, Options, Request, RequestFlags};
+//! use std::os::unix::net::UnixStream;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let context = Context::new(&Options::new())?;
+//! let (socket, peer) = UnixStream::pair()?;
+//! # let path = std::env::temp_dir().join(format!("snapsend-registered-{}", std::process::id()));
+//! # std::fs::write(&path, b"content")?;
+//! let file = std::fs::File::open(&path)?;
+//! let registered_socket = context.register_socket(&socket)?;
+//! let registered_file = context.register_file(&file)?;
+//!
+//! let request = Request::to_registered(&registered_socket)
+//!     .registered_file(&registered_file, ..)
+//!     .flags(RequestFlags::ZEROCOPY | RequestFlags::NOTIFY_SENT);
+//! context.submit(&request)?;
+//!
+//! let mut events = Vec::new();
+//! while events.last() != Some(&Event::Done) {
+//!     let mut next = [Completion::default()];
+//!     let count = context.poll(&mut next, None)?;
+//!     events.extend(next[..count].iter().map(|completion| completion.event));
+//! }
+//! assert_eq!(events, [Event::Sent, Event::Done]);
+//! # std::fs::remove_file(&path)?;
+//! # drop(peer);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # fork
 //!
 //! In a forked child each call on an inherited context fails with ECHILD.  Create a new context
