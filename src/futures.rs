@@ -77,6 +77,7 @@ use crate::collections::{Numbered, Register};
 use crate::context::{Context, Info, TrySend};
 use crate::types::completion::{Completion, Event};
 use crate::types::errno::{Errno, Result};
+use crate::types::handle::{RegisteredFile, RegisteredSocket};
 use crate::types::options::Options;
 use crate::types::request::Request;
 use crate::types::stats::Stats;
@@ -103,6 +104,7 @@ pub struct AsyncContext {
 struct Waiting {
     id: u64,
     is_snapshotted: bool,
+    is_sent: bool,
     done: Option<Result<Completion>>,
     waker: Option<Waker>,
 }
@@ -118,10 +120,27 @@ impl Waiting {
     fn report(&mut self, completion: &Completion) -> Option<Waker> {
         match completion.event {
             Event::Snapshot => self.is_snapshotted = true,
+            Event::Sent => self.is_sent = true,
             Event::Done => self.done = Some(Ok(*completion)),
         }
         self.waker.take()
     }
+
+    fn has_reached(&self, moment: Moment) -> bool {
+        match moment {
+            Moment::Snapshot => self.is_snapshotted,
+            Moment::Sent => self.is_sent,
+            Moment::Done => false,
+        }
+    }
+}
+
+/// What a future waits for.  Done ends each wait.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    Snapshot,
+    Sent,
+    Done,
 }
 
 impl AsyncContext {
@@ -204,7 +223,8 @@ impl AsyncContext {
     fn start<'a>(&self, request: &Request<'_>) -> Stage<'a> {
         let (mut given, mut entered) = (None, Ok(0));
         let started = self.context.try_send_with_id(request, &mut |id| {
-            let new = Waiting { id, is_snapshotted: false, done: None, waker: None };
+            let (is_snapshotted, is_sent, done, waker) = (false, false, None, None);
+            let new = Waiting { id, is_snapshotted, is_sent, done, waker };
             given = Some(id);
             entered = self.lock().insert(new);
         });
@@ -228,9 +248,9 @@ impl AsyncContext {
         waiting.find(id).map(|slot| waiting.remove(slot))
     }
 
-    // Whether the operation has ended, with what; or, if that is enough, whether its SNAPSHOT has
-    // come.  Otherwise the task will be woken.
-    fn look<'a>(&self, id: u64, for_snapshot: bool, task: &task::Context<'_>) -> Poll<Stage<'a>> {
+    // Returns the operation's stage if it has ended or has reached this moment.  Otherwise the task
+    // will be woken.
+    fn look<'a>(&self, id: u64, moment: Moment, task: &task::Context<'_>) -> Poll<Stage<'a>> {
         if let (Err(_), Err(error)) = (self.dispatch(), self.context.check_process()) {
             return Poll::Ready(Stage::Done(Err(error)));
         }
@@ -244,7 +264,7 @@ impl AsyncContext {
             return Poll::Ready(Stage::Done(done));
         }
         mem::swap(&mut waiting[slot].waker, &mut waker);
-        let is_enough = for_snapshot && waiting[slot].is_snapshotted;
+        let is_enough = waiting[slot].has_reached(moment);
         drop(waiting);
         if is_enough { Poll::Ready(Stage::Queued(id)) } else { Poll::Pending }
     }
@@ -256,6 +276,17 @@ impl AsyncContext {
                 let _ = self.context.cancel_soon(id);
             }
         }
+    }
+
+    /// Registers a file, as [`Context::register_file`] does; requests name it by
+    /// [`Request::registered_file`].
+    pub fn register_file(&self, file: impl AsFd) -> io::Result<RegisteredFile<'_>> {
+        Ok(self.context.register_file(file)?)
+    }
+
+    /// Registers a socket, as [`Context::register_socket`] does; see [`Request::to_registered`].
+    pub fn register_socket(&self, socket: impl AsFd) -> io::Result<RegisteredSocket<'_>> {
+        Ok(self.context.register_socket(socket)?)
     }
 
     /// Asks for the end of all operations on a socket; returns how many there were.  Waits a moment
@@ -330,12 +361,32 @@ impl<'a> OperationFuture<'a> {
         SnapshotFuture { operation: self }
     }
 
-    fn advance(&mut self, for_snapshot: bool, task: &task::Context<'_>) -> Poll<()> {
+    /// Waits until all bytes are in the socket: until the operation's SENT, which
+    /// [`RequestFlags::NOTIFY_SENT`](crate::RequestFlags::NOTIFY_SENT) requests, or until its end.
+    /// Other data may then be sent there, or the writing side shut down.  The operation itself goes
+    /// on, and this future is still to be awaited for its Done.
+    ///
+    /// Fails as [`OperationFuture::snapshot`] does.
+    pub fn sent(&mut self) -> SentFuture<'_, 'a> {
+        SentFuture { operation: self }
+    }
+
+    // Starts the operation and waits for its end or this moment; fails if it is refused or the
+    // context has failed.
+    fn reach(&mut self, moment: Moment, task: &task::Context<'_>) -> Poll<io::Result<()>> {
+        task::ready!(self.advance(moment, task));
+        Poll::Ready(match &self.stage {
+            Stage::Done(Err(error)) => Err((*error).into()),
+            _ => Ok(()),
+        })
+    }
+
+    fn advance(&mut self, moment: Moment, task: &task::Context<'_>) -> Poll<()> {
         if let Stage::New(request) = &self.stage {
             self.stage = self.context.start(request);
         }
         if let Stage::Queued(id) = self.stage {
-            self.stage = task::ready!(self.context.look(id, for_snapshot, task));
+            self.stage = task::ready!(self.context.look(id, moment, task));
         }
         Poll::Ready(())
     }
@@ -345,7 +396,7 @@ impl Future for OperationFuture<'_> {
     type Output = io::Result<Completion>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
-        task::ready!(self.advance(false, task));
+        task::ready!(self.advance(Moment::Done, task));
         match mem::replace(&mut self.stage, Stage::Over) {
             Stage::Done(done) => Poll::Ready(done.map_err(io::Error::from)),
             _ => panic!("polled after its end"),
@@ -372,10 +423,21 @@ impl Future for SnapshotFuture<'_, '_> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
-        task::ready!(self.operation.advance(true, task));
-        Poll::Ready(match &self.operation.stage {
-            Stage::Done(Err(error)) => Err((*error).into()),
-            _ => Ok(()),
-        })
+        self.operation.reach(Moment::Snapshot, task)
+    }
+}
+
+/// The future of an operation's SENT; see [`OperationFuture::sent`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct SentFuture<'f, 'a> {
+    operation: &'f mut OperationFuture<'a>,
+}
+
+impl Future for SentFuture<'_, '_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut task::Context<'_>) -> Poll<Self::Output> {
+        self.operation.reach(Moment::Sent, task)
     }
 }

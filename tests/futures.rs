@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Operations as futures, under tokio and smol, on both engines.
 
-use snapsend::futures::{AsyncContext, OperationFuture, SnapshotFuture};
-use snapsend::{Completion, EngineChoice, Info, Options, Request, RequestFlags, Stats};
+use snapsend::futures::{AsyncContext, OperationFuture, SentFuture, SnapshotFuture};
+use snapsend::{
+    Completion, EngineChoice, Info, Options, RegisteredFile, RegisteredSocket, Request,
+    RequestFlags, Stats,
+};
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, IoSlice, Read, Write};
@@ -121,11 +124,16 @@ fn interface() {
     shared::<AsyncContext>();
     future::<OperationFuture<'static>>();
     future::<SnapshotFuture<'static, 'static>>();
+    future::<SentFuture<'static, 'static>>();
     let _: fn(&Options) -> io::Result<AsyncContext> = AsyncContext::new;
     let _: for<'a> fn(&'a AsyncContext, Request<'a>) -> OperationFuture<'a> =
         AsyncContext::operation;
     let _: fn(&AsyncContext) -> io::Result<usize> = AsyncContext::dispatch;
     let _: fn(&AsyncContext, BorrowedFd<'static>) -> io::Result<u32> = AsyncContext::cancel_socket;
+    let _: for<'a> fn(&'a AsyncContext, BorrowedFd<'static>) -> io::Result<RegisteredFile<'a>> =
+        AsyncContext::register_file;
+    let _: for<'a> fn(&'a AsyncContext, BorrowedFd<'static>) -> io::Result<RegisteredSocket<'a>> =
+        AsyncContext::register_socket;
     let _: fn(&AsyncContext) -> io::Result<Info> = AsyncContext::info;
     let _: fn(&AsyncContext) -> io::Result<Stats> = AsyncContext::stats;
     let _: fn(&AsyncContext) -> BorrowedFd<'_> = AsyncContext::as_fd;
@@ -434,6 +442,68 @@ fn without_a_snapshot_the_end_stands_for_it() {
         let error = smol::block_on(refused.snapshot()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EISDIR));
         assert_eq!(smol::block_on(refused).unwrap_err().raw_os_error(), Some(libc::EISDIR));
+    }
+}
+
+// ---- registered descriptors, and SENT ------------------------------------------------------
+
+#[test]
+fn registered_descriptors_are_named_by_their_guards() {
+    let file = Arc::new(file());
+    for context in contexts(Options::new()) {
+        let (socket, mut peer) = pair();
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            peer.read_to_end(&mut received).unwrap();
+            received
+        });
+        let runtime = tokio_runtime();
+        runtime.spawn(dispatch_with_tokio(context.clone()));
+        {
+            let to = context.register_socket(&socket).unwrap();
+            let from = context.register_file(&file).unwrap();
+            for length in [1000, FILE_BYTES as u64] {
+                let request = Request::to_registered(&to).registered_file(&from, ..length);
+                let done = runtime.block_on(within_limit(context.operation(request))).unwrap();
+                assert_eq!(done.result().unwrap(), length);
+            }
+        }
+        drop(socket);
+        // The peer sees the end: the guards have given the socket back.
+        let received = reader.join().unwrap();
+        assert_content(&received[..1000], 0);
+        assert_content(&received[1000..], 0);
+        assert_eq!(received.len(), 1000 + FILE_BYTES);
+    }
+}
+
+#[test]
+fn sent_comes_before_the_end_or_with_it() {
+    let file = file();
+    for context in contexts(Options::new()) {
+        for flags in [RequestFlags::empty(), RequestFlags::NOTIFY_SENT] {
+            let (socket, mut peer) = pair();
+            let reader = std::thread::spawn(move || {
+                peer.read_exact(&mut vec![0; FILE_BYTES]).unwrap();
+                peer
+            });
+            smol::block_on(within_limit(async {
+                let dispatcher = smol::spawn(dispatch_with_smol(context.clone()));
+                let flags = flags | RequestFlags::ZEROCOPY;
+                let request = Request::new(&socket).file(&file, ..FILE_BYTES as u64).flags(flags);
+                let mut sending = context.operation(request);
+                sending.sent().await.unwrap();
+                sending.sent().await.unwrap();
+                socket.shutdown(std::net::Shutdown::Write).unwrap();
+                assert_eq!(sending.await.unwrap().result().unwrap(), FILE_BYTES as u64);
+                drop(dispatcher);
+            }));
+            assert_eq!(reader.join().unwrap().read(&mut [0]).unwrap(), 0);
+        }
+        let closed = Request::new(&file).file(&file, ..10);
+        let mut refused = context.operation(closed);
+        let error = smol::block_on(refused.sent()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTSOCK));
     }
 }
 

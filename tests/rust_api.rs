@@ -6,7 +6,7 @@
 
 use snapsend::{
     Completion, CompletionFlags, Context, EngineChoice, Errno, Event, Info, KernelFeatures,
-    Options, Request, RequestFlags, Stats, TrySend,
+    Options, RegisteredFile, RegisteredSocket, Request, RequestFlags, Stats, TrySend,
 };
 use std::fmt::Debug;
 use std::fs::File;
@@ -29,6 +29,10 @@ fn functions() {
     let _: fn(&Context, &'static UnixStream) -> Result<u32, Errno> = Context::cancel_socket;
     let _: for<'a> fn(&Context, &Request<'a>) -> Result<TrySend, Errno> = Context::try_send;
     let _: for<'a> fn(&Context, &Request<'a>) -> Result<Completion, Errno> = Context::send;
+    let _: for<'a> fn(&'a Context, &'static File) -> Result<RegisteredFile<'a>, Errno> =
+        Context::register_file;
+    let _: for<'a> fn(&'a Context, BorrowedFd<'static>) -> Result<RegisteredSocket<'a>, Errno> =
+        Context::register_socket;
     let _: fn(&Context) -> Result<Info, Errno> = Context::info;
     let _: fn(&Context) -> Result<Stats, Errno> = Context::stats;
     let _: fn(&Context) -> BorrowedFd<'_> = Context::as_fd;
@@ -53,6 +57,10 @@ fn builders() {
     let _: [Request<'_>; 3] =
         [request.file(&file, ..), request.file(&file.as_fd(), 5..), request.file(&file, ..9)];
     let _: Request<'_> = Request::new(&socket.as_fd());
+    fn registered<'a>(to: &'a RegisteredSocket<'_>, of: &'a RegisteredFile<'_>) -> Request<'a> {
+        Request::to_registered(to).registered_file(of, ..9u64)
+    }
+    let _ = registered;
     let _: Options = Options::new()
         .engine(EngineChoice::Portable)
         .max_ops(1u32)
@@ -67,6 +75,8 @@ fn constants() {
     use RequestFlags as Flags;
     let flags = [Flags::EAGER, Flags::EXACT, Flags::NOTIFY_SNAPSHOT, Flags::ZERO_PAD, Flags::MORE];
     assert_eq!(flags.map(|flag| -> u32 { flag.bits() }), [1, 2, 4, 8, 16]);
+    let flags = [Flags::ZEROCOPY, Flags::NOTIFY_SENT];
+    assert_eq!(flags.map(|flag| -> u32 { flag.bits() }), [32, 64]);
     let was = [Was::WAS_COPIED, Was::WAS_ZEROCOPY, Was::WAS_PADDED, Was::WAS_INLINE];
     assert_eq!(was.map(|flag| -> u32 { flag.bits() }), [1, 2, 4, 8]);
     let kernel = [
@@ -89,6 +99,7 @@ fn types() {
     let _: (u64, u64, u64, u64, i32, Event, CompletionFlags) =
         (id, user_data, file_bytes, wire_bytes, status, event, flags);
     assert!(matches!(event, Event::Done) && event != Event::Snapshot);
+    assert!(event != Event::Sent);
     let Info { is_uring, engine_error, max_ops, pool_bytes, exact_max, kernel_features, .. } =
         Info::default();
     let _: (bool, Option<Errno>, u32, u64, u64, KernelFeatures) =
@@ -128,6 +139,8 @@ fn what_may_cross_threads() {
     fn plain<T: Copy + Send + Sync + Debug + Default>() {}
     shared::<Context>();
     shared::<Request<'_>>();
+    shared::<RegisteredFile<'_>>();
+    shared::<RegisteredSocket<'_>>();
     error::<Errno>();
     plain::<Completion>();
     plain::<CompletionFlags>();
@@ -190,6 +203,69 @@ fn a_result_is_bytes_or_the_reason() {
     let mut received = String::new();
     peer.read_to_string(&mut received).expect("all of it");
     assert!(received.starts_with("> tent"), "{received}");
+}
+
+#[test]
+fn guards_unregister_what_they_stand_for() {
+    let context = Context::new(&Options::new()).expect("a context");
+    let (socket, mut peer) = UnixStream::pair().expect("a pair");
+    let file = file_of(b"content");
+    let to = context.register_socket(&socket).expect("registered");
+    let from = context.register_file(&file).expect("registered");
+    // Submit needs the library's copies alone.
+    drop((socket, file));
+    let request = Request::to_registered(&to).registered_file(&from, 3..);
+    context.submit(&request).expect("accepted");
+    context.submit_many(&[request, request], &mut Vec::new()).expect("accepted");
+    let mut done = [Completion::default(); 3];
+    let mut taken = 0;
+    while taken < 3 {
+        taken += context.poll(&mut done[taken..], None).expect("completions");
+    }
+    assert!(done.iter().all(|done| matches!(done.result(), Ok(4))), "{done:?}");
+    drop((from, to));
+    // The last copy is gone: the peer reads up to the end.
+    let mut received = String::new();
+    peer.read_to_string(&mut received).expect("all of it");
+    assert_eq!(received, "tenttenttent");
+}
+
+#[test]
+fn guards_end_what_is_to_come_and_not_what_is_in_flight() {
+    let context = Context::new(&Options::new()).expect("a context");
+    let (socket, mut peer) = UnixStream::pair().expect("a pair");
+    let file = file_of(&vec![7; 4 << 20]);
+    let to = context.register_socket(&socket).expect("registered");
+    let from = context.register_file(&file).expect("registered");
+    context.submit(&Request::to_registered(&to).registered_file(&from, ..)).expect("accepted");
+    drop((to, from, socket, file));
+    let mut received = Vec::new();
+    peer.read_to_end(&mut received).expect("all of it");
+    assert!(received.len() == 4 << 20 && received.iter().all(|&byte| byte == 7));
+    let mut done = [Completion::default(); 1];
+    assert_eq!(context.poll(&mut done, None), Ok(1));
+    assert_eq!(done[0].result().expect("sent"), 4 << 20);
+}
+
+#[test]
+fn a_registration_on_another_context_is_refused() {
+    let [first, second] = [(); 2].map(|()| Context::new(&Options::new()).expect("a context"));
+    let (socket, _peer) = UnixStream::pair().expect("a pair");
+    let file = file_of(b"content");
+    let (to, from) = (first.register_socket(&socket), first.register_file(&file));
+    let (to, from) = (to.expect("registered"), from.expect("registered"));
+    let refused = [
+        Request::to_registered(&to),
+        Request::to_registered(&to).registered_file(&from, ..),
+        Request::new(&socket).registered_file(&from, ..),
+    ];
+    for request in refused {
+        assert_eq!(second.submit(&request), Err(Errno(libc::EBADF)));
+        assert_eq!(second.send(&request).map(|_| ()), Err(Errno(libc::EBADF)));
+        assert!(first.send(&request).is_ok());
+    }
+    assert_eq!(first.register_file(&socket).map(|_| ()).unwrap_err(), Errno(libc::EINVAL));
+    assert_eq!(first.register_socket(&file).map(|_| ()).unwrap_err(), Errno(libc::ENOTSOCK));
 }
 
 #[test]
