@@ -53,17 +53,8 @@ impl<Facts> Default for Registrations<Facts> {
     }
 }
 
-// The latest handle of the process.  Contexts share the numbers, so that none accepts another's.
-static LATEST: AtomicU32 = AtomicU32::new(0);
-
-fn next_handle() -> Handle {
-    loop {
-        let number = LATEST.fetch_add(1, Ordering::Relaxed).wrapping_add(1) & Handle::MAX;
-        if let Ok(handle) = Handle::from_number(number as i32) {
-            return handle;
-        }
-    }
-}
+// How many handles the process has had.  Contexts share the numbers, so that none accepts another's.
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 impl<Facts: Copy> Registrations<Facts> {
     fn part(&self, handle: Handle) -> MutexGuard<'_, NumberMap<Registered<Facts>>> {
@@ -74,10 +65,10 @@ impl<Facts: Copy> Registrations<Facts> {
     /// Adds a descriptor; returns its handle.  ENOMEM.
     pub fn add(&self, number: i32, facts: Facts) -> Result<Handle> {
         loop {
-            let handle = next_handle();
+            let handle = Handle::numbered(COUNT.fetch_add(1, Ordering::Relaxed));
             let mut part = self.part(handle);
             let key = u64::from(handle.number());
-            // After two thousand million registrations a number may still be in use.
+            // After a thousand million registrations a number may still be in use.
             if part.get(key).is_none() {
                 part.entry(key, Registered { number, facts, errno: 0 })?;
                 return Ok(handle);

@@ -12,13 +12,21 @@ use crate::types::handle::Handle;
 use std::os::fd::OwnedFd;
 
 impl<E: Engine> Driver<E> {
-    /// Takes a file that has been registered.  None: the descriptor table was full.
+    /// Takes a file that has been registered.
     pub fn register_file(&mut self, handle: Handle, fd: Option<OwnedFd>) {
         let Some(facts) = self.shared.registered.files.facts(handle) else { return };
-        let kept = fd.ok_or(Errno(libc::EMFILE)).and_then(|fd| self.keep_file(handle, fd, facts));
+        let kept = self.received(fd).and_then(|fd| self.keep_file(handle, fd, facts));
         if let Err(error) = kept {
             self.shared.registered.files.fail(handle, error);
         }
+    }
+
+    // None: the descriptor table was full after all, and the kernel dropped the descriptor.
+    fn received(&self, fd: Option<OwnedFd>) -> Result<OwnedFd> {
+        fd.ok_or_else(|| {
+            self.shared.descriptors.give_back(1);
+            Errno(libc::EMFILE)
+        })
     }
 
     fn keep_file(&mut self, handle: Handle, fd: OwnedFd, facts: FileFacts) -> Result<()> {
@@ -49,8 +57,7 @@ impl<E: Engine> Driver<E> {
     /// Takes a socket that has been registered.
     pub fn register_socket(&mut self, handle: Handle, fd: Option<OwnedFd>) {
         let Some(cookie) = self.shared.registered.sockets.facts(handle) else { return };
-        let kept =
-            fd.ok_or(Errno(libc::EMFILE)).and_then(|fd| self.keep_socket(handle, cookie, fd));
+        let kept = self.received(fd).and_then(|fd| self.keep_socket(handle, cookie, fd));
         if let Err(error) = kept {
             self.shared.registered.sockets.fail(handle, error);
         }
@@ -90,8 +97,9 @@ impl<E: Engine> Driver<E> {
 
     fn drop_registration(&mut self, cookie: u64) {
         let socket = self.schedule.find(cookie).expect("a registered socket is open");
-        self.socket(socket).registrations -= 1;
-        if self.schedule.is_vacant(socket) {
+        let state = self.socket(socket);
+        state.registrations -= 1;
+        if state.registrations == 0 && self.schedule.is_vacant(socket) {
             self.close_socket(socket);
         }
     }

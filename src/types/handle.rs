@@ -12,8 +12,14 @@ use std::num::NonZeroU32;
 pub(crate) struct Handle(NonZeroU32);
 
 impl Handle {
-    /// The largest number: a C int.
-    pub const MAX: u32 = i32::MAX as u32;
+    // The smallest number: no descriptor is as large (fs.nr_open), so that one that is taken for the
+    // other is refused.
+    const FIRST: NonZeroU32 = NonZeroU32::new(1 << 30).expect("it is not 0");
+
+    /// Returns the handle at a place in the order of registrations, which begins again after 2^30.
+    pub fn numbered(place: u32) -> Handle {
+        Handle(Handle::FIRST | (place % Handle::FIRST))
+    }
 
     /// Returns the handle with a number of C.  EBADF: no handle has it.
     pub fn from_number(number: i32) -> Result<Handle> {
@@ -21,7 +27,7 @@ impl Handle {
         number.map(Handle).ok_or(Errno(libc::EBADF))
     }
 
-    /// Returns its number, from 1 to [`Handle::MAX`].
+    /// Returns its number, which is positive as a C int.
     pub fn number(self) -> u32 {
         self.0.get()
     }
