@@ -57,6 +57,20 @@ fn may_be_mapped(kernel: &impl Kernel, socket: RawFd, task: &Task) -> bool {
     task.length != TO_EOF && !kernel.leaves_the_machine(socket)
 }
 
+// Returns whether the range, which has begun, may be sent from a mapping.  The size of a registered
+// file was not known before.
+fn is_mappable(
+    kernel: &impl Kernel,
+    socket: RawFd,
+    file: &FileFacts,
+    operation: &Operation,
+    chunk: u64,
+) -> bool {
+    let was_checked = file.known_size().is_some();
+    let is_short = operation.file_length() <= chunk;
+    was_checked || is_short && may_be_mapped(kernel, socket, operation.task())
+}
+
 /// Does as much as can be done without waiting; the operation's state shows whether that was all.
 /// `chunk`: about the most bytes.
 ///
@@ -74,7 +88,7 @@ pub(crate) fn run(
     if socket.is_some() && (file.is_some() || submission.file.is_none()) {
         run_registered(kernel, numbers, submission, known, chunk, scratch);
     } else {
-        run_once(kernel, numbers, submission, known, scratch);
+        run_once(kernel, numbers, submission, known, chunk, scratch);
     }
 }
 
@@ -83,6 +97,7 @@ fn run_once(
     Numbers { socket, file: number }: Numbers,
     submission: &mut Submission,
     known: &KnownFiles,
+    chunk: u64,
     scratch: &mut [u8],
 ) {
     let Submission { operation, staged, file: facts, .. } = submission;
@@ -102,6 +117,9 @@ fn run_once(
     let parts = |portion: &Portion, data| staged.parts(portion, data);
     let passed = match (mapped, file) {
         (Some(_), Some((fd, facts))) if !known.may_map(&facts, fd) => return,
+        (Some(_), Some((_, facts))) if !is_mappable(kernel, socket, &facts, operation, chunk) => {
+            return;
+        }
         (Some(fd), _) => pass_mapped(kernel, socket, fd, staged, operation),
         _ => at_once::pass(kernel, socket, file, operation, known, scratch, parts),
     };

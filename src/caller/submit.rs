@@ -116,16 +116,19 @@ impl Caller {
         let shared = &self.shared;
         let wanted = submissions.len() as u32;
         let first = shared.cuts.take_ids(wanted);
-        let (mut count, mut fds_count, mut refused) = (0, 0, None);
-        for (id, mut submission) in (first..).zip(submissions.by_ref()) {
-            submission.is_announced = !fds.is_empty();
+        let (mut count, mut fds_count) = (0, 0);
+        // Checked once they are in transit: a ring thread that ends waits for those.
+        let mut refused = shared.life.alive().err();
+        let is_announced = !fds.is_empty();
+        while refused.is_none() {
+            let Some(mut submission) = submissions.next() else { break };
+            submission.is_announced = is_announced;
             let descriptors = submission.descriptor_count();
-            if let Err(error) = self.push(submission, id, ids) {
-                refused = Some(error);
-                break;
+            refused = self.push(submission, first + u64::from(count), ids).err();
+            if refused.is_none() {
+                count += 1;
+                fds_count += descriptors as usize;
             }
-            count += 1;
-            fds_count += descriptors as usize;
         }
         submissions.for_each(|mut rest| shared.give_back(&mut rest));
         shared.cuts.not_handed_over(wanted - count);
@@ -133,7 +136,10 @@ impl Caller {
             Some(error) if count == 0 => return Err(error),
             _ => {}
         }
-        self.port.announce(IdRange { first, count }, &fds[..fds_count])?;
+        match is_announced {
+            true => self.port.announce(IdRange { first, count }, &fds[..fds_count])?,
+            false => self.port.nudge(),
+        }
         Counters::add(&shared.counters.submitted, count.into());
         Ok(count as usize)
     }

@@ -208,13 +208,10 @@ impl Port {
         })
     }
 
-    /// Sends the notice of submissions that have been put in the channel, if they have descriptors
-    /// that are not registered.  If that fails, the ring thread gives back what they took.
+    /// Sends the notice of submissions that have been put in the channel, with those of their
+    /// descriptors that are not registered.  If that fails, the ring thread gives back what they
+    /// took.
     pub fn announce(&self, ids: IdRange, fds: &[RawFd]) -> Result<()> {
-        if fds.is_empty() {
-            self.nudge();
-            return Ok(());
-        }
         let Err(error) = self.notify(Notice::Submitted(ids), fds) else { return Ok(()) };
         let Shared { link, life, .. } = &*self.shared;
         while !link.hand_over.withdraw(ids) && life.alive().is_ok() {

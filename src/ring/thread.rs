@@ -166,6 +166,10 @@ const BELL_AGAIN: Duration = Duration::from_millis(10);
 // After this time without work, memory is returned to the kernel.
 const TRIM_AFTER: Duration = Duration::from_secs(1);
 const MESSAGES_PER_ROUND: usize = 64;
+// At the end, how often submissions in transit are looked for, and the time between: a caller may
+// never hand its own over, if a signal handler jumped out of submit.
+const REJECTIONS: u32 = 10_000;
+const REJECT_AGAIN: Duration = Duration::from_micros(100);
 // Room for this many events is reserved at creation.
 const EVENTS: usize = 256;
 
@@ -368,9 +372,21 @@ impl<E: Engine> RingThread<E> {
         self.intake.each_withdrawn(|arrival| driver.arrived(arrival));
     }
 
-    // Reports DONE for accepted operations whose notice was never read.
+    // Reports DONE for accepted operations that were never read.  The context has ended, so that all
+    // that are handed over from here on are in transit already.
     fn reject_rest(&mut self, errno: i32) {
-        self.intake.refuse(); // From here on submit fails.
+        self.intake.refuse(); // From here on no notice can be sent.
+        for _ in 0..REJECTIONS {
+            self.reject_read(errno);
+            if !self.shared.cuts.is_any_in_transit() {
+                break;
+            }
+            std::thread::sleep(REJECT_AGAIN);
+        }
+        self.flush();
+    }
+
+    fn reject_read(&mut self, errno: i32) {
         let driver = &mut self.driver;
         while let Some(notice) = self.intake.receive_last() {
             if let Notice::Submitted(ids) = notice {
@@ -378,7 +394,7 @@ impl<E: Engine> RingThread<E> {
             }
         }
         self.intake.catch_up_with_all(u64::MAX, |arrival| driver.reject(arrival, -errno));
-        self.flush();
+        self.withdraw();
     }
 
     fn abandon(mut self, errno: i32) {
