@@ -147,8 +147,8 @@ impl Caller {
         let registration = named(handle);
         self.port.register(registration, number).inspect_err(|_| {
             match registration {
-                Registration::File(handle) => drop(shared.registered.files.remove(handle)),
-                Registration::Socket(handle) => drop(shared.registered.sockets.remove(handle)),
+                Registration::File(handle) => shared.registered.files.remove(handle),
+                Registration::Socket(handle) => shared.registered.sockets.remove(handle),
             }
             shared.descriptors.give_back(1);
         })?;

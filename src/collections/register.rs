@@ -226,6 +226,11 @@ impl<V: Copy> NumberMap<V> {
         self.0.find(number).map(|slot| self.0.remove(slot).value)
     }
 
+    /// Releases all memory if the map is empty.
+    pub fn shrink(&mut self) {
+        self.0.shrink();
+    }
+
     /// Keeps only the entries for which `keep` returns true.
     pub fn retain(&mut self, keep: impl Fn(u64, V) -> bool) {
         for slot in 0..self.0.end() {

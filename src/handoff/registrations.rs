@@ -14,6 +14,7 @@
 //! | it cannot keep the descriptor | [`Registrations::fail`] |
 //! | a caller unregisters it | [`Registrations::retire`], then a notice |
 //! | the ring thread reads that notice | [`Registrations::remove`] |
+//! | the ring thread has been idle for a while | [`Registrations::shrink`] |
 #![forbid(unsafe_code)]
 
 use crate::collections::NumberMap;
@@ -97,12 +98,14 @@ impl<Facts: Copy> Registrations<Facts> {
         self.part(handle).get(handle.number().into()).map(|found| found.facts)
     }
 
-    /// Records why the ring thread does not have a descriptor.
+    /// Records why the ring thread does not have a descriptor; after EBADF the handle is none.
     pub fn fail(&self, handle: Handle, error: Errno) {
-        if let Some(entry) = self.part(handle).get_mut(handle.number().into()) {
-            if entry.errno == 0 {
-                entry.errno = error.0;
-            }
+        let mut part = self.part(handle);
+        match part.get_mut(handle.number().into()) {
+            Some(entry) if entry.errno == 0 && error.0 != libc::EBADF => entry.errno = error.0,
+            // Otherwise it could not be unregistered, and would be remembered indefinitely.
+            Some(entry) if entry.errno == 0 => drop(part.remove(handle.number().into())),
+            _ => {}
         }
     }
 
@@ -113,7 +116,14 @@ impl<Facts: Copy> Registrations<Facts> {
     }
 
     /// Forgets a descriptor.
-    pub fn remove(&self, handle: Handle) -> Option<Facts> {
-        self.part(handle).remove(handle.number().into()).map(|found| found.facts)
+    pub fn remove(&self, handle: Handle) {
+        self.part(handle).remove(handle.number().into());
+    }
+
+    /// Releases memory after a peak.
+    pub fn shrink(&self) {
+        for part in &self.parts {
+            part.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).shrink();
+        }
     }
 }

@@ -162,6 +162,7 @@ impl Files {
     /// Releases memory after a peak; no operation uses a file.
     pub(super) fn shrink(&mut self) {
         self.open.shrink();
+        self.registered.shrink();
         self.by_inode = NumberMap::default();
     }
 }

@@ -170,6 +170,8 @@ impl<E: Engine> Driver<E> {
         self.jobs.shrink();
         self.sockets.shrink();
         self.files.shrink();
+        self.shared.registered.files.shrink();
+        self.shared.registered.sockets.shrink();
         self.zero_copies.shrink();
         self.windows.shrink();
         self.timers = Timers::default();

@@ -173,6 +173,7 @@ impl Sockets {
         if self.registered.is_empty() {
             self.table = Parts::default();
         }
+        self.registered.shrink();
         self.held_back.shrink();
     }
 }
