@@ -6,7 +6,8 @@
 //! |---|---|
 //! | the ring thread has nothing in flight | [`Doorbell::sleep`] |
 //! | it waits for the kernel | [`Doorbell::begin_wait`], [`Doorbell::end_wait`] |
-//! | another thread has published work | [`Doorbell::ring`] |
+//! | another thread has sent a message | [`Doorbell::wake`] |
+//! | another thread has published work without a message | [`Doorbell::ring`] |
 #![forbid(unsafe_code)]
 
 use crate::handoff::sync::{AtomicU32, Ordering};
@@ -21,6 +22,7 @@ pub(crate) struct Doorbell {
     state: AtomicU32,
 }
 
+// Bits, so that one can be cleared alone.
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 const IN_KERNEL: u32 = 2;
@@ -51,7 +53,20 @@ pub(crate) enum Slept {
 }
 
 impl Doorbell {
-    /// Wakes the ring thread if it sleeps; called after work has been published.
+    /// Wakes the ring thread if it sleeps, and returns whether it did; called after a message has
+    /// been sent.  If the ring thread waits for the kernel, that stays announced: it may have read the
+    /// message and wait again.
+    pub fn wake(&self) -> bool {
+        // Always a write: it orders as in [`Doorbell::sleep`].
+        let was_asleep = self.state.fetch_and(!ASLEEP, Ordering::SeqCst) == ASLEEP;
+        if was_asleep {
+            sys::futex_wake(&self.state, 1);
+        }
+        was_asleep
+    }
+
+    /// Wakes the ring thread if it sleeps; called after work has been published without a message.
+    /// If the ring thread is found in the kernel, the caller sends one.
     pub fn ring(&self) -> Found {
         match self.state.swap(AWAKE, Ordering::SeqCst) {
             ASLEEP => {

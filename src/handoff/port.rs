@@ -162,18 +162,18 @@ impl Port {
     }
 
     /// Wakes the ring thread, if it sleeps.  One that waits for the kernel needs a message.
-    pub fn wake(&self) -> Found {
-        let found = self.shared.link.doorbell.ring();
-        if found == Found::Asleep {
+    pub fn wake(&self) {
+        if self.shared.link.doorbell.wake() {
             Counters::add(&self.shared.counters.wakeups, 1);
         }
-        found
     }
 
     /// Has the ring thread look for submissions without a notice.
     pub fn nudge(&self) {
-        if self.wake() == Found::InKernel {
-            self.notify_surely(Notice::Look);
+        match self.shared.link.doorbell.ring() {
+            Found::Awake => {}
+            Found::Asleep => Counters::add(&self.shared.counters.wakeups, 1),
+            Found::InKernel => self.notify_surely(Notice::Look),
         }
     }
 
