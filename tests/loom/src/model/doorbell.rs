@@ -2,9 +2,9 @@
 //! The ring thread's sleep.
 
 use crate::check;
-use crate::handoff::doorbell::{Doorbell, Slept};
+use crate::handoff::doorbell::{Doorbell, Found, Slept};
 use loom::sync::atomic::{AtomicBool, Ordering};
-use loom::sync::{Arc, Mutex};
+use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 /// Messages are sent and the bell is rung by two threads; the third sleeps until both have come.
@@ -54,5 +54,62 @@ fn no_flag_is_slept_through() {
         while let Slept::Otherwise { .. } = doorbell.sleep(None, is_set) {}
         assert!(is_set(), "woken, and what for cannot be seen");
         sender.join().unwrap();
+    });
+}
+
+/// The kernel as the ring thread waits for it: only a message ends the wait.
+struct Kernel {
+    doorbell: Doorbell,
+    work: Mutex<u32>,
+    messages: Mutex<u32>,
+    has_message: Condvar,
+}
+
+impl Kernel {
+    fn send_message(&self) {
+        *self.messages.lock().unwrap() += 1;
+        self.has_message.notify_one();
+        self.doorbell.wake();
+    }
+
+    fn publish_work(&self) {
+        *self.work.lock().unwrap() += 1;
+        if self.doorbell.ring() == Found::InKernel {
+            self.send_message();
+        }
+    }
+
+    fn wait(&self) {
+        if self.doorbell.begin_wait(|| *self.work.lock().unwrap() > 0) {
+            let mut messages = self.messages.lock().unwrap();
+            while *messages == 0 {
+                messages = self.has_message.wait(messages).unwrap();
+            }
+            *messages = 0;
+            drop(messages);
+            self.doorbell.end_wait();
+        }
+    }
+}
+
+/// A message is sent, and work is published without one, while the ring thread waits for the
+/// kernel, again and again, until it has seen the work.
+#[test]
+fn no_work_is_waited_through() {
+    check(|| {
+        let kernel = Arc::new(Kernel {
+            doorbell: Doorbell::default(),
+            work: Mutex::new(0),
+            messages: Mutex::new(0),
+            has_message: Condvar::new(),
+        });
+        let callers = [Kernel::send_message, Kernel::publish_work].map(|call| {
+            let kernel = kernel.clone();
+            thread::spawn(move || call(&kernel))
+        });
+        while *kernel.work.lock().unwrap() == 0 {
+            kernel.wait();
+        }
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
     });
 }

@@ -20,7 +20,7 @@ fn there_is_room_for_all_events_of_all_operations() {
         queue.secure(PART - 3).unwrap();
         assert_eq!(queue.room(), PART);
         let take = |permits: Arc<Permits>, queue: Arc<Completions>| {
-            move || permits.take(true, &queue).unwrap()
+            move || permits.take(1, &queue).unwrap()
         };
         let other = thread::spawn(take(permits.clone(), queue.clone()));
         take(permits.clone(), queue.clone())();
@@ -37,7 +37,7 @@ fn the_last_permit_is_given_once() {
         let queue = Arc::new(Completions::default());
         queue.secure(10).unwrap();
         let take = |permits: Arc<Permits>, queue: Arc<Completions>| {
-            move || permits.take(false, &queue).is_ok()
+            move || permits.take(0, &queue).is_ok()
         };
         let other = thread::spawn(take(permits.clone(), queue.clone()));
         let mine = take(permits.clone(), queue.clone())();
@@ -55,7 +55,7 @@ fn room_that_was_secured_stays() {
         let caller = {
             let (permits, queue) = (permits.clone(), queue.clone());
             thread::spawn(move || {
-                permits.take(false, &queue).unwrap();
+                permits.take(0, &queue).unwrap();
             })
         };
         permits.shrink(&queue);
@@ -77,7 +77,7 @@ fn no_event_is_lost_to_shrinking() {
                 queue.take(1, None, each).unwrap().count
             })
         };
-        permits.take(false, &queue).unwrap();
+        permits.take(0, &queue).unwrap();
         let completion = Completion { id: 1, event: Event::Done, ..Completion::default() };
         let _ = queue.push(&mut vec![Entry { completion, cut: None }]);
         permits.shrink(&queue);
