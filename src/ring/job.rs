@@ -387,9 +387,10 @@ impl Job {
         }
     }
 
+    /// Takes the buffers out, if that is where the bytes at hand are.
     pub(super) fn take_leases(&mut self) -> impl Iterator<Item = Lease> + use<> {
-        let buffers = match std::mem::replace(&mut self.data.source, Source::None) {
-            Source::Buffers(buffers) => buffers,
+        let buffers = match &mut self.data.source {
+            Source::Buffers(buffers) => std::mem::take(buffers),
             _ => VecDeque::new(),
         };
         buffers.into_iter().map(|buffer| buffer.lease)
