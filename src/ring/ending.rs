@@ -177,7 +177,8 @@ impl<E: Engine> Driver<E> {
             next = self.schedule.behind(slot);
         }
         next = first;
-        while let Some(slot) = next {
+        // The first one may be cut itself, and end those behind it.
+        while let Some(slot) = next.filter(|&slot| self.jobs.contains(slot)) {
             next = self.schedule.behind(slot);
             self.settle(slot);
         }
