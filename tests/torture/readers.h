@@ -23,6 +23,7 @@ struct connection {
 	enum pace pace;
 	enum fs fs; /* of its files */
 	int sv[2];
+	int handle;           /* of the registered socket, 0: it is not registered */
 	pthread_mutex_t lock; /* held over submit, too: what is expected stands in the order of submission */
 	struct span *expected;
 	size_t first, count, capacity; /* a ring */

@@ -4,16 +4,18 @@
  * very moment DONE or the SNAPSHOT event allows it, while hundreds of peers, many of them slow or stalled or
  * behind a tiny window, have not read the data and 5 % of the segments are lost and sent again. Every byte is
  * compared with what the file held. Each way that data can go is driven on each engine; then the same files,
- * connections and readers with sendfile and with splice, which must be caught.
+ * connections and readers with sendfile and with splice, and with files lent (ZEROCOPY) that change at SENT, before
+ * DONE allows it. These must be caught.
  *
  * What a run must have shown only grows: bytes that went the way it is to drive, lost segments, bytes of each file
  * system, wrong ones of each for sendfile and splice. A run goes on until all of it has been shown, because how soon
  * that is depends on the machine: a thread that lacks a processor for 20 ms makes the library read through helper
  * threads and the pool for some seconds, and a journal that commits keeps one file system back.
  *
- *   torture [--megabytes n] [--seconds n] [--seed n]
+ *   torture [--megabytes n] [--seconds n] [--seed n] [--way name]
  *
  * --megabytes: sent in each round, shared out among the runs (default 10000). --seconds: more rounds until then.
+ * --way: only the runs of this way, for example page-cache, and the controls.
  */
 #include "readers.h"
 
@@ -34,16 +36,19 @@
 #define SHOWN_WITHIN  600 /* seconds for a run */
 #define TIME_LIMIT    900 /* the same, with the end of all that is under way */
 
-enum method { INLINE, MAPPED, POOLED, ZERO_COPY, BLOCKING, SENDFILE, SPLICE, WAYS };
-static const char *const way_name[WAYS] = { "inline",        "mapped",   "pooled", "zero-copy",
-					    "snapsend_send", "sendfile", "splice" };
+/* LENT: the file's own pages are in the socket. LENT_EARLY: the same, but the file is changed too early, at SENT. */
+enum method { INLINE, MAPPED, POOLED, ZERO_COPY, LENT, LENT_EARLY, BLOCKING, SENDFILE, SPLICE, WAYS };
+static const char *const way_name[WAYS] = { "inline",  "mapped",        "pooled",   "zero-copy", "page-cache",
+					    "at SENT", "snapsend_send", "sendfile", "splice" };
 
 struct slot {
 	struct connection *connection;
 	struct file file;
+	int handle; /* of the registered file, 0: it is not registered */
 	pthread_mutex_t lock;
 	uint64_t id;
 	bool changed; /* at its SNAPSHOT */
+	bool sent;    /* SENT has been reported */
 	uint64_t total, length;
 };
 
@@ -53,6 +58,7 @@ struct run {
 	uint64_t goal; /* bytes */
 	snapsend_t *ctx;
 	_Atomic uint64_t started;
+	_Atomic uint64_t sent_owed; /* SENT events that have not been reported */
 	atomic_int active;
 	uint64_t pool_peak;
 	struct segments before;
@@ -63,6 +69,24 @@ static struct network network;
 static struct connection connections[CONNECTIONS];
 static struct slot slots[SLOTS];
 static struct run run;
+
+/* The pages of the files themselves are sent. */
+static bool lends(void)
+{
+	return run.way == LENT || run.way == LENT_EARLY;
+}
+
+/* The library sends. */
+static bool is_library(void)
+{
+	return run.way < SENDFILE;
+}
+
+/* Changed bytes must arrive. */
+static bool is_control(void)
+{
+	return run.way == LENT_EARLY || !is_library();
+}
 
 /* ---- what a run must show ------------------------------------------------------------------------------ */
 
@@ -91,6 +115,7 @@ static uint64_t driven(void)
 	case INLINE: return stats_now().bytes_inline;
 	case MAPPED: return atomic_load(&bytes_mapped);
 	case ZERO_COPY: return stats_now().bytes_zerocopy;
+	case LENT: return stats_now().bytes_page_cache;
 	default: return UINT64_MAX;
 	}
 }
@@ -117,7 +142,7 @@ static bool missing(char *text, size_t size)
 	}
 	for (int fs = 0; fs < FSES; fs++) {
 		uint64_t got = atomic_load(&bytes_got[fs]), wrong_ones = atomic_load(&bytes_wrong[fs]);
-		if (got < run.goal / FS_SHARE || (run.way >= SENDFILE && wrong_ones == 0)) {
+		if (got < run.goal / FS_SHARE || (is_control() && wrong_ones == 0)) {
 			snprintf(text, size, "%" PRIu64 " bytes came from %s, of which %" PRIu64 " were wrong", got,
 				 fs_name[fs], wrong_ones);
 			return true;
@@ -165,6 +190,39 @@ static struct slot *ready_pop(void)
 	return s;
 }
 
+/* ---- registered descriptors ------------------------------------------------------------------------------ */
+
+static void unregister_file(struct slot *s)
+{
+	if (s->handle > 0)
+		CHECK_EQ(snapsend_unregister_file(run.ctx, s->handle), 0);
+	s->handle = 0;
+}
+
+/* Half of the connections are registered as long as they last, and the file of every second operation is. */
+static void use_handles(struct slot *s, struct snapsend_request *request)
+{
+	if (s->connection->handle > 0) {
+		request->socket_fd = s->connection->handle;
+		request->flags |= SNAPSEND_REGISTERED_SOCKET;
+	}
+	if (one_in(2))
+		return;
+	if (s->handle == 0)
+		s->handle = snapsend_register_file(run.ctx, s->file.fd, 0);
+	CHECK_GT(s->handle, 0);
+	request->file_fd = s->handle;
+	request->flags |= SNAPSEND_REGISTERED_FILE;
+}
+
+/* The file may change, and does. A handle is of the file that it was made for, not of its name. */
+static void change_file(struct slot *s)
+{
+	file_change(&s->file);
+	if (s->file.unlinked_fd >= 0)
+		unregister_file(s);
+}
+
 /* ---- one operation --------------------------------------------------------------------------------------- */
 
 /* Lengths for which the library takes the way that is to be driven. */
@@ -177,15 +235,21 @@ static size_t choose_length(const struct connection *c)
 	case MAPPED: /* from 256 KiB on zero-copy is tried where the peer is elsewhere */
 		return random_length(33000, c->path == PATH_VETH ? 250 * KIB : 2 * MIB);
 	case ZERO_COPY: return random_length(256 * KIB, 2 * MIB);
+	case LENT:
+	case LENT_EARLY: return random_length(one_in(8) ? 1 : 64 * KIB, 2 * MIB);
 	default: return random_length(1, MIB);
 	}
 }
 
-static uint32_t choose_flags(void)
+static uint32_t choose_flags(const struct connection *c)
 {
-	uint32_t flags = one_in(2) ? SNAPSEND_NOTIFY_SNAPSHOT : 0;
+	uint32_t flags = one_in(2) && run.way != LENT_EARLY ? SNAPSEND_NOTIFY_SNAPSHOT : 0;
 	if (run.way == POOLED)
 		flags |= one_in(2) ? SNAPSEND_EAGER : one_in(2) ? SNAPSEND_EXACT : 0;
+	if (lends() || (run.way == MAPPED && c->path != PATH_VETH && one_in(2)))
+		flags |= SNAPSEND_ZEROCOPY; /* of no effect to a peer on this machine */
+	if (run.way == LENT_EARLY || one_in(3))
+		flags |= SNAPSEND_NOTIFY_SENT;
 	return one_in(8) ? flags | SNAPSEND_MORE : flags;
 }
 
@@ -196,7 +260,7 @@ static struct snapsend_request make_operation(struct slot *s, struct iovec edges
 	size_t length = choose_length(c), offset = one_in(2) ? 0 : (size_t)random_below(8192);
 	file_prepare(&s->file, offset + length);
 	struct snapsend_request request = make_request(c->sv[0], s->file.fd, offset, length);
-	request.flags = choose_flags();
+	request.flags = choose_flags(c);
 	request.user_data = (uint64_t)(s - slots);
 	if (run.way == POOLED) {
 		if ((request.flags & (SNAPSEND_EAGER | SNAPSEND_EXACT)) == 0 || one_in(4))
@@ -204,6 +268,8 @@ static struct snapsend_request make_operation(struct slot *s, struct iovec edges
 		if (one_in(4))
 			file_cool(&s->file);
 	}
+	if (lends())
+		use_handles(s, &request);
 	for (int i = 0; i < 2; i++) {
 		edges[i].iov_len = one_in(3) ? (size_t)random_below(EDGE_MAX + 1) : 0;
 		edges[i].iov_base = (void *)(uintptr_t)image_piece(EDGE_MAX);
@@ -212,7 +278,7 @@ static struct snapsend_request make_operation(struct slot *s, struct iovec edges
 	request.trailer = &edges[1], request.trailer_count = edges[1].iov_len > 0;
 	s->length = length;
 	s->total = length + edges[0].iov_len + edges[1].iov_len;
-	s->changed = false;
+	s->changed = s->sent = false;
 	return request;
 }
 
@@ -238,7 +304,7 @@ static void check_done(const struct slot *s, const struct snapsend_completion *d
 static void done_with(struct slot *s, const struct snapsend_completion *done)
 {
 	if (!s->changed)
-		file_change(&s->file);
+		change_file(s);
 	file_close_unlinked(&s->file);
 	s->id = 0;
 	check_done(s, done);
@@ -262,6 +328,8 @@ static bool start(struct slot *s)
 	} else {
 		result = snapsend_submit(run.ctx, &request, sizeof request, &s->id);
 	}
+	if (result == 0 && (request.flags & SNAPSEND_NOTIFY_SENT) != 0)
+		atomic_fetch_add(&run.sent_owed, 1);
 	PTHREAD(pthread_mutex_unlock(&s->connection->lock));
 	if (result < 0)
 		fail("refused: %s", strerror(-result));
@@ -273,17 +341,35 @@ static bool start(struct slot *s)
 	return true;
 }
 
+/* With its lock held, before its DONE has been taken. All is in the socket: the file may not change yet. */
+static void sent(struct slot *s, const struct snapsend_completion *event)
+{
+	CHECK(!s->sent);
+	CHECK_UEQ(event->wire_bytes, s->total);
+	s->sent = true;
+	if (run.way == LENT_EARLY)
+		file_put(s->file.fd, 0, image_piece(s->file.size), s->file.size);
+	else if (one_in(8)) /* the operation goes on */
+		unregister_file(s);
+}
+
 static void take(const struct snapsend_completion *event)
 {
 	struct slot *s = &slots[event->user_data];
 	PTHREAD(pthread_mutex_lock(&s->lock));
 	bool done = event->event == SNAPSEND_EVENT_DONE;
+	if (event->event == SNAPSEND_EVENT_SENT)
+		atomic_fetch_sub(&run.sent_owed, 1);
 	if (done) {
 		CHECK_UEQ(event->id, s->id);
 		done_with(s, event);
-	} else if (event->id == s->id) { /* another thread may have taken its DONE in the meantime */
+	} else if (event->id != s->id) {
+		/* another thread has taken its DONE in the meantime */
+	} else if (event->event == SNAPSEND_EVENT_SENT) {
+		sent(s, event);
+	} else {
 		CHECK(!s->changed);
-		file_change(&s->file);
+		change_file(s);
 		s->changed = true;
 	}
 	PTHREAD(pthread_mutex_unlock(&s->lock));
@@ -340,7 +426,7 @@ static void *blocking_main(void *argument)
 		expect_operation(s, &request);
 		PTHREAD(pthread_mutex_unlock(&s->connection->lock));
 		send_blocking(s, &request);
-		file_change(&s->file);
+		change_file(s);
 		file_close_unlinked(&s->file);
 	}
 	return NULL;
@@ -350,7 +436,7 @@ static void *blocking_main(void *argument)
 
 static enum path choose_path(size_t i)
 {
-	if (run.way == ZERO_COPY)
+	if (run.way == ZERO_COPY || lends())
 		return PATH_VETH;
 	if (run.way >= BLOCKING) /* nothing is lost on AF_UNIX, but much is unread */
 		return i / FSES % 2 ? PATH_LOOP : PATH_VETH;
@@ -364,13 +450,15 @@ static void open_connection(struct connection *c, size_t i)
 	c->fs = (enum fs)(i % FSES);
 	c->path = choose_path(i);
 	c->pace = (enum pace)(i / FSES / PATHS % PACES);
-	if (c->pace == TINY_WINDOW && (run.way == ZERO_COPY || run.way >= BLOCKING))
+	if (c->pace == TINY_WINDOW && (run.way == ZERO_COPY || lends() || run.way >= BLOCKING))
 		c->pace = SLOW; /* too slow for so much */
 	connect_over(&network, c->path, c->pace == TINY_WINDOW ? 4096 : 0, c->sv);
 	if (one_in(3)) { /* so much that DONE comes long before the peer has it */
 		int bytes = 4 << 20;
 		SYS(setsockopt(c->sv[0], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes));
 	}
+	if (lends() && one_in(2))
+		CHECK_GT(c->handle = snapsend_register_socket(run.ctx, c->sv[0], 0), 0);
 }
 
 static void open_all(size_t count, size_t slots_each)
@@ -395,6 +483,7 @@ static void create_context(void)
 	memset(&options, 0, sizeof options);
 	options.engine = run.engine;
 	options.pool_bytes = run.way < COUNT_OF(pools) ? pools[run.way] : 0;
+	options.window_bytes = lends() ? 64 * MIB : 0; /* less than the files have, so that windows go */
 	int result = snapsend_create(&options, sizeof options, &run.ctx);
 	if (result != 0)
 		fail("snapsend_create: %s", strerror(-result));
@@ -465,6 +554,8 @@ static struct snapsend_stats check_stats(void)
 	CHECK_UEQ(stats.in_flight, 0);
 	CHECK_UEQ(stats.submitted, stats.done_ok);
 	CHECK_UEQ(stats.wire_bytes, atomic_load(&run.started));
+	CHECK_UEQ(stats.connections_reset, 0);
+	CHECK_UEQ(atomic_load(&run.sent_owed), 0);
 	if (run.way != INLINE && run.way != BLOCKING)
 		CHECK_UEQ(stats.bytes_inline, 0);
 	return stats;
@@ -479,18 +570,19 @@ static void report(const struct snapsend_stats *stats)
 {
 	static const char *const engines[] = { "", "uring", "portable" };
 	int64_t ms = now_ms() - run.began_ms;
-	printf("%-9s%-14s%7.0f MB %6.1f s", run.way < SENDFILE ? engines[run.engine] : "-", way_name[run.way],
+	printf("%-9s%-14s%7.0f MB %6.1f s", is_library() ? engines[run.engine] : "-", way_name[run.way],
 	       (double)sum(bytes_got) / 1e6, (double)ms / 1e3);
 	if (stats != NULL)
-		printf("  inline %3.0f %%  zero-copy %3.0f %%  mapped %3.0f %%  pool %5.1f MiB",
+		printf("  inline %3.0f %%  zero-copy %3.0f %%  page cache %3.0f %%  mapped %3.0f %%  pool %5.1f MiB",
 		       percent(stats->bytes_inline, stats->file_bytes),
 		       percent(stats->bytes_zerocopy, stats->file_bytes),
+		       percent(stats->bytes_page_cache, stats->file_bytes),
 		       percent(atomic_load(&bytes_mapped), stats->file_bytes), (double)run.pool_peak / (double)MIB);
 	struct segments segments = segments_of_run();
 	printf("  resent %6" PRIu64 " (%2.0f %%)", segments.again, percent(segments.again, segments.sent));
 	for (int fs = 0; fs < FSES; fs++) {
 		printf("  %s %2.0f %%", fs_name[fs], percent(atomic_load(&bytes_got[fs]), sum(bytes_got)));
-		if (stats == NULL)
+		if (is_control())
 			printf(", wrong %" PRIu64, atomic_load(&bytes_wrong[fs]));
 	}
 	printf("\n");
@@ -499,7 +591,8 @@ static void report(const struct snapsend_stats *stats)
 static void run_one(uint32_t engine, enum method way, uint64_t goal)
 {
 	bool blocking = way >= BLOCKING, library = way < SENDFILE;
-	size_t count = blocking ? CONTROL_CONNECTIONS : CONNECTIONS, each = blocking ? 1 : SLOTS_EACH;
+	size_t count = blocking || way == LENT_EARLY ? CONTROL_CONNECTIONS : CONNECTIONS;
+	size_t each = blocking ? 1 : SLOTS_EACH;
 	struct snapsend_stats stats;
 	doing(way_name[way]);
 	time_limit(TIME_LIMIT);
@@ -508,7 +601,7 @@ static void run_one(uint32_t engine, enum method way, uint64_t goal)
 	run.began_ms = now_ms(), run.before = segments_now();
 	atomic_store(&bytes_mapped, 0);
 	atomic_store(&run.active, (int)(count * each));
-	wrong_is_fatal = library;
+	wrong_is_fatal = !is_control();
 	for (int fs = 0; fs < FSES; fs++)
 		atomic_store(&bytes_got[fs], 0), atomic_store(&bytes_wrong[fs], 0);
 	if (library)
@@ -526,7 +619,8 @@ static void run_one(uint32_t engine, enum method way, uint64_t goal)
 
 /* ---- all ---------------------------------------------------------------------------------------------------- */
 
-static void one_round(uint64_t bytes)
+/* only: the runs of this way, WAYS: of all. */
+static void one_round(uint64_t bytes, enum method only)
 {
 	static const struct {
 		uint32_t engine;
@@ -534,18 +628,25 @@ static void one_round(uint64_t bytes)
 	} runs[] = {
 		{ SNAPSEND_ENGINE_URING, INLINE },    { SNAPSEND_ENGINE_URING, MAPPED },
 		{ SNAPSEND_ENGINE_URING, POOLED },    { SNAPSEND_ENGINE_URING, ZERO_COPY },
-		{ SNAPSEND_ENGINE_PORTABLE, INLINE }, { SNAPSEND_ENGINE_PORTABLE, MAPPED },
-		{ SNAPSEND_ENGINE_PORTABLE, POOLED },
+		{ SNAPSEND_ENGINE_URING, LENT },      { SNAPSEND_ENGINE_PORTABLE, INLINE },
+		{ SNAPSEND_ENGINE_PORTABLE, MAPPED }, { SNAPSEND_ENGINE_PORTABLE, POOLED },
 	};
+	uint64_t least = bytes / 100 > 30 * MIB ? bytes / 100 : 30 * MIB, chosen = 0;
+	for (size_t i = 0; i < COUNT_OF(runs); i++)
+		chosen += only == WAYS || only == runs[i].way;
 	for (size_t i = 0; i < COUNT_OF(runs); i++) {
-		if (runs[i].way == ZERO_COPY && network.xdp < 0) {
-			printf("SKIPPED  zero-copy: no XDP program can be attached to a veth interface here\n");
+		if (only != WAYS && only != runs[i].way)
+			continue;
+		if ((runs[i].way == ZERO_COPY || runs[i].way == LENT) && network.xdp < 0) {
+			printf("SKIPPED  %s: no XDP program can be attached to a veth interface here\n",
+			       way_name[runs[i].way]);
 			continue;
 		}
-		run_one(runs[i].engine, runs[i].way, bytes / COUNT_OF(runs));
+		run_one(runs[i].engine, runs[i].way, bytes / chosen);
 	}
+	if (network.xdp >= 0)
+		run_one(SNAPSEND_ENGINE_URING, LENT_EARLY, least);
 	/* The same with a thread for each connection; with sendfile and splice it must fail. */
-	uint64_t least = bytes / 100 > 30 * MIB ? bytes / 100 : 30 * MIB;
 	run_one(SNAPSEND_ENGINE_AUTO, BLOCKING, least);
 	run_one(SNAPSEND_ENGINE_AUTO, SENDFILE, least);
 	run_one(SNAPSEND_ENGINE_AUTO, SPLICE, least);
@@ -564,9 +665,18 @@ static void report_changes(void)
 	}
 }
 
+static enum method way_named(const char *name)
+{
+	for (int way = 0; way < LENT_EARLY; way++)
+		if (strcmp(name, way_name[way]) == 0)
+			return (enum method)way;
+	fail("no such way: %s", name);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t megabytes = 10000, seconds = 0, seed = (uint64_t)time(NULL);
+	enum method only = WAYS;
 	for (int i = 1; i + 1 < argc; i += 2) {
 		uint64_t value = strtoull(argv[i + 1], NULL, 10);
 		if (strcmp(argv[i], "--megabytes") == 0)
@@ -575,6 +685,8 @@ int main(int argc, char **argv)
 			seconds = value;
 		else if (strcmp(argv[i], "--seed") == 0)
 			seed = value;
+		else if (strcmp(argv[i], "--way") == 0)
+			only = way_named(argv[i + 1]);
 		else
 			fail("no such option: %s", argv[i]);
 	}
@@ -587,7 +699,7 @@ int main(int argc, char **argv)
 	network_set_up(&network);
 	int64_t end = now_ms() + (int64_t)seconds * 1000;
 	do
-		one_round(megabytes * 1000000);
+		one_round(megabytes * 1000000, only);
 	while (now_ms() < end);
 	report_changes();
 	printf("every byte was as the file held it\n");
