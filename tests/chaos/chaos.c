@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Chaos: several threads call everything at random on one context, while connections are closed too early, reset
- * and shut down, files cut and grown, and the process forks; again and again with another context. Each accepted
- * operation must give exactly one DONE, for a reason; what the peer of each connection has read must be, byte for
- * byte, what the completions account for; and nothing may stay behind: memory, mappings, descriptors, threads.
+ * and shut down, files cut and grown, descriptors registered and unregistered, and the process forks; again and
+ * again with another context. Each accepted operation must give exactly one DONE, for a reason, and SENT at most
+ * once, before it; what the peer of each connection has read must be, byte for byte, what the completions account
+ * for; and nothing may stay behind: memory, mappings, descriptors, threads.
  *
  *   chaos [--operations n] [--seed n]     the default is 200,000
  */
@@ -19,13 +20,14 @@
 #define WARM_UP          8 /* rounds after which nothing grows any more */
 
 struct tally {
-	_Atomic uint64_t accepted, refused, done, snapshots, cancels, cancels_late, forks, closes, resets, half_closes,
-		cuts, direct, lost, bytes, ok;
+	_Atomic uint64_t accepted, refused, done, snapshots, sents, cancels, cancels_late, forks, closes, resets,
+		half_closes, cuts, direct, lost, bytes, ok, registered, lent_bytes, library_resets;
 };
 
 static struct tally tally;
 static struct stream streams[STREAMS];
-static snapsend_t *ctx;
+static _Atomic int file_handles[FILES]; /* 0: not registered */
+static _Atomic int stale_handle;        /* one that has been unregistered, perhaps with another context */
 static bool small_pool;
 static _Atomic uint64_t tickets;
 static _Atomic int64_t to_submit; /* in this round */
@@ -49,6 +51,7 @@ static void op_done(struct stream *s, struct op *op, const struct snapsend_compl
 	CHECK_UEQ(done->id, op->id);
 	CHECK_ULE(done->file_bytes, done->wire_bytes);
 	op->done = true;
+	op->done_at = atomic_fetch_add(&tickets, 1) + 1;
 	op->completion = *done;
 	op->polled = polled;
 	s->pending--;
@@ -62,6 +65,18 @@ static void op_done(struct stream *s, struct op *op, const struct snapsend_compl
 	atomic_fetch_add(&wire_now, done->wire_bytes);
 }
 
+/* With the stream's lock held. Its DONE may have been taken meanwhile by another thread, but not before this event
+ * was asked for. */
+static void op_sent(struct op *op, const struct snapsend_completion *sent, uint64_t polled)
+{
+	CHECK((op->flags & SNAPSEND_NOTIFY_SENT) != 0 && !op->sent_told);
+	CHECK_UEQ(sent->id, op->id);
+	if (op->done && op->done_at <= polled)
+		fail("SENT behind DONE of operation %" PRIu64, sent->id);
+	op->sent_told = true;
+	atomic_fetch_add(&tally.sents, 1);
+}
+
 static void take(const struct snapsend_completion *event, uint64_t polled)
 {
 	struct stream *s = &streams[event->user_data >> 16 & 0xffff];
@@ -71,7 +86,11 @@ static void take(const struct snapsend_completion *event, uint64_t polled)
 		if (s->generation != event->user_data >> 32)
 			fail("a DONE of a connection that was over");
 		op_done(s, op, event, polled);
-	} else if (s->generation == event->user_data >> 32) {
+	} else if (s->generation != event->user_data >> 32) {
+		/* DONE has been taken, and the connection is another one by now */
+	} else if (event->event == SNAPSEND_EVENT_SENT) {
+		op_sent(op, event, polled);
+	} else {
 		CHECK_EQ(event->event, SNAPSEND_EVENT_SNAPSHOT);
 		CHECK((op->flags & SNAPSEND_NOTIFY_SNAPSHOT) != 0 && !op->snapshot_told);
 		op->snapshot_told = true;
@@ -86,8 +105,11 @@ static void poll_some(int timeout_ms)
 	uint64_t polled = atomic_load(&tickets);
 	int n = snapsend_poll(ctx, events, 1 + (uint32_t)random_below(COUNT_OF(events)), timeout_ms);
 	CHECK_GE(n, 0);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
+		for (int before = 0; before < i; before++)
+			CHECK(events[before].event != SNAPSEND_EVENT_DONE || events[before].id != events[i].id);
 		take(&events[i], polled);
+	}
 }
 
 static void *poller_main(void *argument)
@@ -111,6 +133,10 @@ static uint32_t random_flags(uint64_t length)
 	uint32_t flags = 0;
 	if (one_in(3))
 		flags |= one_in(2) ? SNAPSEND_EAGER : SNAPSEND_EXACT;
+	else if (one_in(2))
+		flags |= SNAPSEND_ZEROCOPY;
+	if (one_in(4))
+		flags |= SNAPSEND_NOTIFY_SENT;
 	if (one_in(4))
 		flags |= SNAPSEND_NOTIFY_SNAPSHOT;
 	if (one_in(10))
@@ -118,6 +144,21 @@ static uint32_t random_flags(uint64_t length)
 	if (one_in(6) && length != SNAPSEND_TO_EOF && (flags & SNAPSEND_EXACT) == 0)
 		flags |= SNAPSEND_ZERO_PAD;
 	return flags;
+}
+
+/* Names what is registered by its handle, mostly. */
+static void use_handles(struct stream *s, struct op *op, struct snapsend_request *request)
+{
+	if (s->handle > 0 && !one_in(4)) {
+		request->socket_fd = s->handle;
+		request->flags |= SNAPSEND_REGISTERED_SOCKET;
+	}
+	if (op->file >= 0 && !one_in(4))
+		op->file_handle = atomic_load(&file_handles[op->file]);
+	if (op->file_handle > 0) {
+		request->file_fd = op->file_handle;
+		request->flags |= SNAPSEND_REGISTERED_FILE;
+	}
 }
 
 /* The stream's next operation, and the request for it. */
@@ -141,6 +182,7 @@ static struct op *make_op(struct stream *s, int ahead, struct iovec edges[2], st
 	request->flags = op->flags;
 	request->timeout_ms = op->timeout_ms;
 	request->user_data = pack(s, s->count + ahead);
+	use_handles(s, op, request);
 	return op;
 }
 
@@ -157,9 +199,12 @@ static void op_accepted(struct stream *s, struct op *op, uint64_t id)
 	atomic_fetch_add(&accepted_now, 1);
 }
 
-static void op_refused(const struct op *op, int result)
+/* EBADF: another thread has unregistered the file. ENOTCONN: the library has reset the connection. */
+static void op_refused(const struct stream *s, const struct op *op, int result)
 {
-	if (result != -EAGAIN && !(result == -EMSGSIZE && (op->flags & SNAPSEND_EXACT) != 0))
+	bool unregistered = op->file_handle > 0 && atomic_load(&file_handles[op->file]) != op->file_handle;
+	if (result != -EAGAIN && !(result == -EMSGSIZE && (op->flags & SNAPSEND_EXACT) != 0) &&
+	    !(result == -EBADF && unregistered) && !(result == -ENOTCONN && s->far))
 		fail("refused: %d (%s), flags 0x%x, length %" PRIu64, result, strerror(-result), op->flags, op->length);
 	atomic_fetch_add(&tally.refused, 1);
 	was_refused = true;
@@ -175,7 +220,7 @@ static void submit(struct stream *s)
 	if (result == 0)
 		op_accepted(s, op, id);
 	else
-		op_refused(op, result);
+		op_refused(s, op, result);
 }
 
 #define MANY 6
@@ -192,7 +237,7 @@ static void submit_many(struct stream *s)
 		make_op(s, i, edges[i], &requests[i]);
 	int result = snapsend_submit_many(ctx, requests, sizeof requests[0], MANY, ids);
 	if (result < 0)
-		op_refused(first, result);
+		op_refused(s, first, result);
 	for (int i = 0; i < result; i++)
 		op_accepted(s, &first[i], ids[i]);
 }
@@ -205,7 +250,7 @@ static void try_send(struct stream *s)
 	struct op *op = make_op(s, 0, edges, &request);
 	int result = snapsend_try_send(ctx, &request, sizeof request, &completion);
 	if (result < 0) {
-		op_refused(op, result);
+		op_refused(s, op, result);
 		return;
 	}
 	op_accepted(s, op, completion.id);
@@ -226,7 +271,7 @@ static void send_waiting(struct stream *s)
 	request.timeout_ms = op->timeout_ms = 1 + (uint32_t)random_below(10);
 	int result = snapsend_send(ctx, &request, sizeof request, &completion);
 	if (result < 0) {
-		op_refused(op, result);
+		op_refused(s, op, result);
 		return;
 	}
 	op_accepted(s, op, completion.id);
@@ -288,6 +333,59 @@ static void disturb_file(void)
 	}
 }
 
+static void register_file(int file)
+{
+	int handle = snapsend_register_file(ctx, files[file], 0), none = 0;
+	CHECK_GT(handle, 0);
+	if (!atomic_compare_exchange_strong(&file_handles[file], &none, handle)) /* another thread was first */
+		CHECK_EQ(snapsend_unregister_file(ctx, handle), 0);
+	atomic_fetch_add(&tally.registered, 1);
+}
+
+/* With operations in flight, which go on. */
+static void unregister_file(int file)
+{
+	int handle = atomic_exchange(&file_handles[file], 0);
+	if (handle == 0)
+		return;
+	CHECK_EQ(snapsend_unregister_file(ctx, handle), 0);
+	CHECK_EQ(snapsend_unregister_file(ctx, handle), -EBADF);
+	atomic_store(&stale_handle, handle);
+}
+
+static void register_socket(struct stream *s)
+{
+	int handle = snapsend_register_socket(ctx, s->sv[0], 0);
+	/* A connection that has been reset is none any more. */
+	CHECK(handle > 0 || (handle == -ENOTCONN && (s->far || s->broken || s->reset_wanted)));
+	s->handle = handle > 0 ? handle : 0;
+	atomic_fetch_add(&tally.registered, 1);
+}
+
+static void submit_stale(const struct stream *s)
+{
+	int handle = atomic_load(&stale_handle);
+	struct snapsend_request request = make_request(s->sv[0], handle, 0, 1);
+	request.flags = SNAPSEND_REGISTERED_FILE;
+	if (handle > 0)
+		CHECK_EQ(snapsend_submit(ctx, &request, sizeof request, NULL), -EBADF);
+}
+
+static void register_something(struct stream *s)
+{
+	int file = (int)random_below(FILES);
+	if (one_in(3))
+		unregister_file(file);
+	else if (one_in(2))
+		register_file(file);
+	else if (one_in(8))
+		submit_stale(s);
+	else if (s->handle > 0)
+		stream_unregister(s);
+	else
+		register_socket(s);
+}
+
 /* In the child the context is of no use, and says so; destroying it there leaves the parent's alone. */
 static void fork_child(void)
 {
@@ -297,7 +395,8 @@ static void fork_child(void)
 		struct snapsend_request request = make_request(0, files[0], 0, 1);
 		bool right = snapsend_submit(ctx, &request, sizeof request, NULL) == -ECHILD &&
 			     snapsend_poll(ctx, &completion, 1, 0) == -ECHILD && snapsend_cancel(ctx, 1) == -ECHILD &&
-			     snapsend_destroy(ctx) == 0;
+			     snapsend_register_file(ctx, files[0], 0) == -ECHILD &&
+			     snapsend_unregister_socket(ctx, 1) == -ECHILD && snapsend_destroy(ctx) == 0;
 		_exit(right ? 0 : 1);
 	}
 	int status;
@@ -360,6 +459,8 @@ static void act(struct stream *s)
 		try_send(s);
 	else if (what < 87)
 		send_waiting(s);
+	else if (what < 90)
+		register_something(s);
 	else
 		disturb(s);
 }
@@ -397,7 +498,9 @@ static void create_context(void)
 	options.max_ops = one_in(3) ? 100 : 0;
 	options.pool_bytes = pools[random_below(COUNT_OF(pools))];
 	options.chunk_bytes = chunks[random_below(COUNT_OF(chunks))];
+	options.window_bytes = one_in(3) ? 4 * MIB : 0;
 	small_pool = options.pool_bytes == 64 * KIB;
+	peers_rest = one_in(4); /* which takes time */
 	int result = snapsend_create(&options, sizeof options, &ctx);
 	if (result != 0)
 		fail("snapsend_create: %s", strerror(-result));
@@ -420,7 +523,14 @@ static void join(pthread_t *threads, size_t count)
 static void check_stats(void)
 {
 	struct snapsend_stats stats;
-	CHECK_EQ(snapsend_get_stats(ctx, &stats, sizeof stats), 0);
+	int64_t end = now_ms() + WAIT_MS * slowness();
+	do { /* the last notifications of zero-copy sends */
+		CHECK_EQ(snapsend_get_stats(ctx, &stats, sizeof stats), 0);
+		sleep_ms(1);
+	} while (stats.pool_in_use > 0 && now_ms() < end);
+	CHECK_ULE(atomic_load(&library_resets), stats.connections_reset);
+	atomic_fetch_add(&tally.lent_bytes, stats.bytes_page_cache);
+	atomic_fetch_add(&tally.library_resets, stats.connections_reset);
 	CHECK_UEQ(stats.submitted, atomic_load(&accepted_now));
 	CHECK_UEQ(stats.done_ok + stats.done_error + stats.cancelled, atomic_load(&accepted_now));
 	CHECK_UEQ(stats.wire_bytes, atomic_load(&wire_now));
@@ -460,13 +570,25 @@ static void await_all_done(void)
 	check_stats();
 }
 
+/* All events have been taken: each SENT that was asked for has come, unless DONE was handed over directly. */
+static void check_sent(const struct stream *s)
+{
+	for (int i = 0; i < s->count; i++) {
+		const struct op *op = &s->ops[i];
+		if ((op->flags & SNAPSEND_NOTIFY_SENT) != 0 && op->completion.status == 0 && !op->direct)
+			CHECK(op->sent_told);
+	}
+}
+
 /* Verified, unless the context was destroyed with operations in flight. */
 static void end_streams(bool drained)
 {
 	for (int i = 0; i < STREAMS; i++) {
 		struct stream *s = &streams[i];
-		if (drained)
+		if (drained) {
 			stream_verify(s);
+			check_sent(s);
+		}
 		atomic_fetch_add(&tally.lost, (uint64_t)s->pending);
 		atomic_fetch_add(&tally.bytes, s->got_bytes);
 		free(s->got);
@@ -484,9 +606,11 @@ static void round_of(int64_t operations)
 	create_context();
 	atomic_store(&to_submit, operations);
 	atomic_store(&accepted_now, 0), atomic_store(&done_now, 0), atomic_store(&wire_now, 0);
-	atomic_store(&polling, true), atomic_store(&peers_over, false);
+	atomic_store(&polling, true), atomic_store(&peers_over, false), atomic_store(&library_resets, 0);
 	for (int i = 0; i < STREAMS; i++)
 		stream_open(&streams[i]);
+	for (int i = 0; i < FILES; i += 2)
+		register_file(i);
 	PTHREAD(pthread_create(&peer, NULL, peers_main, &peers));
 	start(pollers, seeds, POLLERS, poller_main);
 	start(actors, seeds + POLLERS, ACTORS, actor_main);
@@ -497,8 +621,12 @@ static void round_of(int64_t operations)
 	join(pollers, POLLERS);
 	if (!drained)
 		destroy_ctx(ctx);
-	for (int i = 0; i < STREAMS; i++)
+	for (int i = 0; i < STREAMS; i++) {
+		streams[i].handle = drained ? streams[i].handle : 0; /* all are gone with their context */
 		stream_close(&streams[i]);
+	}
+	for (int i = 0; i < FILES; i++)
+		atomic_store(&file_handles[i], 0);
 	atomic_store(&peers_over, true);
 	join(&peer, 1); /* only when no one holds the connections any more do their peers see the end */
 	end_streams(drained);
@@ -534,18 +662,40 @@ static void check_footprint(const struct footprint *first, const struct footprin
 static void report(uint64_t seconds)
 {
 	printf("%" PRIu64 " operations accepted, %" PRIu64 " DONE (%" PRIu64 " with status 0, %" PRIu64
-	       " cut off, %" PRIu64 " handed over directly), %" PRIu64 " SNAPSHOT, %" PRIu64
+	       " cut off, %" PRIu64 " handed over directly), %" PRIu64 " SNAPSHOT, %" PRIu64 " SENT, %" PRIu64
 	       " lost with their context, %" PRIu64 " s\n",
-	       tally.accepted, tally.done, tally.ok, tally.cuts, tally.direct, tally.snapshots, tally.lost, seconds);
+	       tally.accepted, tally.done, tally.ok, tally.cuts, tally.direct, tally.snapshots, tally.sents, tally.lost,
+	       seconds);
 	printf("%" PRIu64 " refused, %" PRIu64 " cancelled, %" PRIu64 " too late for it, %" PRIu64
 	       " closed early, %" PRIu64 " reset, %" PRIu64 " half-closed, %" PRIu64 " forks, %" PRIu64
 	       " MB received\n",
 	       tally.refused, tally.cancels, tally.cancels_late, tally.closes, tally.resets, tally.half_closes,
 	       tally.forks, tally.bytes / 1000000);
+	printf("%" PRIu64 " registered, %" PRIu64 " MB from the page cache, %" PRIu64
+	       " connections reset to take pages back\n",
+	       tally.registered, tally.lent_bytes / 1000000, tally.library_resets);
+}
+
+/* Tried in a child, because without root, ip and nft it ends the process. */
+static bool network_is_possible(void)
+{
+	int status;
+	pid_t pid = (pid_t)SYS(fork());
+	if (pid == 0) {
+		network_set_up(&network);
+		exit(network.xdp >= 0 ? 0 : 77);
+	}
+	SYS(waitpid(pid, &status, 0));
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 static void set_up(void)
 {
+	has_network = network_is_possible();
+	if (has_network)
+		network_set_up(&network);
+	else
+		printf("no network with XDP, so no file is lent\n");
 	image = malloc(IMAGE_BYTES);
 	CHECK(image != NULL);
 	pattern_fill(image, 0, IMAGE_BYTES, 5);
@@ -590,6 +740,7 @@ int main(int argc, char **argv)
 			report((uint64_t)(now_ms() - began) / 1000);
 	}
 	report((uint64_t)(now_ms() - began) / 1000);
+	CHECK(tally.lent_bytes > 0 || !has_network);
 	printf("after %d rounds %d descriptors, %d mappings, %zu KiB allocated, %ld KiB resident; at the end %d, %d, %zu, %ld\n",
 	       WARM_UP, first.fds, first.mappings, first.heap_kib, first.resident_kib, now.fds, now.mappings,
 	       now.heap_kib, now.resident_kib);

@@ -1,34 +1,41 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * Connections of the chaos test: each keeps a record of its operations in the order submitted and all that its
- * peer has read, so that at its end every operation's account can be held against the bytes that arrived.
+ * peer has read, so that at its end every operation's account can be held against the bytes that arrived. Where
+ * there is a network of its own (root), a third of them lead to another machine, so that files are really lent.
  */
 #ifndef SNAPSEND_CHAOS_STREAMS_H
 #define SNAPSEND_CHAOS_STREAMS_H
 
-#include "data_common.h"
+#include "../torture/network.h"
 #include "random.h"
 
 #define STREAMS    40
 #define OPS_EACH   250       /* in the life of a connection */
 #define BYTES_EACH (4 * MIB) /* asked for, until it is closed */
 #define EDGE_MAX   3000      /* bytes of a header, and of a trailer */
+#define REST_MS    1500      /* longer than the library waits for an acknowledgement */
 
 #define FILES          12
 #define CONSTANT_FILES 4 /* the others are cut and grow */
 #define FILE_BYTES     (700 * KIB)
 #define IMAGE_BYTES    (4 * MIB)
 
+static struct network network;
+static bool has_network, peers_rest; /* some of the far ones, at first */
+static snapsend_t *ctx;
 static unsigned char *image; /* file i holds what lies from i * 4096 on, or zeros */
 static int files[FILES];
 
 struct op {
 	uint64_t id, offset, length;
 	uint32_t flags, timeout_ms, header, trailer;
-	size_t edge; /* where header and trailer lie in the image */
-	int file;    /* -1: none */
-	bool cancel_asked, snapshot_told, done, direct;
-	uint64_t ticket; /* drawn when submit had returned */
+	size_t edge;     /* where header and trailer lie in the image */
+	int file;        /* -1: none */
+	int file_handle; /* of the file, if it is named by one; 0: by its descriptor */
+	bool cancel_asked, snapshot_told, sent_told, done, direct;
+	uint64_t ticket;  /* drawn when submit had returned */
+	uint64_t done_at; /* the same for its DONE */
 	struct snapsend_completion completion;
 	uint64_t polled; /* the last ticket drawn before its DONE was polled */
 };
@@ -39,11 +46,13 @@ struct stream {
 	pthread_mutex_t lock;
 	int number;
 	int sv[2];
+	int handle;         /* of the registered socket; 0: it is not registered */
+	bool far;           /* the peer is on another machine */
 	bool open;          /* sv[0] is */
 	bool closing;       /* no further operations */
 	bool broken;        /* by its own side: sends may fail */
 	bool all_cancelled; /* cancel_socket was called */
-	atomic_bool reset;  /* by the peer: what is on the way is lost */
+	atomic_bool reset;  /* by the peer, or by the library to take lent pages back: what is on the way is lost */
 	struct op ops[OPS_EACH];
 	int count, pending;
 	uint64_t asked_for;
@@ -56,6 +65,8 @@ struct stream {
 	unsigned char *got;
 	size_t got_bytes, got_capacity;
 };
+
+static _Atomic uint64_t library_resets; /* that peers have noticed on this context */
 
 /* ---- the peers ----------------------------------------------------------------------------------------- */
 
@@ -79,9 +90,13 @@ static inline void peer_reads(struct stream *s)
 	ssize_t n = recv(s->sv[1], s->got + s->got_bytes, step, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	if (n < 0 && errno == ECONNRESET && s->far) {
+		atomic_fetch_add(&library_resets, 1);
+		atomic_store(&s->reset, true);
+	} else if (n < 0) {
+		fail("recv: %s", strerror(errno));
+	}
 	if (n <= 0) {
-		if (n < 0)
-			fail("recv: %s", strerror(errno));
 		peer_ends(s);
 		return;
 	}
@@ -134,7 +149,10 @@ static inline void *peers_main(void *argument)
 static inline void stream_open(struct stream *s)
 {
 	int sndbuf = one_in(3) ? 8192 : 0;
-	if (!pair_sized(one_in(2) ? AF_UNIX : AF_INET, s->sv, sndbuf, 0))
+	s->far = has_network && one_in(3);
+	if (s->far)
+		connect_over(&network, PATH_VETH, one_in(4) ? 8192 : 0, s->sv);
+	else if (!pair_sized(one_in(2) ? AF_UNIX : AF_INET, s->sv, sndbuf, 0))
 		fail("no loopback");
 	if (one_in(2))
 		set_nonblock(s->sv[0]);
@@ -145,17 +163,28 @@ static inline void stream_open(struct stream *s)
 	s->generation++;
 	s->got_bytes = 0;
 	s->slow = one_in(4);
-	s->rests_until_ms = 0;
+	s->rests_until_ms = s->far && peers_rest && one_in(8) ? now_ms() + REST_MS : 0;
 	atomic_store(&s->reset, false);
 	atomic_store(&s->reset_wanted, false);
 	atomic_store(&s->reading, READS);
 }
 
+static inline void stream_unregister(struct stream *s)
+{
+	if (s->handle > 0)
+		CHECK_EQ(snapsend_unregister_socket(ctx, s->handle), 0);
+	s->handle = 0;
+}
+
 /* Perhaps while operations are in flight: they go on. */
 static inline void stream_close(struct stream *s)
 {
+	bool first = one_in(2); /* the connection stays open until both are gone */
+	if (first)
+		stream_unregister(s);
 	if (s->open)
 		SYS(close(s->sv[0]));
+	stream_unregister(s);
 	s->open = false;
 	s->closing = true;
 }
@@ -175,6 +204,13 @@ static inline uint64_t op_range(const struct op *op)
 	if (op->file >= CONSTANT_FILES)
 		return UINT64_MAX;
 	return op->offset < FILE_BYTES ? FILE_BYTES - op->offset : 0;
+}
+
+/* All that was asked for is in the socket. */
+static inline bool op_is_whole(const struct op *op)
+{
+	return op->completion.wire_bytes == op_total(op) &&
+	       (op_range(op) == UINT64_MAX || op->completion.file_bytes == op_range(op));
 }
 
 static inline void check_range(const struct op *op, const unsigned char *got, uint64_t length)
@@ -205,25 +241,31 @@ static inline void check_op_bytes(const struct op *op, const unsigned char *got,
 	CHECK(memcmp(got, image + op->edge + EDGE_MAX, (size_t)n) == 0);
 }
 
+static inline bool may_be_lent(const struct stream *s, const struct op *op)
+{
+	return s->far && (op->flags & SNAPSEND_ZEROCOPY) != 0;
+}
+
 /* Why an operation may have ended like this. */
 static inline void check_status(const struct stream *s, const struct op *op, bool behind_cut)
 {
 	int status = op->completion.status;
 	bool right = false;
 	switch (-status) {
-	case 0:
-		right = op->completion.wire_bytes == op_total(op) &&
-			(op_range(op) == UINT64_MAX || op->completion.file_bytes == op_range(op));
-		break;
-	case ECANCELED: right = op->cancel_asked || s->all_cancelled || behind_cut; break;
+	case 0: right = op_is_whole(op); break;
+	case ECANCELED: right = op->cancel_asked || s->all_cancelled || behind_cut || (s->far && s->reset); break;
+	case EBADF: right = op->file_handle > 0; break; /* unregistered while it was submitted */
 	case ETIMEDOUT: right = op->timeout_ms > 0; break;
 	case ENODATA:
 		right = op->file >= CONSTANT_FILES || (op->file >= 0 && op->offset + op->length > FILE_BYTES);
-		right = right && (op->flags & SNAPSEND_ZERO_PAD) == 0 && op->length != SNAPSEND_TO_EOF;
+		right = right && (op->flags & SNAPSEND_ZERO_PAD) == 0 &&
+			(op->length != SNAPSEND_TO_EOF || may_be_lent(s, op)); /* cut while it was lent */
 		break;
 	case EPIPE:
 	case ECONNRESET: right = s->broken || atomic_load(&s->reset); break;
-	case EMSGSIZE: right = op->file >= CONSTANT_FILES && (op->flags & SNAPSEND_EXACT) != 0; break;
+	case EMSGSIZE: /* of a registered file, the ring thread looks at the size */
+		right = (op->file >= CONSTANT_FILES || op->file_handle > 0) && (op->flags & SNAPSEND_EXACT) != 0;
+		break;
 	default: break;
 	}
 	if (!right)
@@ -240,6 +282,7 @@ static inline void check_status(const struct stream *s, const struct op *op, boo
 static inline void stream_verify(const struct stream *s)
 {
 	const struct op *cut = NULL;
+	bool behind_failed = false;
 	uint64_t at = 0;
 	for (int i = 0; i < s->count; i++) {
 		const struct op *op = &s->ops[i];
@@ -249,13 +292,15 @@ static inline void stream_verify(const struct stream *s)
          * the DONE that tells of it may have been taken. */
 		if (cut != NULL && sent > 0 && op->ticket <= cut->polled)
 			fail("%" PRIu64 " bytes follow behind one that was cut off", sent);
-		check_status(s, op, cut != NULL);
+		check_status(s, op, behind_failed);
 		if (there < sent && !atomic_load(&s->reset))
 			fail("the peer got %" PRIu64 " bytes of an operation that says %" PRIu64, there, sent);
 		there = there < sent ? there : sent;
 		check_op_bytes(op, s->got + at, there);
 		at += there;
-		if (op->completion.status < 0 && sent > 0)
+		behind_failed |= op->completion.status < 0 && sent > 0;
+		/* One may fail with all its bytes in the socket, and the next one be there already. */
+		if (op->completion.status < 0 && sent > 0 && !op_is_whole(op))
 			cut = op;
 	}
 	if (at != s->got_bytes)
