@@ -129,6 +129,10 @@ pub trait Engine {
     /// Unregisters a block of the pool.
     fn unregister(&mut self, index: u16, block: SpanMut);
 
+    /// Returns whether requests are queued that the next [`Engine::turn`] completes, so that it does
+    /// not wait.
+    fn has_sends_queued(&self) -> bool;
+
     /// Carries out queued requests, waits for at least one event unless `timeout` is zero (None:
     /// indefinitely), and exchanges the empty `events` for all events, also if it fails.  An error
     /// here is final.

@@ -134,6 +134,10 @@ impl Engine for Portable {
 
     fn unregister(&mut self, _index: u16, _block: SpanMut) {}
 
+    fn has_sends_queued(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<EngineEvent>) -> Result<()> {
         let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         self.enters += 1;

@@ -67,6 +67,8 @@ pub struct Uring {
     features: KernelFeatures,
     /// Entries into the kernel since they were last taken.
     enters: u64,
+    /// Sends are in the submission queue: none of them waits.
+    sends_queued: bool,
 }
 
 impl Uring {
@@ -116,6 +118,7 @@ impl Uring {
             registered: 0,
             features,
             enters: 0,
+            sends_queued: false,
         };
         engine.watch(engine.intake, Kind::Intake);
         engine.watch(engine.helpers.descriptor(), Kind::Helpers);
@@ -191,6 +194,7 @@ impl Uring {
 
     fn enter(&mut self, want: usize, timeout: Option<Duration>) -> Result<()> {
         self.enters += 1;
+        self.sends_queued = false;
         let time = timeout.map(|time| {
             let spec = timespec(time);
             types::Timespec::new().sec(spec.tv_sec as u64).nsec(spec.tv_nsec as u32)
@@ -334,6 +338,7 @@ impl Engine for Uring {
             opcode::SendMsg::new(types::Fd(socket), message).flags(flags as u32).build()
         };
         self.push(entry, token);
+        self.sends_queued = true;
     }
 
     fn has_zero_copy(&self) -> bool {
@@ -356,6 +361,7 @@ impl Engine for Uring {
                 .build()
         };
         self.push(entry, token);
+        self.sends_queued = true;
     }
 
     fn read(&mut self, token: Token, read: Read) -> bool {
@@ -435,6 +441,10 @@ impl Engine for Uring {
             unsafe { self.ring.submitter().register_buffers_update(index.into(), &[empty], None) };
         self.registered -= block.len() as u64;
         give_registered(block.len() as u64);
+    }
+
+    fn has_sends_queued(&self) -> bool {
+        self.sends_queued
     }
 
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<EngineEvent>) -> Result<()> {

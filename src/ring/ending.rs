@@ -228,7 +228,8 @@ impl<E: Engine> Driver<E> {
         self.shared.permits.missed(job.operation.owed_events());
         let completion = job.completion(status, Report::Done);
         if let Some(reply) = job.reply.take() {
-            return self.reports.answer(reply, completion, &self.shared.completions);
+            let now = || self.engine.kernel().now();
+            return self.reports.answer(reply, completion, &self.shared.completions, now);
         }
         let cut = NonZeroU64::new(job.cookie).filter(|_| job.operation.is_cut());
         self.report(completion, cut);

@@ -118,6 +118,11 @@ impl<E: Engine> Driver<E> {
         [self.timers.next(), self.slow.next_alarm()].into_iter().flatten().min()
     }
 
+    /// Returns whether completions should not wait for others.
+    pub fn has_reports_due(&self) -> bool {
+        self.reports.is_due(|| self.engine.kernel().now())
+    }
+
     /// Hands completions over; true: ring the bell.
     pub fn flush(&mut self) -> bool {
         let counters = &self.shared.counters;
@@ -130,7 +135,8 @@ impl<E: Engine> Driver<E> {
     }
 
     fn report(&mut self, completion: Completion, cut: Option<NonZeroU64>) {
-        self.reports.push(Entry { completion, cut }, &self.shared.completions);
+        let now = || self.engine.kernel().now();
+        self.reports.push(Entry { completion, cut }, &self.shared.completions, now);
     }
 
     /// Releases a socket that a calling thread held; the rest of its operation has arrived before.

@@ -202,13 +202,14 @@ impl<E: Engine> RingThread<E> {
                 self.driver.unregister_all();
             }
             self.driver.alarms();
-            self.flush();
+            self.flush_unless_soon();
             self.driver.turns();
-            self.flush();
+            self.flush_unless_soon();
             if self.is_over() {
                 return Ok(());
             }
             if self.is_idle() {
+                self.flush();
                 self.sleep();
                 continue;
             }
@@ -224,6 +225,9 @@ impl<E: Engine> RingThread<E> {
 
     // Lets the engine work, and wait unless there is other work.
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<EngineEvent>) -> Result<()> {
+        if self.driver.engine.has_sends_queued() {
+            return self.driver.engine.turn(timeout, events);
+        }
         let doorbell = &self.shared.link.doorbell;
         let waits = timeout != Some(Duration::ZERO)
             && doorbell.begin_wait(|| self.intake.has_unannounced());
@@ -252,6 +256,15 @@ impl<E: Engine> RingThread<E> {
         let alarm = self.driver.next_alarm();
         let until = alarm.map(|at| at.saturating_duration_since(self.driver.engine.kernel().now()));
         Some(until.map_or(longest, |until| until.min(longest)))
+    }
+
+    // Hands completions over, unless more of them are about to come: one wake-up of a caller then
+    // covers them all.
+    fn flush_unless_soon(&mut self) {
+        let more_soon = self.driver.has_turns() || self.driver.engine.has_sends_queued();
+        if !more_soon || self.driver.has_reports_due() {
+            self.flush();
+        }
     }
 
     fn flush(&mut self) {

@@ -216,6 +216,10 @@ impl Engine for Fake {
         self.registered.retain(|&registered| registered != index);
     }
 
+    fn has_sends_queued(&self) -> bool {
+        false
+    }
+
     // Lets the kernel work until there is an event, or the time is over.
     fn turn(&mut self, timeout: Option<Duration>, events: &mut Vec<EngineEvent>) -> Result<()> {
         let mut machine = self.kernel.machine();
