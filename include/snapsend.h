@@ -148,7 +148,7 @@
 #define SNAPSEND_WAS_COPIED (1u << 0)
 
 /**
- * Some file data was sent from memory without a copy.
+ * Some file data was sent from memory, or from the page cache, without a copy.
  */
 #define SNAPSEND_WAS_ZEROCOPY (1u << 1)
 
@@ -418,7 +418,7 @@ struct snapsend_stats {
      */
     uint64_t bytes_copied;
     /**
-     * File data sent from memory without a copy, in bytes.
+     * File data sent from memory, or from the page cache, without a copy, in bytes.
      */
     uint64_t bytes_zerocopy;
     /**
@@ -504,7 +504,9 @@ int snapsend_create(const struct snapsend_options *options, size_t options_size,
 
 /**
  * Refuses new work, cancels what is in flight, waits until the kernel holds no memory or
- * descriptor of the context, and frees it.  Completions that were not taken are lost.
+ * descriptor of the context, and frees it.  Completions that were not taken are lost.  What is
+ * registered is unregistered.  Operations with SNAPSEND_ZEROCOPY may make it wait for their peers,
+ * see there.
  *
  * A call on a file may never return (a dead disk or file server).  snapsend_destroy() waits 0.2
  * seconds for it.  After that, the helper thread in that call, the memory it reads into, its copy
@@ -583,7 +585,8 @@ int snapsend_event_fd(snapsend_t *ctx);
 
 /**
  * Requests the end of an operation.  0: the operation will end with -ECANCELED, or with the status
- * that it reached first.  One DONE follows in either case.
+ * that it reached first.  One DONE follows in either case; with SNAPSEND_ZEROCOPY it may take a
+ * second, and the connection may be reset.
  *
  * -ENOENT: the operation has ended already or never existed.
  * -EFAULT: ctx is NULL.

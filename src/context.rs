@@ -48,7 +48,9 @@ pub struct Info {
 }
 
 /// A context: one ring thread and the operations in flight there.  Dropping it cancels them and
-/// waits until the kernel holds no memory and no descriptor of the context.
+/// waits until the kernel holds no memory and no descriptor of the context: with
+/// [`ZEROCOPY`](crate::RequestFlags::ZEROCOPY) up to a second for each peer's acknowledgement, all
+/// at the same time.
 #[derive(Debug)]
 pub struct Context {
     caller: Caller,

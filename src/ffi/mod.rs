@@ -156,7 +156,7 @@ pub const SNAPSEND_EVENT_SENT: u32 = 2;
 
 /// Some file data was copied into socket buffers.
 pub const SNAPSEND_WAS_COPIED: u32 = 1 << 0;
-/// Some file data was sent from memory without a copy.
+/// Some file data was sent from memory, or from the page cache, without a copy.
 pub const SNAPSEND_WAS_ZEROCOPY: u32 = 1 << 1;
 /// Zeros replace the missing end of the file.
 pub const SNAPSEND_WAS_PADDED: u32 = 1 << 2;
@@ -257,7 +257,7 @@ pub struct snapsend_stats {
     pub wire_bytes: u64,
     /// File data copied into socket buffers, in bytes.
     pub bytes_copied: u64,
-    /// File data sent from memory without a copy, in bytes.
+    /// File data sent from memory, or from the page cache, without a copy, in bytes.
     pub bytes_zerocopy: u64,
     /// File data sent by the calling thread, in bytes.
     pub bytes_inline: u64,
@@ -409,7 +409,9 @@ fn options_from(options: snapsend_options) -> Result<Options> {
 }
 
 /// Refuses new work, cancels what is in flight, waits until the kernel holds no memory or
-/// descriptor of the context, and frees it.  Completions that were not taken are lost.
+/// descriptor of the context, and frees it.  Completions that were not taken are lost.  What is
+/// registered is unregistered.  Operations with SNAPSEND_ZEROCOPY may make it wait for their peers,
+/// see there.
 ///
 /// A call on a file may never return (a dead disk or file server).  snapsend_destroy() waits 0.2
 /// seconds for it.  After that, the helper thread in that call, the memory it reads into, its copy
@@ -733,7 +735,8 @@ pub unsafe extern "C-unwind" fn snapsend_event_fd(ctx: *mut snapsend_t) -> c_int
 }
 
 /// Requests the end of an operation.  0: the operation will end with -ECANCELED, or with the status
-/// that it reached first.  One DONE follows in either case.
+/// that it reached first.  One DONE follows in either case; with SNAPSEND_ZEROCOPY it may take a
+/// second, and the connection may be reset.
 ///
 /// -ENOENT: the operation has ended already or never existed.
 /// -EFAULT: ctx is NULL.

@@ -11,7 +11,7 @@ bitflags::bitflags! {
     pub struct CompletionFlags: u32 {
         /// Some file data was copied into socket buffers.
         const WAS_COPIED = 1 << 0;
-        /// Some file data was sent from memory without a copy.
+        /// Some file data was sent from memory, or from the page cache, without a copy.
         const WAS_ZEROCOPY = 1 << 1;
         /// Zeros replaced a missing end of the file.
         const WAS_PADDED = 1 << 2;

@@ -64,7 +64,7 @@ counters! {
     wire_bytes,
     /// Bytes of file data that were copied into socket buffers.
     bytes_copied,
-    /// Bytes of file data that were sent from memory without a copy (zero-copy).
+    /// Bytes of file data that were sent from memory, or from the page cache, without a copy.
     bytes_zerocopy,
     /// Bytes of file data that the calling thread sent.
     bytes_inline,
@@ -72,8 +72,8 @@ counters! {
     zerocopy_notified,
     /// Notifications that report that the kernel copied anyway.
     zerocopy_copied_anyway,
-    /// Bytes of file data that were sent straight from the page cache; `bytes_zerocopy` counts them,
-    /// too.
+    /// Bytes of file data that were sent straight from the page cache; `bytes_zerocopy` counts
+    /// them, too.
     bytes_page_cache,
     /// Connections that were reset to keep later changes of a file off the wire: an operation ended
     /// early, and the peer did not acknowledge its bytes in time.
