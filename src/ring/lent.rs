@@ -24,7 +24,8 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 // may be in a device's queue.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-// After this many looks they are not waited for any more: the device does not return its packets.
+// After this many looks at a connection that has been reset, or if the context ends, they are not
+// waited for any more: the device does not return its packets.
 const LOOKS_MAX: u8 = 100;
 
 impl<E: Engine> Driver<E> {
@@ -149,11 +150,12 @@ impl<E: Engine> Driver<E> {
     fn look_for_pages(&mut self, slot: usize, after: Duration) {
         let at = self.engine.kernel().now() + after;
         let job = &mut self.jobs[slot];
-        job.sending.resets += 1;
+        job.sending.resets = job.sending.resets.saturating_add(1).min(LOOKS_MAX);
         let entry = (job.id, slot as u32, Alarm::Reset);
         if self.timers.set(at, entry).is_err() {
-            // There is no memory to wait.
-            self.take_back_pages(slot);
+            // There is no memory for the alarm: no time is given, and the next event tries again.
+            job.sending.resets = 0;
+            self.reset(self.schedule.socket_of(slot));
         }
     }
 
@@ -163,12 +165,16 @@ impl<E: Engine> Driver<E> {
         if !job.operation.is_held_up() {
             return;
         }
-        if job.sending.resets >= LOOKS_MAX {
-            job.operation.was_reset();
-            job.operation.forget_lent();
+        let looks = job.sending.resets;
+        let socket = self.schedule.socket_of(slot);
+        let may_forget = self.socket(socket).was_reset || self.shared.life.ending().is_some();
+        if looks >= LOOKS_MAX && may_forget {
+            let operation = &mut self.jobs[slot].operation;
+            operation.was_reset();
+            operation.forget_lent();
             return self.settle(slot);
         }
-        self.reset(self.schedule.socket_of(slot));
+        self.reset(socket);
         self.look_for_pages(slot, LOOK_AGAIN);
     }
 
@@ -181,10 +187,10 @@ impl<E: Engine> Driver<E> {
         }
         let number = state.number();
         match self.engine.kernel().disconnect(number) {
-            Err(Errno(libc::EBUSY)) => return self.engine.kernel().end_waits(number),
             Ok(()) => Counters::add(&self.shared.counters.connections_reset, 1),
-            // The connection is gone already.
-            Err(_) => {}
+            Err(Errno(libc::EBUSY)) => return self.engine.kernel().end_waits(number),
+            // A seccomp filter refuses the call.  The pages may still be sent.
+            Err(_) => return,
         }
         self.socket(socket).was_reset = true;
         let mut next = self.schedule.oldest(socket);
