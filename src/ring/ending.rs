@@ -127,9 +127,13 @@ impl<E: Engine> Driver<E> {
         let next = self.schedule.behind(slot);
         self.schedule.remove(slot);
         let mut job = self.jobs.remove(slot);
+        // Without operations that keep their data, those behind may take room already.
+        let had_kept = self.socket(socket).kept > 0;
+        self.socket(socket).kept -= u32::from(job.is_kept());
         // The first one always may, even if the operation ahead did not reach that state.
         let may_hold = job.data.may_hold || self.schedule.first(socket) == next;
-        if let Some(next) = next.filter(|_| may_hold && !is_cut && !job.sending.passed_on) {
+        let lets = had_kept && may_hold && !is_cut && !job.sending.passed_on;
+        if let Some(next) = next.filter(|_| lets) {
             self.let_begin(next);
         }
         if job.operation.is_held_back() {

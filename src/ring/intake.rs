@@ -155,7 +155,7 @@ impl<E: Engine> Driver<E> {
         };
         let slot = self.jobs.insert(Job::new(submission, file)).expect("there is room");
         self.schedule.enqueue(socket, slot, front).expect("there is room");
-        self.place(slot);
+        self.place(socket, slot);
         if let Some(at) = deadline {
             let entry = (id, slot as u32, Alarm::Deadline);
             self.timers.set(at, entry).expect("there is room");

@@ -231,9 +231,15 @@ impl Job {
         flags.contains(RequestFlags::ZEROCOPY) && self.file.is_some() && self.reply.is_none()
     }
 
-    /// Returns whether data that was read stays until it is sent (EAGER, EXACT).
+    /// Returns whether its data is to be kept until it is sent (EAGER, EXACT).
+    pub(super) fn is_kept(&self) -> bool {
+        self.operation.task().flags.intersects(RequestFlags::KEPT)
+    }
+
+    /// Returns whether data that was read stays until it is sent.  An EAGER operation for which there
+    /// is no room lets a piece pass.
     pub(super) fn is_held(&self) -> bool {
-        self.operation.task().flags.intersects(RequestFlags::KEPT) && !self.data.passing
+        self.is_kept() && !self.data.passing
     }
 
     /// Returns whether the rest of the range can be read in one piece, and none of it is being read

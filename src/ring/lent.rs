@@ -134,7 +134,9 @@ impl<E: Engine> Driver<E> {
         let socket = self.schedule.socket_of(slot);
         self.schedule.pass_on(slot);
         if let Some(next) = self.schedule.first(socket) {
-            self.let_begin(next);
+            if self.socket(socket).kept > 0 {
+                self.let_begin(next);
+            }
             self.ready(socket);
         }
     }

@@ -175,7 +175,15 @@ impl<E: Engine> Driver<E> {
     }
 
     // Determines whether a new operation may take room in the pool.
-    pub(super) fn place(&mut self, slot: usize) {
+    pub(super) fn place(&mut self, socket: usize, slot: usize) {
+        let is_kept = self.jobs[slot].is_kept();
+        let state = self.socket(socket);
+        state.kept += u32::from(is_kept);
+        if state.kept == 0 {
+            // Nothing here waits for room that it has to leave to others.
+            self.jobs[slot].data.may_hold = true;
+            return;
+        }
         self.jobs[slot].data.may_hold = match self.schedule.ahead(slot) {
             Some(ahead) => self.jobs[ahead].data.may_hold && self.jobs[ahead].has_its_room(),
             None => true,

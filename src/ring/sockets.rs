@@ -52,6 +52,8 @@ pub(super) struct Socket {
     pub(super) is_local: bool,
     /// How often it is registered: until that is 0, it stays open without operations.
     pub(super) registrations: u32,
+    /// Operations that keep their data (EAGER, EXACT).
+    pub(super) kept: u32,
     /// The library has reset its connection.
     pub(super) was_reset: bool,
 }
@@ -71,6 +73,7 @@ impl Socket {
             copied: 0,
             is_local: false,
             registrations: 0,
+            kept: 0,
             was_reset: false,
         }
     }
