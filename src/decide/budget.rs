@@ -34,10 +34,15 @@ impl Budget {
         Budget { page, pinned: 0, fits: u64::MAX, trying: false, try_at: None, pause: PAUSE_MIN }
     }
 
+    /// Returns whether a send of `length` bytes is known to fit.
+    pub fn fits(&self, length: u64) -> bool {
+        self.pinned.saturating_add(self.charge(length)) <= self.fits
+    }
+
     /// Returns whether a send of `length` bytes may be tried now.
     pub fn allows(&self, length: u64, now: impl Fn() -> Instant) -> bool {
         let may_try = || !self.trying && self.try_at.is_none_or(|at| at <= now());
-        self.pinned.saturating_add(self.charge(length)) <= self.fits || may_try()
+        self.fits(length) || may_try()
     }
 
     /// Counts a send, which [`Budget::allows`] permitted, as pinned.

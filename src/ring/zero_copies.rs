@@ -87,6 +87,11 @@ impl ZeroCopies {
         self.uses.is_empty()
     }
 
+    /// Returns whether the memory of a send of this length is known to be within the limit.
+    pub(super) fn fits(&self, length: u64) -> bool {
+        self.budget.fits(length)
+    }
+
     /// Returns whether a send of this length may pin its memory now.
     pub(super) fn allows(&self, length: u64, now: impl Fn() -> Instant) -> bool {
         self.budget.allows(length, now)
