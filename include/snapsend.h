@@ -108,6 +108,9 @@
  *
  * An operation that is cancelled or times out, or whose context is destroyed, waits up to a second
  * for the acknowledgement.  After that its connection is reset.
+ *
+ * If the file is cut before DONE, zeros may have been sent in place of the bytes behind its new end.
+ * The operation then ends with -ENODATA, with TO_EOF, too.
  */
 #define SNAPSEND_ZEROCOPY (1u << 5)
 

@@ -109,6 +109,9 @@ pub const SNAPSEND_MORE: u32 = 1 << 4;
 ///
 /// An operation that is cancelled or times out, or whose context is destroyed, waits up to a second
 /// for the acknowledgement.  After that its connection is reset.
+///
+/// If the file is cut before DONE, zeros may have been sent in place of the bytes behind its new end.
+/// The operation then ends with -ENODATA, with TO_EOF, too.
 pub const SNAPSEND_ZEROCOPY: u32 = 1 << 5;
 /// Also reports SNAPSEND_EVENT_SENT.  Ignored by calls that return DONE directly.
 pub const SNAPSEND_NOTIFY_SENT: u32 = 1 << 6;
