@@ -6,12 +6,13 @@
 #define SIZE 100000
 
 static unsigned char image[4 * MIB];
+static int naming; /* of what is sent */
 
 static struct snapsend_completion sent(const struct ends *ends, enum call call, uint64_t offset, uint64_t length,
 				       uint32_t flags, size_t arrives)
 {
 	struct reader reader;
-	struct snapsend_request request = ends_request(ends, BY_HANDLE, offset, length);
+	struct snapsend_request request = ends_request(ends, naming, offset, length);
 	request.flags |= flags;
 	reader_start_keep(&reader, ends->sv[1], arrives);
 	struct snapsend_completion done = call_done(ends->ctx, call, request);
@@ -26,7 +27,7 @@ static struct snapsend_completion sent(const struct ends *ends, enum call call, 
 /* One byte more than the file has: a part may go out, which the completion tells. The stream is cut then. */
 static void too_long(const struct ends *ends, enum call call, size_t size)
 {
-	struct snapsend_request request = ends_request(ends, BY_HANDLE, 0, size + 1);
+	struct snapsend_request request = ends_request(ends, naming, 0, size + 1);
 	struct reader reader;
 	reader_start_keep(&reader, ends->sv[1], UINT64_MAX);
 	struct snapsend_completion done = call_done(ends->ctx, call, request);
@@ -81,17 +82,20 @@ int main(void)
 	snapsend_t *ctx = create_ctx();
 	int file = temp_file(SIZE, 33);
 	pattern_fill(image, 0, sizeof image, 33);
+	naming = BY_HANDLE;
 	for (size_t i = 0; i < 2 * CALLS * COUNT_OF(sizes); i++)
 		short_range(ctx, file, (enum call)(i / 2 % CALLS), sizes[i / 2 / CALLS], i % 2);
 
 	/* The handle is older than all sizes. */
 	struct ends ends;
-	SYS(ftruncate(file, 0));
+	SYS(ftruncate(file, 5));
 	ends_open(&ends, ctx, UNIX, file);
-	for (size_t size = 1; size < 3 * MIB; size = size * 3 + 1) {
+	for (size_t size = 6; size < 3 * MIB; size = size * 3 + 1) {
 		file_put(file, 0, image, size);
-		for (int call = 0; call < CALLS; call++)
-			CHECK_EQ(sent(&ends, (enum call)call, 0, SNAPSEND_TO_EOF, 0, size).status, 0);
+		for (int i = 0; i < 2 * CALLS; i++) {
+			naming = i % 2 ? BY_HANDLE : FILE_BY_HANDLE;
+			CHECK_EQ(sent(&ends, (enum call)(i / 2), 0, SNAPSEND_TO_EOF, 0, size).status, 0);
+		}
 	}
 	ends_close(&ends);
 	destroy_ctx(ctx);

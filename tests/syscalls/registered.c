@@ -90,11 +90,17 @@ int main(void)
 	CHECK_EQ(call_done(ctx, CALL_TRY_SEND, request).status, 0); /* has its buffer from now on */
 	swallow(ends.sv[1], 1000);
 	try_sends(&ends);
+	struct ends over_tcp = { .ctx = ctx, .file = file };
+	CHECK(pair_of_kind(TCP4, over_tcp.sv, 4 * LENGTH));
+	ends_register(&over_tcp);
+	try_sends(&over_tcp);
+	ends_close(&over_tcp);
+	submit_one(&ends, WITHOUT_HANDLES, BY_NUMBER, false);
+	submit_one(&ends, WITHOUT_HANDLES, BY_NUMBER, true); /* has its lists from now on */
 	for (int i = 0; i < ATTEMPTS; i++)
 		submit_one(&ends, TO_SLEEPING, BY_HANDLE, i % 2);
 	for (int i = 0; i < ATTEMPTS; i++)
 		burst(&ends);
-	submit_one(&ends, WITHOUT_HANDLES, BY_NUMBER, false);
 	ends_open(&stuck, ctx, TCP4, file);
 	for (int i = 0; i < 64; i++) { /* for a peer that does not read */
 		request = ends_request(&stuck, BY_HANDLE, 0, LENGTH);
