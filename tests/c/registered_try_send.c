@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What try_send does on the calling thread with handles: all of a range that is in the page cache and fits into the
- * socket, up to chunk_bytes; with a file in the page cache as far as it is; never a read that waits, also on FUSE; and
- * where only the file is registered, no more than with descriptors. */
-#include "data_fuse.h"
+ * socket, up to chunk_bytes; with a file in the page cache as far as it is; and where
+ * only the file is registered, no more than with descriptors. */
 #include "registered.h"
 
 #define SIZE (3 * MIB)
@@ -105,30 +104,8 @@ static void half_full(snapsend_t *ctx, int file)
 	}
 }
 
-/* Reads of this file system are answered late or never: the call does not wait for them. */
-static void on_fuse(snapsend_t *ctx, const char *path)
-{
-	struct ends ends;
-	struct snapsend_completion done;
-	for (int direct = 0; direct < 2; direct++) {
-		int file = fuse_open(path, direct);
-		ends_open(&ends, ctx, UNIX, file);
-		atomic_store(&fuse->hold, true);
-		int64_t begin = now_ms();
-		int tried = try(&ends, BY_HANDLE, 0, SIZE, &done);
-		CHECK_LE(now_ms() - begin, 1000 * slowness());
-		CHECK_EQ(tried, 0);
-		expect_nothing(ctx, 20);
-		atomic_store(&fuse->hold, false);
-		finish(&ends, tried, &done, 0, SIZE);
-		ends_close(&ends);
-		close(file);
-	}
-}
-
 int main(void)
 {
-	const char *path = fuse_mount(SIZE, 37, 8);
 	snapsend_t *ctx = create_ctx();
 	struct ends ends;
 	int file = temp_file(SIZE, 37);
@@ -143,8 +120,6 @@ int main(void)
 	half_cold(&ends);
 	doing("half full");
 	half_full(ctx, file);
-	doing("FUSE");
-	on_fuse(ctx, path);
 	ends_close(&ends);
 	destroy_ctx(ctx);
 	return 0;
