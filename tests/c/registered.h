@@ -16,10 +16,10 @@ static inline int test_handle(int handle, const char *call, const char *file, in
 		test_fail_at(file, line, "%s: %d (%s)", call, handle, handle < 0 ? strerror(-handle) : "no handle");
 	return handle;
 }
-#define register_file_ok(ctx, fd)           test_handle(snapsend_register_file(ctx, fd, 0), "file", __FILE__, __LINE__)
-#define register_socket_ok(ctx, fd)         test_handle(snapsend_register_socket(ctx, fd, 0), "socket", __FILE__, __LINE__)
-#define unregister_file_ok(ctx, handle)     CHECK_EQ(snapsend_unregister_file(ctx, handle), 0)
-#define unregister_socket_ok(ctx, handle)   CHECK_EQ(snapsend_unregister_socket(ctx, handle), 0)
+#define register_file_ok(ctx, fd)         test_handle(snapsend_register_file(ctx, fd, 0), "file", __FILE__, __LINE__)
+#define register_socket_ok(ctx, fd)       test_handle(snapsend_register_socket(ctx, fd, 0), "socket", __FILE__, __LINE__)
+#define unregister_file_ok(ctx, handle)   CHECK_EQ(snapsend_unregister_file(ctx, handle), 0)
+#define unregister_socket_ok(ctx, handle) CHECK_EQ(snapsend_unregister_socket(ctx, handle), 0)
 
 /* Which of the two a request names by its handle. */
 enum { BY_NUMBER, FILE_BY_HANDLE, SOCKET_BY_HANDLE, BY_HANDLE };

@@ -5,8 +5,8 @@
 #include "registered.h"
 #include <malloc.h>
 
-#define ROUNDS  5
-#define EACH    20000
+#define ROUNDS 5
+#define EACH   20000
 
 static snapsend_t *ctx;
 static int file;

@@ -29,8 +29,7 @@ static struct snapsend_request next_request(struct part *part, struct frame *fra
 	uint64_t length = rand_r(&part->random) % 40 == 0 ? 300000 : (unsigned)rand_r(&part->random) % 9000;
 	*frame = (struct frame){ part->number, sequence, sequence * 10u + part->number, length };
 	*head = (struct iovec){ frame, sizeof *frame };
-	struct snapsend_request request =
-		ends_request(&ends, rand_r(&part->random) % 4, frame->offset, frame->length);
+	struct snapsend_request request = ends_request(&ends, rand_r(&part->random) % 4, frame->offset, frame->length);
 	request.flags |= flags[(unsigned)rand_r(&part->random) % COUNT_OF(flags)];
 	request.header = head;
 	request.header_count = 1;
@@ -59,8 +58,7 @@ static void send_one(struct part *part)
 			part->ids[at] = done.id;
 		break;
 	}
-	default:
-		part->ids[at] = submit_ok(ends.ctx, &request);
+	default: part->ids[at] = submit_ok(ends.ctx, &request);
 	}
 }
 

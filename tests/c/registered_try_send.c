@@ -6,7 +6,6 @@
 
 #define SIZE (3 * MIB)
 
-
 /* 1 and how: done here, else the DONE comes later. */
 static int try(const struct ends *ends, int naming, uint64_t offset, uint64_t length, struct snapsend_completion *done)
 {

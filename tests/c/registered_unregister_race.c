@@ -46,8 +46,7 @@ static void *send_all(void *argument)
 				result = 1;
 			}
 			break;
-		default:
-			result = snapsend_submit(ctx, &request, sizeof request, NULL);
+		default: result = snapsend_submit(ctx, &request, sizeof request, NULL);
 		}
 		CHECK(result >= 0 || result == -EBADF || result == -EAGAIN);
 		atomic_fetch_add(&accepted, result == 0);

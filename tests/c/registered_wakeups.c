@@ -26,14 +26,12 @@ struct part {
 static void pause_at_random(unsigned *random)
 {
 	switch (rand_r(random) % 4) {
-	case 0:
-		break;
+	case 0: break;
 	case 1:
 		for (unsigned spin = (unsigned)rand_r(random) % 30000; spin > 0; spin--)
 			atomic_signal_fence(memory_order_seq_cst);
 		break;
-	default:
-		usleep((useconds_t)(rand_r(random) % (rand_r(random) % 3 ? 300 : 3000)));
+	default: usleep((useconds_t)(rand_r(random) % (rand_r(random) % 3 ? 300 : 3000)));
 	}
 }
 
