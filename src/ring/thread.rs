@@ -402,10 +402,18 @@ impl<E: Engine> RingThread<E> {
     fn reject_read(&mut self, errno: i32) {
         let driver = &mut self.driver;
         while let Some(notice) = self.intake.receive_last() {
-            if let Notice::Submitted(ids) = notice {
-                self.intake.each_submitted(ids, |arrival| driver.reject(arrival, -errno));
+            match notice {
+                Notice::Submitted(ids) => {
+                    self.intake.each_submitted(ids, |arrival| driver.reject(arrival, -errno));
+                }
+                // A helper closes it: here that might take long.
+                Notice::Registered(Registration::File(handle)) => {
+                    driver.register_file(handle, self.intake.take_registered());
+                }
+                _ => {}
             }
         }
+        driver.unregister_all();
         self.intake.catch_up_with_all(u64::MAX, |arrival| driver.reject(arrival, -errno));
         self.withdraw();
     }
