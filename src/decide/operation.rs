@@ -328,6 +328,13 @@ impl Operation {
         }
     }
 
+    /// Records that the size of the file could not be found out.
+    pub fn check_failed(&mut self, status: i32) {
+        debug_assert!(self.wants_check() && status < 0);
+        self.unchecked = false;
+        self.phase = Phase::Ending(status);
+    }
+
     /// Records that the connection was reset, because the operation had to end.
     pub fn was_reset(&mut self) {
         if let Phase::Acknowledging(status) = self.phase {

@@ -114,11 +114,12 @@ impl<E: Engine> Driver<E> {
         let job = &mut self.jobs[slot];
         if job.operation.wants_check() {
             let size = job.file.as_ref().map(|file| self.files.size(file.entry as usize, kernel));
-            let available = match size {
-                Some(Ok(Size::Known(size))) => size.saturating_sub(job.operation.task().offset),
-                _ => 0,
-            };
-            job.operation.checked(available);
+            let offset = job.operation.task().offset;
+            match size {
+                Some(Ok(Size::Known(size))) => job.operation.checked(size.saturating_sub(offset)),
+                Some(Err(error)) => job.operation.check_failed(error.negative()),
+                _ => job.operation.checked(0),
+            }
         }
         let is_in_socket = matches!(job.operation.phase(), Phase::Acknowledging(_));
         if is_in_socket && !std::mem::replace(&mut job.sending.passed_on, true) {
