@@ -191,9 +191,8 @@ impl<E: Engine> Driver<E> {
         let number = state.number();
         match self.engine.kernel().disconnect(number) {
             Ok(()) => Counters::add(&self.shared.counters.connections_reset, 1),
-            Err(Errno(libc::EBUSY)) => return self.engine.kernel().end_waits(number),
-            // A seccomp filter refuses the call.  The pages may still be sent.
-            Err(_) => return,
+            // A thread waits on the socket, or a filter refuses the call.
+            Err(_) => return self.engine.kernel().end_waits(number),
         }
         self.socket(socket).was_reset = true;
         let mut next = self.schedule.oldest(socket);
