@@ -676,25 +676,10 @@ static void report(uint64_t seconds)
 	       tally.registered, tally.lent_bytes / 1000000, tally.library_resets);
 }
 
-/* Tried in a child, because without root, ip and nft it ends the process. */
-static bool network_is_possible(void)
-{
-	int status;
-	pid_t pid = (pid_t)SYS(fork());
-	if (pid == 0) {
-		network_set_up(&network);
-		exit(network.xdp >= 0 ? 0 : 77);
-	}
-	SYS(waitpid(pid, &status, 0));
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
 static void set_up(void)
 {
-	has_network = network_is_possible();
-	if (has_network)
-		network_set_up(&network);
-	else
+	has_network = network_try(&network);
+	if (!has_network)
 		printf("no network with XDP, so no file is lent\n");
 	image = malloc(IMAGE_BYTES);
 	CHECK(image != NULL);

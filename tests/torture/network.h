@@ -13,6 +13,8 @@
 
 #include "data_common.h"
 
+#include <sys/wait.h>
+
 #include "xdp.h"
 
 #define NEAR_ADDRESS "10.99.0.1"
@@ -115,6 +117,23 @@ static inline void network_set_up(struct network *n)
 	far_set_up(n);
 	kill(far, SIGKILL);
 	SYS(waitpid(far, NULL, 0));
+}
+
+/* Tried in a child first, because without root, ip and nft it ends the process. False: no network, or one without
+ * true zero-copy. */
+static inline bool network_try(struct network *n)
+{
+	int status;
+	pid_t pid = (pid_t)SYS(fork());
+	if (pid == 0) {
+		network_set_up(n);
+		exit(n->xdp >= 0 ? 0 : 77);
+	}
+	SYS(waitpid(pid, &status, 0));
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return false;
+	network_set_up(n);
+	return true;
 }
 
 /* One in which nothing is lost, for tests of zero-copy; without such a thing the test is skipped. */
