@@ -28,11 +28,15 @@
 
 #define SHORT    (-1) /* less is done than was asked for */
 #define SPURIOUS (-2) /* success, though nothing has happened */
+#define LATE     (-3) /* it comes with a later system call */
+#define LOST     (-4) /* it never comes: only for tests that expect it */
 
 /* Each with what it can give: from the man pages, the kernel's source, and seccomp or cgroup filters (EPERM, ENOSYS). */
 #define FAULT_KINDS(X)                                                                                                 \
 	X(MMAP, "mmap", ENOMEM, EAGAIN, ENODEV)                                                                        \
 	X(MADVISE, "madvise", ENOMEM, EAGAIN, EINVAL)                                                                  \
+	X(MINCORE, "mincore", ENOMEM, EAGAIN, EPERM)                                                                   \
+	X(DISCONNECT, "connect to AF_UNSPEC", EBUSY, ENOMEM, EPERM)                                                    \
 	X(PTHREAD_CREATE, "pthread_create", EAGAIN)                                                                    \
 	X(SOCKETPAIR, "socketpair", EMFILE, ENFILE, ENOBUFS)                                                           \
 	X(EVENTFD, "eventfd", EMFILE, ENOMEM)                                                                          \
@@ -70,6 +74,7 @@
 	X(CQE_SEND, "CQE of a send", EINTR, EAGAIN, ENOBUFS, ENOMEM, EFAULT, EPIPE, ECONNRESET, EIO, ECANCELED, SHORT) \
 	X(CQE_ZEROCOPY, "CQE of a zero-copy send", EINTR, EAGAIN, ENOBUFS, ENOMEM, EFAULT, EINVAL, EOPNOTSUPP, EPIPE,  \
 	  ECONNRESET, ECANCELED, SHORT)                                                                                \
+	X(NOTIFICATION, "notification of a zero-copy send", LATE)                                                      \
 	X(CQE_READ, "CQE of a read", EINTR, EAGAIN, EIO, ENOMEM, EFAULT, EINVAL, EOPNOTSUPP, ECANCELED, SHORT)         \
 	X(CQE_POLL, "CQE of a poll", ENOMEM, EINVAL, ECANCELED, SPURIOUS)                                              \
 	X(CQE_MULTIPOLL, "CQE of a multishot poll", ENOMEM, ECANCELED)                                                 \
@@ -95,7 +100,13 @@ static inline int errnos_of(enum fault_kind kind)
 
 static inline const char *fault_errno_name(int error)
 {
-	return error == SHORT ? "short" : error == SPURIOUS ? "spurious" : strerrorname_np(error);
+	switch (error) {
+	case SHORT: return "short";
+	case SPURIOUS: return "spurious";
+	case LATE: return "late";
+	case LOST: return "lost";
+	default: return strerrorname_np(error);
+	}
 }
 
 /* ---- the plan ---------------------------------------------------------------------------------- */
@@ -234,6 +245,20 @@ struct fault_patch {
 	bool used;
 };
 
+/* A notification that is held up; it comes as the completion of a request of this layer. */
+struct fault_late {
+	uint64_t user_data;
+	int32_t result;
+	uint32_t flags;
+	int64_t at_ms; /* not before; 0: none is held up here */
+	bool requested;
+};
+
+#define LATE_MS     20
+#define LATE_TOKEN  (UINT64_C(0xfe) << 56) /* the library does not know it */
+#define LOST_TOKEN  UINT64_MAX
+#define LATES_COUNT 64
+
 static struct {
 	int fd;
 	struct io_uring_params params;
@@ -241,6 +266,7 @@ static struct {
 	struct io_uring_sqe *requests;
 	unsigned seen_requests, seen_completions;
 	struct fault_patch patches[256];
+	struct fault_late lates[LATES_COUNT];
 } fault_ring = { .fd = -1 };
 
 static inline bool fault_patch_later(uint64_t user_data, int32_t result)
@@ -265,6 +291,7 @@ static inline enum fault_kind fault_kind_of(const struct io_uring_sqe *request)
 	case IORING_OP_READ_FIXED: return K_CQE_READ;
 	case IORING_OP_POLL_ADD: return request->len & IORING_POLL_ADD_MULTI ? K_CQE_MULTIPOLL : K_CQE_POLL;
 	case IORING_OP_POLL_REMOVE: return K_CQE_POLL_REMOVE;
+	case IORING_OP_NOP: return K_NOTIFICATION; /* of this layer */
 	default: fail("the library uses request %u, which this layer does not know", request->opcode);
 	}
 }
@@ -283,6 +310,8 @@ static inline void fault_shorten(struct io_uring_sqe *request)
 static inline void fault_request(struct io_uring_sqe *request)
 {
 	enum fault_kind kind = fault_kind_of(request);
+	if (kind == K_NOTIFICATION)
+		return;
 	int fault = fault_of(kind);
 	if (request->opcode == IORING_OP_SENDMSG) {
 		const struct msghdr *message = (struct msghdr *)(uintptr_t)request->addr;
@@ -317,6 +346,59 @@ static inline void fault_look_at_requests(void)
 	}
 }
 
+/* Held up, if there is a place for it, or lost. */
+static inline void fault_notification(struct io_uring_cqe *completion)
+{
+	int fault = fault_of(K_NOTIFICATION);
+	if (fault == 0)
+		return;
+	for (size_t i = 0; i < LATES_COUNT && fault == LATE; i++) {
+		struct fault_late *late = &fault_ring.lates[i];
+		if (late->at_ms != 0)
+			continue;
+		*late = (struct fault_late){ .user_data = completion->user_data, .result = completion->res };
+		late->flags = completion->flags;
+		late->at_ms = now_ms() + LATE_MS;
+		completion->user_data = LOST_TOKEN;
+		return;
+	}
+	if (fault == LOST)
+		completion->user_data = LOST_TOKEN;
+}
+
+/* Requests that bring what was held up for long enough, behind those of the library; how many. */
+static inline long fault_request_lates(void)
+{
+	const struct io_sqring_offsets *at = &fault_ring.params.sq_off;
+	unsigned *tail = (unsigned *)(void *)(fault_ring.queues + at->tail);
+	unsigned mask = *(unsigned *)(void *)(fault_ring.queues + at->ring_mask);
+	unsigned *array = (unsigned *)(void *)(fault_ring.queues + at->array);
+	long count = 0;
+	for (size_t i = 0; i < LATES_COUNT; i++) {
+		struct fault_late *late = &fault_ring.lates[i];
+		unsigned head = __atomic_load_n((unsigned *)(void *)(fault_ring.queues + at->head), __ATOMIC_ACQUIRE);
+		if (late->at_ms == 0 || late->requested || late->at_ms > now_ms() || *tail - head > mask)
+			continue;
+		struct io_uring_sqe *request = &fault_ring.requests[*tail & mask];
+		*request = (struct io_uring_sqe){ .opcode = IORING_OP_NOP, .user_data = LATE_TOKEN + i };
+		array[*tail & mask] = *tail & mask;
+		__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
+		late->requested = true;
+		count++;
+	}
+	return count;
+}
+
+/* The completion of such a request is what was held up. */
+static inline void fault_bring_late(struct io_uring_cqe *completion)
+{
+	struct fault_late *late = &fault_ring.lates[completion->user_data - LATE_TOKEN];
+	completion->user_data = late->user_data;
+	completion->res = late->result;
+	completion->flags = late->flags;
+	late->at_ms = 0;
+}
+
 static inline void fault_look_at_completions(void)
 {
 	const struct io_cqring_offsets *at = &fault_ring.params.cq_off;
@@ -328,6 +410,14 @@ static inline void fault_look_at_completions(void)
 	struct io_uring_cqe *all = (struct io_uring_cqe *)(void *)(fault_ring.queues + at->cqes);
 	for (; fault_ring.seen_completions != tail; fault_ring.seen_completions++) {
 		struct io_uring_cqe *completion = &all[fault_ring.seen_completions & mask];
+		if (completion->user_data - LATE_TOKEN < LATES_COUNT) {
+			fault_bring_late(completion);
+			continue;
+		}
+		if (completion->flags & IORING_CQE_F_NOTIF) {
+			fault_notification(completion);
+			continue;
+		}
 		for (size_t i = 0; i < COUNT_OF(fault_ring.patches); i++) {
 			struct fault_patch *patch = &fault_ring.patches[i];
 			if (patch->used && patch->user_data == completion->user_data) {
@@ -367,9 +457,10 @@ static inline long fault_enter(long (*real)(long, ...), const long a[6])
 		return -1;
 	}
 	bool known = a[0] == fault_ring.fd && fault_ring.queues != NULL && fault_ring.requests != NULL;
+	long more = known ? fault_request_lates() : 0;
 	if (known)
 		fault_look_at_requests();
-	long result = real(SYS_io_uring_enter, a[0], a[1], a[2], a[3], a[4], a[5]);
+	long result = real(SYS_io_uring_enter, a[0], a[1] + more, a[2], a[3], a[4], a[5]);
 	int error = errno;
 	if (known)
 		fault_look_at_completions();
@@ -390,6 +481,7 @@ static inline int fault_kind_of_syscall(long number, const long a[6])
 	case SYS_io_uring_register: return K_URING_REGISTER;
 	case SYS_close_range: return K_CLOSE_RANGE;
 	case SYS_kcmp: return K_KCMP;
+	case SYS_connect: return K_DISCONNECT;
 	case 451: return K_CACHESTAT;
 	case SYS_futex: return fault_is_futex_wait(a[1]) ? (int)K_FUTEX_WAIT : -1;
 	default: return -1;
@@ -454,6 +546,13 @@ int madvise(void *address, size_t length, int advice)
 	KEEP_REAL(madvise);
 	MAY_FAIL(K_MADVISE);
 	return real(address, length, advice);
+}
+
+int mincore(void *address, size_t length, unsigned char *pages)
+{
+	KEEP_REAL(mincore);
+	MAY_FAIL(K_MINCORE);
+	return real(address, length, pages);
 }
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument)

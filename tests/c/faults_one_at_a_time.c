@@ -76,8 +76,9 @@ int main(void)
 			continue;
 		}
 		for (int kind = 0; kind < FAULT_KINDS_COUNT; kind++) {
-			bool zero_copy = kind == K_CQE_ZEROCOPY || kind == K_CQE_POLL || kind == K_URING_ENTER;
-			if (far && !zero_copy)
+			bool differs = kind == K_CQE_ZEROCOPY || kind == K_NOTIFICATION || kind == K_CQE_POLL ||
+				       kind == K_URING_ENTER || kind == K_MINCORE || kind == K_MMAP || kind == K_STATX;
+			if (far && !differs)
 				continue; /* as near */
 			int64_t begin = now_ms();
 			unsigned before = runs;
