@@ -162,10 +162,13 @@ impl<E: Engine> Driver<E> {
         }
         let Some(file) = &mut job.file else { return };
         let offset = job.operation.task().offset + place.start;
-        let (align, bytes) = file.alignment(offset, place.length);
-        let into =
-            self.room.pool.span(place.lease).part((place.skip - align) as usize, bytes as usize);
-        job.data.reading = Some((place, align));
+        let (align, bytes) = file.alignment(offset, place.length.into());
+        let into = self
+            .room
+            .pool
+            .span(place.lease)
+            .part(place.skip as usize - align as usize, bytes as usize);
+        job.data.reading = Some((place, align as u32));
         job.operation.read_started();
         let (token, facts) = (Token::new(Kind::Read, slot, job.id), file.facts);
         let (offset, through_ring, file) = (offset - align, file.through_ring, file.fd);
@@ -197,11 +200,11 @@ impl<E: Engine> Driver<E> {
             return;
         };
         let wanted = job.operation.phase() == Phase::Running;
-        let count = (result.max(0) as u64).saturating_sub(align).min(buffer.length);
+        let count = (result.max(0) as u32).saturating_sub(align).min(buffer.length);
         if count > 0 && wanted {
             buffer.length = count;
             job.push(buffer);
-            job.operation.read_done(buffer.start, count);
+            job.operation.read_done(buffer.start, count.into());
         } else {
             self.room.release(buffer.lease);
             let job = &mut self.jobs[slot];
@@ -251,7 +254,7 @@ impl<E: Engine> Driver<E> {
         let Source::Buffers(buffers) = &mut job.data.source else {
             return;
         };
-        while let Some(front) = buffers.front().filter(|front| front.start + front.length <= sent) {
+        while let Some(front) = buffers.front().filter(|front| front.end() <= sent) {
             self.room.release(front.lease);
             buffers.pop_front();
         }

@@ -79,8 +79,15 @@ pub(super) struct Buffer {
     /// Position in the range of its first byte.
     pub(super) start: u64,
     /// Bytes of the lease before the data.
-    pub(super) skip: u64,
-    pub(super) length: u64,
+    pub(super) skip: u32,
+    pub(super) length: u32,
+}
+
+impl Buffer {
+    /// Returns the position in the range behind its last byte.
+    pub(super) fn end(&self) -> u64 {
+        self.start + u64::from(self.length)
+    }
 }
 
 /// The place of the next bytes of the range.
@@ -133,7 +140,7 @@ pub(super) struct Waits {
 pub(super) struct Data {
     pub(super) source: Source,
     /// The destination of the read in flight, and how many bytes before the data it also reads.
-    pub(super) reading: Option<(Buffer, u64)>,
+    pub(super) reading: Option<(Buffer, u32)>,
     /// Bytes of the pool reserved for EXACT.
     pub(super) reserved: Option<NonZeroU64>,
     /// Pages charged to the file system's share of the pool.
@@ -297,9 +304,7 @@ impl Job {
             Source::None => 0,
             Source::Window(window) => window.end(),
             Source::Lent { span, start, .. } => start + span.len() as u64,
-            Source::Buffers(buffers) => {
-                buffers.front().map_or(0, |front| front.start + front.length)
-            }
+            Source::Buffers(buffers) => buffers.front().map_or(0, Buffer::end),
         };
         end.saturating_sub(self.operation.range_sent())
     }
@@ -316,7 +321,7 @@ impl Job {
             Source::Lent { span, start, .. } => part(*span, *start, 0),
             Source::Buffers(buffers) => {
                 let front = buffers.front().expect("bytes are at hand");
-                part(pool.span(front.lease).as_span(), front.start, front.skip)
+                part(pool.span(front.lease).as_span(), front.start, front.skip.into())
             }
         }
     }

@@ -218,14 +218,14 @@ impl<E: Engine> Driver<E> {
         let Source::Buffers(buffers) = &job.data.source else {
             return None;
         };
-        let last = buffers.back().filter(|last| last.start + last.length == at)?;
+        let last = buffers.back().filter(|last| last.end() == at)?;
         let (lease, skip) = (last.lease, last.skip + last.length);
-        let room = self.room.pool.span(lease).len() as u64 - skip;
+        let room = self.room.pool.span(lease).len() as u32 - skip;
         if room == 0 || job.file.as_ref().is_none_or(|file| file.facts.direct) {
             return None;
         }
         self.room.pool.retain(lease);
-        Some(Buffer { lease, start: at, skip, length: length.min(room) })
+        Some(Buffer { lease, start: at, skip, length: length.min(room.into()) as u32 })
     }
 
     // Leases room for up to `length` bytes: less if the pool is nearly full.
@@ -251,7 +251,7 @@ impl<E: Engine> Driver<E> {
             }
             let (skip, bytes) = file.alignment(offset, length);
             if let Some(lease) = self.room.pool.acquire(bytes, purpose) {
-                return Some(Buffer { lease, start: at, skip, length });
+                return Some(Buffer { lease, start: at, skip: skip as u32, length: length as u32 });
             }
             if bytes <= least {
                 return None;
