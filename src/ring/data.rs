@@ -103,7 +103,7 @@ impl<E: Engine> Driver<E> {
         let chunk = self.shared.settings.chunk_bytes.min(self.room.pool.lease_max() / 2).max(PAGE);
         let job = &mut self.jobs[slot];
         let held = job.is_held();
-        if job.inspection != Inspection::Done {
+        if job.data.inspection != Inspection::Done {
             return;
         }
         // A window at hand is sent first, and data that is read must not replace it.

@@ -138,6 +138,9 @@ pub(super) struct Waits {
 
 /// The file data at hand, and the room that it takes.
 pub(super) struct Data {
+    pub(super) inspection: Inspection,
+    /// The operation has ended while a call on its file was in flight.
+    pub(super) leaving: bool,
     pub(super) source: Source,
     /// The destination of the read in flight, and how many bytes before the data it also reads.
     pub(super) reading: Option<(Buffer, u32)>,
@@ -182,11 +185,8 @@ pub(super) struct Job {
     /// Where one caller waits for the completion; None: it goes to the queue.
     pub(super) reply: Option<Arc<Answer>>,
     pub(super) file: Option<File>,
-    pub(super) inspection: Inspection,
     pub(super) data: Data,
     pub(super) sending: Sending,
-    /// It has ended while a call on its file was in flight.
-    pub(super) leaving: bool,
 }
 
 impl Job {
@@ -200,8 +200,9 @@ impl Job {
             staged: std::mem::take(&mut submission.staged),
             reply: submission.reply.take(),
             file,
-            inspection: Inspection::Outstanding,
             data: Data {
+                inspection: Inspection::Outstanding,
+                leaving: false,
                 source: Source::None,
                 reading: None,
                 reserved: None,
@@ -212,15 +213,14 @@ impl Job {
                 waits: Waits::default(),
             },
             sending: Sending::default(),
-            leaving: false,
         }
     }
 
     /// Ends a helper's query of the file; returns whether there was one.
     pub(super) fn stop_asking(&mut self) -> bool {
-        let asked = self.inspection == Inspection::Asked;
+        let asked = self.data.inspection == Inspection::Asked;
         if asked {
-            self.inspection = Inspection::Outstanding;
+            self.data.inspection = Inspection::Outstanding;
         }
         asked
     }
@@ -264,7 +264,7 @@ impl Job {
 
     /// Returns whether it has begun and all of its range may be sent as lent pages.
     pub(super) fn can_lend_all(&self) -> bool {
-        self.inspection == Inspection::Done
+        self.data.inspection == Inspection::Done
             && self.operation.needs_data()
             && self.operation.file_length() == self.operation.range()
     }

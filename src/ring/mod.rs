@@ -212,7 +212,7 @@ impl<E: Engine> Driver<E> {
         }
         self.begin(slot);
         let job = &self.jobs[slot];
-        if job.operation.is_sending() || job.inspection == Inspection::Asked {
+        if job.operation.is_sending() || job.data.inspection == Inspection::Asked {
             return 0;
         }
         let mut bytes = 0;
@@ -234,7 +234,7 @@ impl<E: Engine> Driver<E> {
     // Queries the file's size, or has a helper inspect the file first.
     fn begin(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        if job.inspection != Inspection::Outstanding
+        if job.data.inspection != Inspection::Outstanding
             || matches!(job.operation.phase(), Phase::Ending(_))
         {
             return;
@@ -250,7 +250,7 @@ impl<E: Engine> Driver<E> {
         let job = &mut self.jobs[slot];
         if job.can_find_end(most) {
             self.begin_with(slot, Ok(Size::Unknown));
-            self.jobs[slot].inspection = Inspection::Postponed;
+            self.jobs[slot].data.inspection = Inspection::Postponed;
         } else {
             self.query_size(slot);
         }
@@ -258,7 +258,7 @@ impl<E: Engine> Driver<E> {
 
     // Queries the size of a file whose short range could not be sent at once.
     fn query_postponed(&mut self, slot: usize) {
-        if self.jobs[slot].inspection == Inspection::Postponed {
+        if self.jobs[slot].data.inspection == Inspection::Postponed {
             self.query_size(slot);
         }
     }
@@ -273,7 +273,7 @@ impl<E: Engine> Driver<E> {
 
     fn begin_with(&mut self, slot: usize, size: Result<Size>) {
         let job = &mut self.jobs[slot];
-        job.inspection = Inspection::Done;
+        job.data.inspection = Inspection::Done;
         match (size, job.operation.phase()) {
             (Err(error), _) => job.operation.fail(error.negative()),
             (Ok(size), Phase::Queued) => job.operation.start(size),

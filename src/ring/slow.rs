@@ -151,11 +151,11 @@ impl<E: Engine> Driver<E> {
         let operation::Task { offset, length, .. } = *job.operation.task();
         let task = Task::Inspect { file: file.fd, offset, length };
         let token = Token::new(Kind::Inspect, slot, job.id);
-        job.inspection = Inspection::Asked;
+        job.data.inspection = Inspection::Asked;
         let started =
             self.engine.start_call(helpers::BlockingCall { token, facts: file.facts, task });
         if let Err(error) = started {
-            job.inspection = Inspection::Outstanding;
+            job.data.inspection = Inspection::Outstanding;
             job.operation.fail(error.negative());
         }
         true
@@ -261,10 +261,10 @@ impl<E: Engine> Driver<E> {
     // Waits briefly for a call on the file of an ended operation; true: it waits.
     pub(super) fn leave_file(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
-        if job.inspection != Inspection::Asked && !job.operation.is_reading() {
+        if job.data.inspection != Inspection::Asked && !job.operation.is_reading() {
             return false;
         }
-        if std::mem::replace(&mut job.leaving, true) {
+        if std::mem::replace(&mut job.data.leaving, true) {
             return true;
         }
         let token = self.call_of(slot);
@@ -281,7 +281,7 @@ impl<E: Engine> Driver<E> {
     fn call_of(&self, slot: usize) -> Token {
         let job = &self.jobs[slot];
         Token::new(
-            if job.inspection == Inspection::Asked { Kind::Inspect } else { Kind::Read },
+            if job.data.inspection == Inspection::Asked { Kind::Inspect } else { Kind::Read },
             slot,
             job.id,
         )
@@ -301,7 +301,7 @@ impl<E: Engine> Driver<E> {
     // Ends the operation without the call that has not returned.
     pub(super) fn abandon_call(&mut self, slot: usize) {
         let job = &self.jobs[slot];
-        if job.inspection != Inspection::Asked && !job.operation.is_reading() {
+        if job.data.inspection != Inspection::Asked && !job.operation.is_reading() {
             return;
         }
         if self.let_call_go(slot) {
