@@ -195,6 +195,8 @@ impl<E: Engine> Driver<E> {
             return self.close_socket(socket);
         }
         (state.waiting, state.has_looked, state.look_at) = (false, false, None);
+        // The claim that held back what has ended is forgotten with it, and its release is ignored.
+        self.schedule.unpark(socket);
     }
 
     pub(super) fn close_socket(&mut self, socket: usize) {
