@@ -199,7 +199,6 @@ impl<E: Engine> RingThread<E> {
             self.withdraw();
             if let Some(status) = self.shared.life.ending() {
                 self.driver.fail_all(status);
-                self.driver.unregister_all();
             }
             self.driver.alarms();
             self.flush_unless_soon();
@@ -397,6 +396,7 @@ impl<E: Engine> RingThread<E> {
             std::thread::sleep(REJECT_AGAIN);
         }
         self.flush();
+        self.driver.unregister_all();
     }
 
     fn reject_read(&mut self, errno: i32) {
@@ -413,7 +413,6 @@ impl<E: Engine> RingThread<E> {
                 _ => {}
             }
         }
-        driver.unregister_all();
         self.intake.catch_up_with_all(u64::MAX, |arrival| driver.reject(arrival, -errno));
         self.withdraw();
     }
