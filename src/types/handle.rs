@@ -79,3 +79,21 @@ impl fmt::Debug for RegisteredSocket<'_> {
         formatter.debug_tuple("RegisteredSocket").field(&self.handle.number()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_c_and_of_no_descriptor() {
+        for place in [0, 1, 1000, (1 << 30) - 1] {
+            let handle = Handle::numbered(place);
+            assert_eq!(handle.number(), (1 << 30) + place);
+            assert_eq!(Handle::from_number(handle.number() as i32), Ok(handle));
+            assert_eq!(Handle::numbered(place + (1 << 30)), handle, "they begin again");
+        }
+        for number in [0, -1, i32::MIN] {
+            assert_eq!(Handle::from_number(number), Err(Errno(libc::EBADF)));
+        }
+    }
+}

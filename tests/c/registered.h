@@ -3,6 +3,7 @@
  * What the tests of registered descriptors (registered_*.c) share, beyond data_common.h.
  *
  *   register_file_ok  register_socket_ok  unregister_file_ok  unregister_socket_ok
+ *   allow_few_descriptors  room_for_registrations  destroy_soon: nothing is counted as in use or on its way that is not
  *   struct ends: a connection and a file with their handles; ends_open  ends_close  ends_request
  */
 #ifndef SNAPSEND_TESTS_REGISTERED_H
@@ -20,6 +21,44 @@ static inline int test_handle(int handle, const char *call, const char *file, in
 #define register_socket_ok(ctx, fd)       test_handle(snapsend_register_socket(ctx, fd, 0), "socket", __FILE__, __LINE__)
 #define unregister_file_ok(ctx, handle)   CHECK_EQ(snapsend_unregister_file(ctx, handle), 0)
 #define unregister_socket_ok(ctx, handle) CHECK_EQ(snapsend_unregister_socket(ctx, handle), 0)
+
+#define FEW_DESCRIPTORS 300
+
+/* For room_for_registrations(); the limit of contexts created from now on. */
+static inline void allow_few_descriptors(void)
+{
+	struct rlimit limit;
+	SYS(getrlimit(RLIMIT_NOFILE, &limit));
+	limit.rlim_cur = FEW_DESCRIPTORS;
+	SYS(setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+/* How many files can be registered; all that was unregistered has been closed then. */
+static inline int room_for_registrations(snapsend_t *ctx, int file)
+{
+	int handles[FEW_DESCRIPTORS], count = 0, other[2];
+	unix_pair(other);
+	CHECK_EQ(snapsend_cancel_socket(ctx, other[0]), 0); /* the ring thread has read what came before */
+	close_pair(other);
+	for (;; count++) {
+		CHECK_LT(count, FEW_DESCRIPTORS);
+		handles[count] = snapsend_register_file(ctx, file, 0);
+		if (handles[count] < 0)
+			break;
+	}
+	CHECK_EQ(handles[count], -EMFILE);
+	for (int i = 0; i < count; i++)
+		unregister_file_ok(ctx, handles[i]);
+	return count;
+}
+
+/* What is counted as on its way would be waited for. */
+static inline void destroy_soon(snapsend_t *ctx)
+{
+	int64_t begin = now_ms();
+	destroy_ctx(ctx);
+	CHECK_LE(now_ms() - begin, 700 * slowness());
+}
 
 /* Which of the two a request names by its handle. */
 enum { BY_NUMBER, FILE_BY_HANDLE, SOCKET_BY_HANDLE, BY_HANDLE };

@@ -134,6 +134,30 @@ static void other_context(const struct ends *ends)
 	destroy_ctx(others.ctx);
 }
 
+/* Up to the first that is refused. */
+static void in_a_group(const struct ends *ends)
+{
+	uint64_t ids[4] = { 0 };
+	struct snapsend_completion done;
+	struct snapsend_request group[4];
+	int gone = register_file_ok(ctx, ends->file);
+	unregister_file_ok(ctx, gone);
+	for (int i = 0; i < 4; i++)
+		group[i] = ends_request(ends, i == 1 ? BY_NUMBER : BY_HANDLE, 0, 10);
+	for (int stale = 0; stale < 4; stale++) {
+		group[stale].file_fd = gone;
+		group[stale].flags |= SNAPSEND_REGISTERED_FILE;
+		int count = snapsend_submit_many(ctx, group, sizeof group[0], 4, ids);
+		CHECK_EQ(count, stale == 0 ? -EBADF : stale);
+		for (int i = 0; i < count; i++) {
+			wait_done(ctx, ids[i], &done);
+			CHECK_EQ(done.status, 0);
+		}
+		swallow(ends->sv[1], (uint64_t)(count > 0 ? count * 10 : 0));
+		group[stale] = ends_request(ends, BY_HANDLE, 0, 10);
+	}
+}
+
 int main(void)
 {
 	char path[PATH_MAX], got[100];
@@ -147,6 +171,7 @@ int main(void)
 	mistaken(&ends);
 	other_context(&ends);
 	stale(&ends);
+	in_a_group(&ends);
 	struct snapsend_request request = ends_request(&ends, BY_HANDLE, 0, 100);
 	for (uint32_t flags = request.flags, bit = 9; bit < 32; bit++) {
 		request.flags = flags | UINT32_C(1) << bit;

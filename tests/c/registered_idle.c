@@ -124,8 +124,9 @@ static void cancelled(snapsend_t *ctx, int file)
 
 int main(void)
 {
+	allow_few_descriptors();
 	snapsend_t *ctx = create_ctx();
-	int file = temp_file(LENGTH, 40);
+	int file = temp_file(LENGTH, 40), room = room_for_registrations(ctx, file);
 	doing("cancelled");
 	cancelled(ctx, file);
 	doing("closed by the peer");
@@ -139,6 +140,7 @@ int main(void)
 	doing("idle");
 	idle(ctx, file);
 	expect_nothing(ctx, 20);
-	destroy_ctx(ctx);
+	CHECK_EQ(room_for_registrations(ctx, file), room);
+	destroy_soon(ctx);
 	return 0;
 }

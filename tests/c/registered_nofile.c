@@ -32,12 +32,10 @@ static int fill(snapsend_t *ctx, int file)
 	fail("more registrations than descriptors");
 }
 
-/* Unregistered in this order they have been taken, so that the next fill() is not a race with the ring thread. */
 static void empty(snapsend_t *ctx, int count)
 {
 	for (int i = 0; i < count; i++)
 		unregister_file_ok(ctx, handles[i]);
-	CHECK_ERR(snapsend_cancel(ctx, UINT64_C(1) << 60), ENOENT);
 }
 
 static void settle(snapsend_t *ctx, int socket)

@@ -114,8 +114,9 @@ static void receive(int threads)
 int main(void)
 {
 	static struct part parts[THREADS];
+	allow_few_descriptors();
 	snapsend_t *ctx = create_ctx();
-	int file = temp_file(310000, 32);
+	int file = temp_file(310000, 32), room = room_for_registrations(ctx, file);
 	for (int round = 0; round < 8; round++) {
 		int threads = round % 4 < 2 ? 1 : THREADS;
 		ends_open(&ends, ctx, round % 2 ? TCP4 : UNIX, file);
@@ -131,6 +132,7 @@ int main(void)
 		CHECK_UEQ(drain(ends.sv[1], 20), 0);
 		ends_close(&ends);
 	}
-	destroy_ctx(ctx);
+	CHECK_EQ(room_for_registrations(ctx, file), room);
+	destroy_soon(ctx);
 	return 0;
 }

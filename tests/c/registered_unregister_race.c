@@ -97,8 +97,11 @@ int main(void)
 	pthread_t threads[SENDERS], changer, taker;
 	unsigned seeds[SENDERS];
 	struct reader reader;
+	allow_few_descriptors();
 	ctx = create_ctx();
 	file = temp_file(LENGTH, 35);
+	int room = room_for_registrations(ctx, file);
+	CHECK_GE(room, 200);
 	tcp_pair(sv);
 	atomic_store(&socket_handle, register_socket_ok(ctx, sv[0]));
 	atomic_store(&file_handle, register_file_ok(ctx, file));
@@ -123,6 +126,7 @@ int main(void)
 	unregister_file_ok(ctx, atomic_load(&file_handle));
 	close(sv[0]);
 	CHECK_UEQ(reader_join(&reader), atomic_load(&wire)); /* up to the end: the library's copies are gone */
-	destroy_ctx(ctx);
+	CHECK_EQ(room_for_registrations(ctx, file), room);
+	destroy_soon(ctx);
 	return 0;
 }
