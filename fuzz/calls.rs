@@ -70,8 +70,12 @@ struct World {
     sockets: Vec<Socket>,
     file: std::fs::File,
     others: Vec<OwnedFd>,
-    /// Operations without a DONE: the socket.
-    pending: HashMap<u64, usize>,
+    /// Operations without a DONE: the socket, and whether SENT has been reported.
+    pending: HashMap<u64, (usize, bool)>,
+    /// Handles of registered files.
+    files: Vec<i32>,
+    /// Handles of registered sockets, and which socket each is of.
+    registered: Vec<(i32, usize)>,
     dead: bool,
 }
 
@@ -123,6 +127,8 @@ impl World {
             file: file(),
             others: other_descriptors(),
             pending: HashMap::new(),
+            files: Vec::new(),
+            registered: Vec::new(),
             dead: false,
         };
         world.create(bytes);
@@ -138,6 +144,7 @@ impl World {
             options.max_ops = bytes.size() as u32;
             options.pool_bytes = bytes.size().min(64 << 20);
             options.chunk_bytes = bytes.size();
+            options.window_bytes = bytes.size();
         }
         if plain & 128 != 0 {
             options.flags = bytes.byte().into();
@@ -198,7 +205,37 @@ impl World {
         }
         let which =
             self.sockets.iter().position(|s| s.number == request.socket_fd && s.ours.is_some());
+        let which = self.use_handles(bytes, &mut request).or(which);
         (request, which.unwrap_or(usize::MAX))
+    }
+
+    // Names file and socket by handles if the flag of registered files is set; mostly by those that
+    // there are.  Returns the socket, if it is named so.
+    fn use_handles(&self, bytes: &mut Bytes<'_>, request: &mut snapsend_request) -> Option<usize> {
+        if request.flags & SNAPSEND_REGISTERED_FILE == 0 {
+            return None;
+        }
+        let choice = bytes.byte();
+        request.file_fd = match choice % 8 {
+            0 => bytes.number() as i32,
+            1 => -1,
+            _ => self.files.last().copied().unwrap_or(1),
+        };
+        if choice & 8 != 0 {
+            request.flags &= !SNAPSEND_REGISTERED_FILE;
+            request.file_fd = self.file.as_raw_fd();
+        }
+        if choice & 16 == 0 {
+            return None;
+        }
+        request.flags |= SNAPSEND_REGISTERED_SOCKET;
+        let number = bytes.byte() as usize;
+        let (handle, socket) = match self.registered.len() {
+            0 => (number as i32, usize::MAX),
+            count => self.registered[number % count],
+        };
+        request.socket_fd = handle;
+        Some(socket)
     }
 
     fn any_descriptor(&self, bytes: &mut Bytes<'_>) -> RawFd {
@@ -216,7 +253,7 @@ impl World {
     fn accepted(&mut self, id: u64, socket: usize) {
         assert_ne!(id, 0);
         assert!(socket < SOCKETS, "accepted on what is no socket of ours");
-        assert!(self.pending.insert(id, socket).is_none(), "id {id} given twice");
+        assert!(self.pending.insert(id, (socket, false)).is_none(), "id {id} given twice");
     }
 
     fn done(&mut self, completion: &snapsend_completion) {
@@ -226,7 +263,12 @@ impl World {
             assert!(self.pending.contains_key(&completion.id), "SNAPSHOT behind DONE");
             return;
         }
-        let socket = self.pending.remove(&completion.id).expect("DONE of what is pending");
+        if completion.event == SNAPSEND_EVENT_SENT {
+            let (_, was_sent) = self.pending.get_mut(&completion.id).expect("SENT behind DONE");
+            assert!(!std::mem::replace(was_sent, true), "SENT twice");
+            return;
+        }
+        let (socket, _) = self.pending.remove(&completion.id).expect("DONE of what is pending");
         self.sockets[socket].told += completion.wire_bytes;
     }
 
@@ -357,6 +399,70 @@ impl World {
         checked(unsafe { snapsend_cancel_socket(self.ctx, number) });
     }
 
+    fn register(&mut self, bytes: &mut Bytes<'_>) {
+        let flags = u32::from(bytes.byte() == 0);
+        let which = bytes.below(SOCKETS);
+        let is_socket = self.sockets[which].ours.is_some();
+        // SAFETY: no pointers.
+        let results = unsafe {
+            match bytes.byte() % 4 {
+                0 => {
+                    let file = self.any_descriptor(bytes);
+                    (snapsend_register_file(self.ctx, file, flags), -1)
+                }
+                1 if is_socket => {
+                    (-1, snapsend_register_socket(self.ctx, self.sockets[which].number, flags))
+                }
+                2 => {
+                    (-1, snapsend_register_socket(self.ctx, self.others[which].as_raw_fd(), flags))
+                }
+                _ => (snapsend_register_file(self.ctx, self.file.as_raw_fd(), flags), -1),
+            }
+        };
+        assert!(flags == 0 || results.0 < 0 && results.1 < 0, "an unknown flag is accepted");
+        if checked(results.0) > 0 {
+            self.files.push(results.0);
+        }
+        if checked(results.1) > 0 {
+            self.registered.push((results.1, which));
+        }
+    }
+
+    fn unregister(&mut self, bytes: &mut Bytes<'_>) {
+        let choice = bytes.byte();
+        // SAFETY: no pointers.
+        unsafe {
+            match choice % 4 {
+                0 => {
+                    let stale = bytes.number() as i32;
+                    let known = self.files.contains(&stale);
+                    assert!(known || snapsend_unregister_file(self.ctx, stale) < 0);
+                }
+                1 => {
+                    if let Some((handle, _)) = self.registered.pop() {
+                        checked(snapsend_unregister_socket(self.ctx, handle));
+                        assert_eq!(snapsend_unregister_socket(self.ctx, handle), -libc::EBADF);
+                    }
+                }
+                _ => {
+                    if let Some(handle) = self.files.pop() {
+                        checked(snapsend_unregister_file(self.ctx, handle));
+                        assert_eq!(snapsend_unregister_file(self.ctx, handle), -libc::EBADF);
+                    }
+                }
+            }
+        }
+    }
+
+    // Closes our end; its number must stay what it is as long as it is registered.
+    fn close(&mut self, which: usize) {
+        for (handle, _) in self.registered.extract_if(.., |&mut (_, of)| of == which) {
+            // SAFETY: no pointers.
+            checked(unsafe { snapsend_unregister_socket(self.ctx, handle) });
+        }
+        drop(self.sockets[which].ours.take());
+    }
+
     fn read(&mut self) -> u64 {
         let mut block = [0u8; 65536];
         let mut all = 0;
@@ -375,12 +481,14 @@ impl World {
         let which = bytes.below(SOCKETS);
         let peer = self.sockets[which].peer.as_ref();
         match bytes.byte() % 8 {
-            0 => drop(self.sockets[which].ours.take()),
+            0 => self.close(which),
             1 => drop(self.sockets[which].peer.take()),
             2 => peer.map_or((), |peer| peer.shutdown(std::net::Shutdown::Read).unwrap_or(())),
             // SAFETY: no pointers.
             3 => _ = unsafe { libc::shutdown(self.sockets[which].number, libc::SHUT_WR) },
             4 => self.file.set_len(bytes.size() % (2 * FILE_LENGTH)).expect("a length"),
+            5 => self.register(bytes),
+            6 => self.unregister(bytes),
             _ => _ = self.read(),
         }
     }
