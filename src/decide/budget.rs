@@ -187,6 +187,21 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_tried_is_not_known_to_fit() {
+        let (mut budget, now) = (Budget::new(4096), Instant::now());
+        assert!(budget.fits(MIB));
+        budget.take(MIB);
+        budget.give_back(MIB);
+        budget.refused(now);
+        let later = now + Duration::from_secs(1);
+        assert!(!budget.fits(4096) && budget.allows(4096, || later));
+        budget.take(4096);
+        budget.fitted();
+        budget.give_back(4096);
+        assert!(budget.fits(4096) && !budget.fits(2 * 4096));
+    }
+
+    #[test]
     fn a_send_is_charged_as_the_kernel_does() {
         let budget = Budget::new(4096);
         for (length, pages) in [(0, 2), (4095, 2), (4096, 3), (10_000, 4), (MIB, 258)] {
