@@ -9,7 +9,7 @@
 #define EDGE   1001             /* bytes of header, and of trailer */
 #define BEYOND 70000
 
-enum what { IMAGE, TMPFS, DEVICE, OVERLAY };
+enum what { IMAGE, DIRECT, TMPFS, HUGE, MEMORY, DEVICE, OVERLAY };
 
 struct file_system {
 	const char *name;
@@ -18,8 +18,11 @@ struct file_system {
 };
 
 static const struct file_system file_systems[] = {
-	{ "ext4", IMAGE, true },  { "xfs", IMAGE, true },           { "btrfs", IMAGE, true },
-	{ "tmpfs", TMPFS, true }, { "block device", DEVICE, true }, { "overlay", OVERLAY, false },
+	{ "ext4", IMAGE, true },         { "xfs", IMAGE, true },
+	{ "btrfs", IMAGE, true },        { "ext4, O_DIRECT", DIRECT, true },
+	{ "tmpfs", TMPFS, true },        { "tmpfs, huge pages", HUGE, true },
+	{ "memory file", MEMORY, true }, { "block device", DEVICE, true },
+	{ "overlay", OVERLAY, false },
 };
 
 static struct network net;
@@ -95,7 +98,8 @@ static void exercise(int file, const struct file_system *fs)
 	int sv[2];
 	unsigned char *image = image_of(0, LENGTH, 93);
 	snapsend_t *ctx = create_ctx();
-	warm(file, LENGTH);
+	if (fs->kind != DIRECT)
+		warm(file, LENGTH);
 	connect_over(&net, PATH_VETH, 0, sv);
 	uint64_t lent = ranges(ctx, sv, lend_request(sv[0], file, 0, 0), image);
 	struct snapsend_request request = lend_request(sv[0], snapsend_register_file(ctx, file, 0), 0, 0);
@@ -108,7 +112,7 @@ static void exercise(int file, const struct file_system *fs)
 		CHECK(lent >= 4 * LENGTH && again >= 4 * LENGTH);
 	else
 		CHECK(lent == 0 && again == 0);
-	if (fs->kind != DEVICE)
+	if (fs->kind != DEVICE && fs->kind != DIRECT)
 		holes(ctx, sv, file, image);
 	destroy_ctx(ctx);
 	close_pair(sv);
@@ -136,6 +140,30 @@ static int on_image(const char *top, const char *type)
 	return file_in(mounted, LENGTH, 93);
 }
 
+/* The file's pages are in the page cache, though reads and writes by this descriptor pass it by. */
+static int on_image_direct(const char *top)
+{
+	char path[64];
+	int file = on_image(top, "ext4");
+	warm(file, LENGTH);
+	snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+	return (int)SYS(open(path, O_RDONLY | O_DIRECT | O_CLOEXEC));
+}
+
+static int on_huge_pages(const char *top)
+{
+	if (mount("none", top, "tmpfs", 0, "huge=always") != 0)
+		skip("no huge pages on tmpfs here");
+	return file_in(top, LENGTH, 93);
+}
+
+static int in_memory(void)
+{
+	int file = (int)SYS(memfd_create("snapsend-test", MFD_CLOEXEC));
+	pattern_write(file, 0, LENGTH, 93);
+	return file;
+}
+
 static void with(const void *argument)
 {
 	const struct file_system *fs = argument;
@@ -143,6 +171,9 @@ static void with(const void *argument)
 	int file;
 	switch (fs->kind) {
 	case TMPFS: file = file_in(top, LENGTH, 93); break;
+	case DIRECT: file = on_image_direct(top); break;
+	case HUGE: file = on_huge_pages(top); break;
+	case MEMORY: file = in_memory(); break;
 	case DEVICE: file = on_device(top); break;
 	case OVERLAY: file = on_overlay(top); break;
 	default: file = on_image(top, fs->name);
