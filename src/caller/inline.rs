@@ -57,9 +57,9 @@ fn may_be_mapped(kernel: &impl Kernel, socket: RawFd, task: &Task) -> bool {
     task.length != TO_EOF && !kernel.leaves_the_machine(socket)
 }
 
-// Returns whether the range, which has begun, may be sent from a mapping.  The size of a registered
+// Returns whether the range, which has begun, may be passed with one send.  The size of a registered
 // file was not known before.
-fn is_mappable(
+fn is_for_one_send(
     kernel: &impl Kernel,
     socket: RawFd,
     file: &FileFacts,
@@ -67,8 +67,9 @@ fn is_mappable(
     chunk: u64,
 ) -> bool {
     let was_checked = file.known_size().is_some();
-    let is_short = operation.file_length() <= chunk;
-    was_checked || is_short && may_be_mapped(kernel, socket, operation.task())
+    let range = operation.file_length();
+    let may_be_mapped = || may_be_mapped(kernel, socket, operation.task());
+    was_checked || range <= chunk && (range <= INLINE_MAX || may_be_mapped())
 }
 
 /// Does as much as can be done without waiting; the operation's state shows whether that was all.
@@ -113,13 +114,13 @@ fn run_once(
         return;
     }
     let file = number.zip(*facts);
+    if file.is_some_and(|(_, facts)| !is_for_one_send(kernel, socket, &facts, operation, chunk)) {
+        return;
+    }
     let mapped = number.filter(|_| operation.file_length() > INLINE_MAX);
     let parts = |portion: &Portion, data| staged.parts(portion, data);
     let passed = match (mapped, file) {
         (Some(_), Some((fd, facts))) if !known.may_map(&facts, fd) => return,
-        (Some(_), Some((_, facts))) if !is_mappable(kernel, socket, &facts, operation, chunk) => {
-            return;
-        }
         (Some(fd), _) => pass_mapped(kernel, socket, fd, staged, operation),
         _ => at_once::pass(kernel, socket, file, operation, known, scratch, parts),
     };
