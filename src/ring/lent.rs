@@ -184,25 +184,38 @@ impl<E: Engine> Driver<E> {
     // Resets a connection, unless that has been done, and ends the operations that have all their
     // bytes in it.
     fn reset(&mut self, socket: usize) {
-        let state = self.socket(socket);
-        if state.was_reset {
+        if self.socket(socket).was_reset || !self.disconnect(socket) {
             return;
         }
-        let number = state.number();
-        match self.engine.kernel().disconnect(number) {
-            Ok(()) => Counters::add(&self.shared.counters.connections_reset, 1),
-            // A thread waits on the socket, or a filter refuses the call.
-            Err(_) => return self.engine.kernel().end_waits(number),
-        }
-        self.socket(socket).was_reset = true;
         let mut next = self.schedule.oldest(socket);
         while let Some(slot) = next {
-            let operation = &mut self.jobs[slot].operation;
-            if matches!(operation.phase(), Phase::Acknowledging(_)) {
-                operation.fail(-libc::ECANCELED);
-                operation.was_reset();
-            }
             next = self.schedule.behind(slot);
+            let job = &mut self.jobs[slot];
+            if matches!(job.operation.phase(), Phase::Acknowledging(_)) {
+                job.operation.fail(-libc::ECANCELED);
+                job.operation.was_reset();
+                if job.sending.resets == 0 {
+                    self.look_for_pages(slot, LOOK_AGAIN);
+                }
+            }
         }
+    }
+
+    /// Resets a connection, unless that has been done.  False: that is not possible now, and the
+    /// pages may still be sent.
+    pub(super) fn disconnect(&mut self, socket: usize) -> bool {
+        let state = self.socket(socket);
+        let number = state.number();
+        if state.was_reset {
+            return true;
+        }
+        if self.engine.kernel().disconnect(number).is_err() {
+            // A thread waits on the socket, or a filter refuses the call.
+            self.engine.kernel().end_waits(number);
+            return false;
+        }
+        Counters::add(&self.shared.counters.connections_reset, 1);
+        self.socket(socket).was_reset = true;
+        true
     }
 }
