@@ -59,15 +59,20 @@ impl<E: Engine> Driver<E> {
             }
             let mut job = self.jobs.remove(slot);
             job.operation.fail(status);
-            let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
-            let kernel = self.engine.kernel();
-            if job.operation.is_lent() {
+            let socket = self.schedule.find(job.cookie);
+            // It is not known what a send has done that is with the kernel.
+            let is_lending =
+                job.operation.is_sending() && matches!(job.data.source, Source::Lent { .. });
+            if job.operation.is_lent() || is_lending {
                 // Nothing will report that the kernel has given the pages back.
                 job.operation.was_reset();
-                let _ = socket.map(|socket| kernel.disconnect(socket.number()));
+                if let Some(socket) = socket {
+                    self.disconnect(socket);
+                }
                 job.operation.forget_lent();
             } else if job.operation.is_held_back() {
-                socket.inspect(|socket| kernel.push(socket.number()));
+                let socket = socket.and_then(|socket| self.sockets.get(socket));
+                socket.inspect(|socket| self.engine.kernel().push(socket.number()));
             }
             // The kernel may still read from windows.
             if let Source::Window(window) = std::mem::replace(&mut job.data.source, Source::None) {
