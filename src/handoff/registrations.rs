@@ -127,3 +127,78 @@ impl<Facts: Copy> Registrations<Facts> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EBADF: Errno = Errno(libc::EBADF);
+
+    fn found(table: &Registrations<u64>, handle: Handle) -> Result<(i32, u64)> {
+        table.find(handle).map(|found| (found.number, found.facts))
+    }
+
+    #[test]
+    fn a_handle_is_good_until_it_is_unregistered() {
+        let table = Registrations::default();
+        let (one, other) = (table.add(5, 50).unwrap(), table.add(5, 51).unwrap());
+        assert_ne!(one, other);
+        assert_eq!(found(&table, one), Ok((5, 50)));
+        assert_eq!(table.retire(one), Ok(()));
+        assert_eq!(found(&table, one), Err(EBADF));
+        assert_eq!(table.retire(one), Err(EBADF));
+        // The ring thread still needs the facts, until it has read the notice.
+        assert_eq!((table.facts(one), table.error(one)), (Some(50), EBADF));
+        table.remove(one);
+        assert_eq!((table.facts(one), table.error(one)), (None, EBADF));
+        assert_eq!((found(&table, one), table.retire(one)), (Err(EBADF), Err(EBADF)));
+        assert_eq!(found(&table, other), Ok((5, 51)));
+    }
+
+    #[test]
+    fn a_descriptor_that_was_lost_gives_its_error_until_it_is_unregistered() {
+        let table = Registrations::default();
+        let handle = table.add(5, 50).unwrap();
+        table.fail(handle, Errno(libc::EMFILE));
+        table.fail(handle, Errno(libc::ENOMEM));
+        assert_eq!(found(&table, handle), Err(Errno(libc::EMFILE)));
+        assert_eq!(table.error(handle), Errno(libc::EMFILE));
+        assert_eq!(table.retire(handle), Ok(()));
+        table.fail(handle, Errno(libc::ENOMEM));
+        assert_eq!((found(&table, handle), table.error(handle)), (Err(EBADF), EBADF));
+    }
+
+    #[test]
+    fn a_handle_of_another_table_is_none() {
+        let (ours, others) = (Registrations::default(), Registrations::default());
+        let handle = others.add(5, 50).unwrap();
+        assert_eq!((found(&ours, handle), ours.retire(handle)), (Err(EBADF), Err(EBADF)));
+        assert_eq!((ours.facts(handle), ours.error(handle)), (None, EBADF));
+        assert_ne!(ours.add(6, 60).unwrap(), handle);
+    }
+
+    #[test]
+    fn a_descriptor_that_turned_out_to_be_another_has_no_handle() {
+        let table = Registrations::default();
+        let handle = table.add(5, 50).unwrap();
+        table.fail(handle, EBADF);
+        assert_eq!((found(&table, handle), table.retire(handle)), (Err(EBADF), Err(EBADF)));
+        assert_eq!(table.facts(handle), None);
+    }
+
+    #[test]
+    fn numbers_in_use_are_passed_over_when_they_start_again() {
+        let table = Registrations::default();
+        // Far from the numbers that other tests use at the same time.
+        let before = COUNT.fetch_add(1 << 29, Ordering::Relaxed);
+        let first = table.add(5, 50).unwrap();
+        for _ in 0..10 {
+            COUNT.store(before + (1 << 29), Ordering::Relaxed);
+            assert_ne!(table.add(6, 60).unwrap(), first);
+        }
+        COUNT.store(before + 1000, Ordering::Relaxed);
+        assert_eq!(found(&table, first), Ok((5, 50)));
+        assert_eq!(Handle::numbered(u32::MAX).number() + 1, 1 << 31);
+        assert_eq!(Handle::numbered(0), Handle::numbered(1 << 30));
+    }
+}

@@ -346,3 +346,152 @@ impl Windows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::kernel::System;
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    const ENOMEM: Result<()> = Err(Errno(libc::ENOMEM));
+
+    /// Windows of this program, which stands for every file.
+    struct World {
+        windows: Windows,
+        program: File,
+    }
+
+    impl World {
+        fn new(limit: u64) -> World {
+            World { windows: Windows::new(limit), program: File::open("/proc/self/exe").unwrap() }
+        }
+
+        fn map(&mut self, file: u32, offset: u64, size: u64) -> Result<()> {
+            self.windows.map(&System, (file, self.program.as_raw_fd()), offset, size)
+        }
+
+        fn take(&mut self, file: u32, offset: u64, length: u64) -> Option<Piece> {
+            self.windows.take(file, offset, length, Instant::now())
+        }
+
+        // Uses a window for a moment.
+        fn touch(&mut self, file: u32, index: u64) {
+            let piece = self.take(file, index * WINDOW, 1).expect("it is there");
+            self.windows.release(piece.window);
+        }
+
+        fn has(&self, file: u32, index: u64) -> bool {
+            self.windows.has(file, index * WINDOW)
+        }
+    }
+
+    #[test]
+    fn beyond_the_limit_the_window_used_least_lately_goes() {
+        let mut world = World::new(3 * WINDOW);
+        (0..3).for_each(|index| world.map(1, index * WINDOW, 4 * WINDOW).unwrap());
+        assert_eq!(world.windows.bytes(), 3 * WINDOW);
+        world.touch(1, 0);
+        world.touch(1, 2);
+        world.map(2, 0, WINDOW).unwrap();
+        assert_eq!([0, 1, 2].map(|index| world.has(1, index)), [true, false, true]);
+        world.map(2, WINDOW, 2 * WINDOW).unwrap();
+        assert_eq!([0, 1, 2].map(|index| world.has(1, index)), [false, false, true]);
+        assert!(world.has(2, 0) && world.has(2, 1));
+        assert_eq!(world.windows.bytes(), 3 * WINDOW);
+    }
+
+    #[test]
+    fn a_window_in_use_stays() {
+        let mut world = World::new(2 * WINDOW);
+        world.map(1, 0, 8 * WINDOW).unwrap();
+        let piece = world.take(1, 0, 1).unwrap();
+        world.map(1, WINDOW, 8 * WINDOW).unwrap();
+        world.map(1, 2 * WINDOW, 8 * WINDOW).unwrap();
+        assert_eq!([0, 1, 2].map(|index| world.has(1, index)), [true, false, true]);
+        let other = world.take(1, 2 * WINDOW, 1).unwrap();
+        assert_eq!(world.map(1, WINDOW, 8 * WINDOW), ENOMEM);
+        world.windows.release(piece.window);
+        world.map(1, WINDOW, 8 * WINDOW).unwrap();
+        assert_eq!([0, 1, 2].map(|index| world.has(1, index)), [false, true, true]);
+        world.windows.release(other.window);
+    }
+
+    #[test]
+    fn a_file_that_has_grown_is_mapped_anew() {
+        let mut world = World::new(8 * WINDOW);
+        world.map(1, 0, 10_000).unwrap();
+        assert_eq!(world.windows.bytes(), 3 * PAGE);
+        assert!(world.windows.has(1, 3 * PAGE - 1) && !world.windows.has(1, 3 * PAGE));
+        let piece = world.take(1, 5000, 1 << 20).unwrap();
+        assert_eq!(piece.span.len() as u64, 3 * PAGE - 5000);
+        assert_eq!(world.map(1, 3 * PAGE, WINDOW), ENOMEM);
+        world.windows.release(piece.window);
+        world.map(1, 3 * PAGE, 2 * WINDOW).unwrap();
+        assert_eq!(world.windows.bytes(), WINDOW);
+        let piece = world.take(1, 5000, 1 << 20).unwrap();
+        assert_eq!(piece.span.len(), 1 << 20);
+        assert!(world.windows.take(1, WINDOW, 1, Instant::now()).is_none());
+        assert_eq!(world.map(1, WINDOW << 40, u64::MAX), Err(Errno(libc::EOVERFLOW)));
+    }
+
+    #[test]
+    fn a_file_takes_its_own_windows_along() {
+        let mut world = World::new(16 * WINDOW);
+        for index in 0..3 {
+            world.map(1, index * WINDOW, 3 * WINDOW).unwrap();
+            world.map(2, index * WINDOW, 3 * WINDOW).unwrap();
+        }
+        // Also one from the middle of the list.
+        world.map(1, WINDOW, 3 * WINDOW).unwrap();
+        let mut count = 0;
+        while world.windows.unmap_of_file(1) {
+            count += 1;
+        }
+        assert_eq!((count, world.windows.bytes()), (3, 3 * WINDOW));
+        assert!((0..3).all(|index| !world.has(1, index) && world.has(2, index)));
+        while world.windows.unmap_of_file(2) {}
+        assert_eq!(world.windows.bytes(), 0);
+        world.windows.shrink();
+        world.map(1, 0, WINDOW).unwrap();
+        assert_eq!(world.windows.bytes(), WINDOW);
+    }
+
+    #[test]
+    fn the_windows_of_a_closed_file_go_one_at_a_time() {
+        let mut world = World::new(16 * WINDOW);
+        (0..AT_ONCE as u64 + 3).for_each(|index| {
+            world.map(1, index * WINDOW, 16 * WINDOW).unwrap();
+        });
+        world.map(2, 0, WINDOW).unwrap();
+        assert!(world.windows.unmap_few(2) && world.windows.unmap_few(7));
+        assert!(!world.windows.unmap_few(1));
+        assert_eq!(world.windows.bytes(), 3 * WINDOW);
+        let token = Token::new(crate::decide::token::Kind::Close, 0, 1);
+        assert!(world.windows.unmap_later(1, token) && world.windows.has_leaving());
+        assert_eq!((world.windows.unmap_next(), world.windows.unmap_next()), (None, None));
+        assert_eq!(world.windows.unmap_next(), Some((1, token)));
+        assert!(!world.windows.has_leaving() && world.windows.bytes() == 0);
+    }
+
+    #[test]
+    fn what_was_found_in_the_page_cache_is_taken_to_be_there_for_a_while() {
+        let mut world = World::new(4 * WINDOW);
+        world.map(1, 0, WINDOW).unwrap();
+        let now = Instant::now();
+        let part = WINDOW / PARTS;
+        let mut is_found = |from: u64, length, at| {
+            let piece = world.windows.take(1, from, length, at).unwrap();
+            let is_found = piece.is_found;
+            world.windows.found(&piece);
+            world.windows.release(piece.window);
+            is_found
+        };
+        assert!(!is_found(part, part, now) && is_found(part, part, now));
+        assert!(!is_found(part - 1, 2, now) && is_found(0, 2 * part, now));
+        assert!(!is_found(part, part + 1, now));
+        assert!(!is_found(0, WINDOW, now) && is_found(0, WINDOW, now + FOUND_FOR / 2));
+        let later = now + 3 * FOUND_FOR;
+        assert!(!is_found(0, 1, later) && !is_found(0, WINDOW, later));
+    }
+}
