@@ -126,7 +126,8 @@ impl<E: Engine> Driver<E> {
             self.pass_on(slot);
         }
         let job = &self.jobs[slot];
-        if job.operation.is_held_up() && job.sending.resets == 0 {
+        let is_held_up = job.operation.is_held_up() && !job.operation.is_sending();
+        if is_held_up && job.sending.resets == 0 {
             self.limit_wait(slot);
         }
     }
