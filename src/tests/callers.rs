@@ -5,6 +5,7 @@
 use super::Script;
 use super::expected::Expected;
 use super::fake::{Fake, Simulated};
+use super::handles::Registered;
 use super::machine::{Machine, Manner, NOBODY, Thing};
 use super::memory::{Piece, What};
 use crate::caller::inline::{self, Numbers};
@@ -14,6 +15,7 @@ use crate::engine::EngineEvent;
 use crate::engine::at_once::INLINE_MAX;
 use crate::engine::known_files::FileSystem;
 use crate::handoff::claims::{Claim, Claimed, Turn};
+use crate::handoff::port::Registration;
 use crate::handoff::questions::Question;
 use crate::handoff::shared::Shared;
 use crate::handoff::staging::{self, Staged};
@@ -31,13 +33,15 @@ use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a calling thread has sent to the ring thread.
 #[allow(clippy::large_enum_variant)] // there are few of them
 pub(super) enum Message {
     Submitted { submission: Submission, socket: Option<OwnedFd>, file: Option<OwnedFd> },
     Released(Claim),
+    Registered(Registration, Option<OwnedFd>),
+    Unregistered(Registration),
 }
 
 /// How big everything is.
@@ -45,12 +49,16 @@ pub(super) enum Message {
 pub(super) struct Scale {
     pub(super) chunk: u64,
     pub(super) pool: u64,
-    /// Bytes of the longest ranges.
+    /// Bytes of the longest ranges, and of all windows.
     pub(super) range: u64,
+    pub(super) windows: u64,
 }
 
 /// A pool of which a hung file system and data kept behind it leave a part.
 pub(super) const LARGE_POOL: u64 = 6 << 20;
+
+// The length of a window, as in src/ring/windows.rs.
+const WINDOW: u64 = 2 << 20;
 
 // Mounts.
 const MAPPED: u64 = 1;
@@ -66,6 +74,9 @@ pub(super) struct World {
     pub(super) transit: VecDeque<Message>,
     /// For each socket its operations in the order in which they go.
     pub(super) order: Vec<Vec<usize>>,
+    pub(super) handles: Vec<Registered>,
+    /// Since when everything goes well.
+    pub(super) calm_since: Option<Instant>,
     pub(super) events: Vec<EngineEvent>,
 }
 
@@ -77,7 +88,7 @@ impl World {
             pool_bytes: scale.pool,
             staging_bytes: scale.pool / 8,
             chunk_bytes: scale.chunk,
-            window_bytes: 64 << 20,
+            window_bytes: scale.windows,
         };
         let shared = Arc::new(Shared::new(settings));
         let kernel = Simulated(Rc::new(RefCell::new(Machine::new(script))));
@@ -93,6 +104,8 @@ impl World {
             scale,
             transit: VecDeque::new(),
             order: Vec::new(),
+            handles: Vec::new(),
+            calm_since: None,
             events: Vec::new(),
         };
         world.furnish();
@@ -103,11 +116,12 @@ impl World {
     fn furnish(&mut self) {
         let mut machine = self.kernel.machine();
         machine.has_zero_copy = machine.script.pick(2) == 1;
+        machine.compares = machine.script.pick(4) != 3;
         machine.chunk = self.scale.chunk;
         let zeros = Portion { zeros: PADDING_MAX, ..Portion::default() };
         let zeros = Staged::default().parts(&zeros, Span::of(&[]))[2];
         let what = What::Zero;
-        let zero = Piece { operation: NOBODY, what, at: 0, length: PADDING_MAX };
+        let zero = Piece { owner: NOBODY, what, at: 0, length: PADDING_MAX };
         machine.memory.write(zeros.address, zero);
         for number in 0..1 + machine.script.pick(3) {
             let size = match machine.script.pick(5) {
@@ -160,9 +174,10 @@ impl World {
         let mut staged = || [0, 0, 1 + script.pick(20), 300][script.pick(4) as usize] as u32;
         let (header, trailer) = (staged(), staged());
         let size = file.map_or(0, |file| machine.files[file].size());
-        let offset = match script.pick(4) {
+        let offset = match script.pick(5) {
             0 | 1 => 0,
             2 => script.pick(size + 2),
+            3 => size.min(WINDOW).saturating_sub(script.pick(2 * PAGE)),
             _ => script.pick(40).min(size),
         };
         let rest = size.saturating_sub(offset);
@@ -175,6 +190,10 @@ impl World {
             _ => rest + script.pick(PAGE),
         };
         let mut flags = RequestFlags::from_bits_truncate(script.pick(32) as u32);
+        if script.pick(3) == 2 {
+            flags = flags & !RequestFlags::KEPT | RequestFlags::ZEROCOPY;
+        }
+        flags.set(RequestFlags::NOTIFY_SENT, script.pick(2) == 1);
         if length == TO_EOF || flags.contains(RequestFlags::EXACT) {
             flags &= !RequestFlags::ZERO_PAD;
         }
@@ -193,14 +212,53 @@ impl World {
         pool_size::kept_max(settings.pool_bytes - settings.staging_bytes)
     }
 
-    // As Caller::prepare() does.  None: the context is full.
+    // As Caller::prepare() does.  None: the context is full, or a handle was refused.
     fn prepare(&mut self) -> Option<(Submission, usize)> {
         let (task, socket, file) = self.task();
+        let socket_handle = self.choose_handle(Thing::Socket(socket))?;
+        let file_handle = match file {
+            Some(file) => self.choose_handle(Thing::File(file))?,
+            None => None,
+        };
+        let registered = Handles { socket: socket_handle, file: file_handle };
         let mut machine = self.kernel.machine();
+        let size = file.map_or(0, |file| machine.files[file].size_at_submit());
+        let facts = file.map(|file| FileFacts {
+            size: if file_handle.is_some() { 0 } else { size },
+            ..machine.files[file].facts
+        });
+        let operation = machine.operations.len();
+        let staged = self.stage(&task, operation, &mut machine)?;
+        let mut expected = Expected::new(task, socket, file, (machine.epoch, machine.now));
+        let timeout = Duration::from_millis(machine.script.pick(200));
+        let deadline = (machine.script.pick(8) == 7).then(|| machine.now + timeout);
+        expected.deadline = deadline;
+        self.handles_in(registered).for_each(|known| known.explain(&mut expected));
+        machine.operations.push(expected);
+        let submission = Submission {
+            id: 0,
+            cookie: machine.sockets[socket].cookie,
+            user_data: operation as u64,
+            operation: Operation::new(task),
+            staged,
+            file: facts,
+            registered,
+            is_announced: true,
+            deadline,
+            reply: None,
+            turn: Turn::InOrder,
+        };
+        let descriptors = submission.descriptor_count();
+        self.shared.descriptors.take(descriptors, || false).expect("few descriptors");
+        Some((submission, operation))
+    }
+
+    // Takes a permit, and copies header and trailer.
+    fn stage(&self, task: &Task, operation: usize, machine: &mut Machine) -> Option<Staged> {
         static BYTES: [u8; 300] = [b'.'; 300];
         let header = [IoSlice::new(&BYTES[..task.header as usize])];
         let trailer = [IoSlice::new(&BYTES[..task.trailer as usize])];
-        let request = Request { header: &header, trailer: &trailer, ..request_of(&task) };
+        let request = Request { header: &header, trailer: &trailer, ..request_of(task) };
         let lengths = staging::lengths(&request).expect("within the limits");
         let notifies = RequestFlags::NOTIFY_SNAPSHOT | RequestFlags::NOTIFY_SENT;
         let events = (task.flags & notifies).bits().count_ones();
@@ -210,40 +268,14 @@ impl World {
             shared.permits.give_back(events);
             return None;
         };
-        let descriptors = 1 + u32::from(file.is_some());
-        shared.descriptors.take(descriptors, || false).expect("few descriptors");
-        let operation = machine.operations.len();
         for (what, span, length) in [
             (What::Header, staged.header((0, task.header)), task.header),
             (What::Trailer, staged.trailer((0, task.trailer)), task.trailer),
         ] {
-            let piece = Piece { operation, what, at: 0, length: length.into() };
+            let piece = Piece { owner: operation, what, at: 0, length: length.into() };
             machine.memory.write(span.address, piece);
         }
-        let mut expected = Expected::new(task, socket, file, machine.epoch);
-        let timeout = Duration::from_millis(machine.script.pick(200));
-        let deadline = (machine.script.pick(8) == 7).then(|| machine.now + timeout);
-        expected.deadline = deadline;
-        machine.operations.push(expected);
-        let facts = file.map(|file| {
-            let file = &machine.files[file];
-            let size = if file.hides_size { 0 } else { file.size() };
-            FileFacts { size, ..file.facts }
-        });
-        let submission = Submission {
-            id: 0,
-            cookie: machine.sockets[socket].cookie,
-            user_data: operation as u64,
-            operation: Operation::new(task),
-            staged,
-            file: facts,
-            registered: Handles::default(),
-            is_announced: true,
-            deadline,
-            reply: None,
-            turn: Turn::InOrder,
-        };
-        Some((submission, operation))
+        Some(staged)
     }
 
     /// A calling thread submits an operation.
@@ -261,28 +293,30 @@ impl World {
         let mut machine = self.kernel.machine();
         let expected = &mut machine.operations[operation];
         expected.id = submission.id;
-        let (socket, file) = (expected.socket, expected.file);
+        let Handles { socket: socket_handle, file: file_handle } = submission.registered;
+        let socket = Some(expected.socket).filter(|_| socket_handle.is_none());
+        let file = expected.file.filter(|_| file_handle.is_none());
         let count = machine.sockets.len() as u64;
-        let (mut to, mut from) = (Some(socket), file);
+        let (mut to, mut from) = (socket, file);
         match machine.pick(64) {
             // The table was full after all, and the kernel dropped one.
-            61 => {
+            61 if from.is_some() => {
                 machine.operations[operation].may_fail_with(libc::EMFILE);
                 from = None;
             }
-            62 if submission.turn != Turn::Ahead => {
+            62 if to.is_some() && submission.turn != Turn::Ahead => {
                 machine.operations[operation].may_fail_with(libc::EMFILE);
                 to = None;
             }
             // The number means another socket by now.
-            63 if submission.turn != Turn::Ahead => {
+            63 if to.is_some() && submission.turn != Turn::Ahead => {
                 machine.operations[operation].may_fail_with(libc::EBADF);
                 to = Some(machine.script.pick(count) as usize);
             }
             _ => {}
         }
         let socket = to.map(|socket| machine.descriptor(Thing::Socket(socket)));
-        let file = from.map(|file| machine.descriptor(Thing::File { file, operation }));
+        let file = from.map(|file| machine.descriptor(Thing::File(file)));
         let at = self.transit.len() - behind;
         self.transit.insert(at, Message::Submitted { submission, socket, file });
     }
@@ -297,7 +331,7 @@ impl World {
                 let expected = &machine.operations[operation];
                 (expected.socket, expected.file)
             };
-            let file = file.map(|file| machine.descriptor(Thing::File { file, operation }));
+            let file = file.map(|file| machine.descriptor(Thing::File(file)));
             (machine.descriptor(Thing::Socket(socket)), file)
         };
         let numbers =
@@ -316,6 +350,9 @@ impl World {
         }
         let at = self.kernel.machine().operations[operation].socket;
         self.order[at].push(operation);
+        let Handles { socket: socket_handle, file: file_handle } = submission.registered;
+        self.kernel.machine().operations[operation].reads_to_end =
+            socket_handle.is_some() && file_handle.is_some();
         let mut scratch = vec![0; chunk.min(INLINE_MAX) as usize];
         inline::run(&self.kernel, numbers, &mut submission, known, chunk, &mut scratch);
         drop((socket, file));
@@ -355,6 +392,7 @@ impl World {
         };
         let epoch = machine.epoch;
         machine.operations[index].report(completion, epoch, shared.cuts.next_id());
+        machine.epoch += 1;
         self.shared.give_back(&mut submission);
     }
 

@@ -7,9 +7,17 @@ use super::machine::{Machine, NOBODY, Run};
 use super::memory::What;
 use super::wire::{Part, Wire};
 use crate::decide::operation::Task;
+use crate::sys::PAGE;
 use crate::types::completion::{Completion, CompletionFlags, Event};
 use crate::types::request::{RequestFlags, TO_EOF};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+// How long an operation that is to end waits for an acknowledgement, and then for pages that are
+// not returned, as in src/ring/lent.rs; and how long it waits for calls on its file, as in
+// src/ring/slow.rs, and for the last alarm.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
+const LOOKS: Duration = Duration::from_secs(5);
+const CALLS: Duration = Duration::from_millis(200);
 
 /// An operation that has been submitted, and what has been reported of it.
 #[derive(Debug)]
@@ -20,15 +28,22 @@ pub(super) struct Expected {
     pub(super) file: Option<usize>,
     /// When it was submitted, and when DONE was taken.
     pub(super) submitted: u32,
+    pub(super) submitted_at: Instant,
     pub(super) done_at: u32,
     /// Operations submitted before that have smaller ids.
     pub(super) done_before: u64,
     pub(super) deadline: Option<Instant>,
-    /// Bytes of the file that are on the wire, and that have been read to be kept.
-    pub(super) sent: u64,
+    pub(super) has_arrived: bool,
+    /// The calling thread has sent a part and not looked at the size: reads find the end.
+    pub(super) reads_to_end: bool,
+    /// When it was told to end.
+    to_end_at: Option<Instant>,
+    /// How far its latest read has come, and bytes that have been read to be kept.
+    pub(super) read_until: u64,
     pub(super) read: u64,
-    /// When SNAPSHOT was taken.
+    /// When SNAPSHOT was taken, and SENT with the bytes on the wire.
     pub(super) told: Option<u32>,
+    pub(super) sent_told: Option<(u32, u64)>,
     pub(super) done: Option<Completion>,
     /// Errors that it may end with.
     may_fail: Vec<i32>,
@@ -37,19 +52,29 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    pub(super) fn new(task: Task, socket: usize, file: Option<usize>, submitted: u32) -> Expected {
+    pub(super) fn new(
+        task: Task,
+        socket: usize,
+        file: Option<usize>,
+        (submitted, submitted_at): (u32, Instant),
+    ) -> Expected {
         Expected {
             id: 0,
             task,
             socket,
             file,
             submitted,
+            submitted_at,
             done_at: u32::MAX,
             done_before: u64::MAX,
             deadline: None,
-            sent: 0,
+            has_arrived: false,
+            reads_to_end: false,
+            to_end_at: None,
+            read_until: 0,
             read: 0,
             told: None,
+            sent_told: None,
             done: None,
             may_fail: Vec::new(),
             is_withdrawn: false,
@@ -66,6 +91,20 @@ impl Expected {
 
     pub(super) fn may_fail_with(&mut self, errno: i32) {
         self.may_fail.push(errno);
+    }
+
+    /// It is told to end, which has no effect on one that has not arrived.
+    pub(super) fn is_to_end(&mut self, errno: i32, now: Instant) {
+        self.may_fail_with(errno);
+        if self.has_arrived {
+            self.to_end_at.get_or_insert(now);
+        }
+    }
+
+    /// Some of the file has been read for it.
+    pub(super) fn has_read(&mut self, offset: u64, count: u64) {
+        self.read += count;
+        self.read_until = offset + count;
     }
 
     pub(super) fn file_number(&self) -> usize {
@@ -91,8 +130,14 @@ impl Expected {
                 assert_eq!(self.told, None, "the snapshot is reported twice");
                 self.told = Some(epoch);
             }
-            Event::Sent => panic!("nobody asked for SENT"),
+            Event::Sent => {
+                assert!(self.has(RequestFlags::NOTIFY_SENT), "nobody asked for SENT");
+                assert_eq!(self.sent_told, None, "SENT is reported twice");
+                self.sent_told = Some((epoch, completion.wire_bytes));
+            }
             Event::Done => {
+                let sent = self.sent_told.is_none_or(|(_, sent)| sent == completion.wire_bytes);
+                assert!(sent, "more was sent after SENT");
                 self.done = Some(completion);
                 self.done_at = epoch;
                 self.done_before = next_id;
@@ -100,9 +145,38 @@ impl Expected {
         }
     }
 
-    /// Whether it was cut off part-way.
+    /// Everything has gone well since `calm_since`: whether DONE came in time.
+    pub(super) fn check_time(&self, now: Instant, calm_since: Instant, is_stuck: bool) {
+        let deadline = self.deadline.filter(|&at| at <= now);
+        let Some(at) = self.to_end_at.into_iter().chain(deadline).min() else { return };
+        let looks = if is_stuck { LOOKS } else { Duration::ZERO };
+        let last = at.max(calm_since) + ACKNOWLEDGED_WITHIN + looks + CALLS;
+        assert!(now <= last, "{:?} too late: {self:?}", now - last);
+    }
+
+    /// Whether it has failed after bytes of it were sent.
     pub(super) fn is_cut(&self) -> bool {
         self.done.is_some_and(|done| done.status < 0 && done.wire_bytes > 0)
+    }
+
+    /// Whether all its bytes are in the socket.
+    pub(super) fn has_sent_all(&self, machine: &Machine) -> bool {
+        let Some(done) = self.done else { return false };
+        let staged = u64::from(self.task.header) + u64::from(self.task.trailer);
+        let may_end = |end| match self.task.length {
+            TO_EOF => self.available(machine).any(|available| available <= end),
+            length => length == end,
+        };
+        done.wire_bytes == staged + done.file_bytes && may_end(done.file_bytes)
+    }
+
+    /// Whether these bytes of a file may be its own.
+    pub(super) fn may_have_sent(&self, run: &Run) -> bool {
+        let at = run.piece.at.checked_sub(self.task.offset);
+        run.is_lent()
+            && self.has(RequestFlags::ZEROCOPY)
+            && self.file == Some(run.piece.owner)
+            && at.is_some_and(|at| at < self.task.length)
     }
 
     /// It was submitted behind one that was cut off, before its caller could know.
@@ -125,19 +199,27 @@ impl Expected {
             }
         };
         assert!(explained, "nothing explains {done:?} of {self:?}");
+        assert!(self.sent_told.is_none() || self.has_sent_all(machine), "SENT came too early");
         if done.status == 0 {
             self.check_whole(machine, done);
             let due = self.has(RequestFlags::NOTIFY_SNAPSHOT) && !inline;
             assert!(!due || self.told.is_some(), "the snapshot was never reported");
-        } else if self.is_always_short(machine) {
+            let due = self.has(RequestFlags::NOTIFY_SENT) && !inline;
+            assert!(!due || self.sent_told.is_some(), "SENT was never reported");
+        } else if self.is_always_short(machine) && !self.reads_to_end {
             assert_eq!(done.wire_bytes, 0, "the size was not looked at");
         }
     }
 
-    // Whether the file lacked a part of the range.
+    // Whether the file lacked a part of the range, or of what was lent.
     fn was_short(&self, machine: &Machine) -> bool {
-        let may = self.task.length != TO_EOF && !self.has(RequestFlags::ZERO_PAD);
-        may && self.available(machine).any(|available| available < self.task.length)
+        let lent = self.has(RequestFlags::ZEROCOPY).then_some(self.done).flatten();
+        let end = match self.task.length {
+            TO_EOF => lent.map_or(0, |done| done.file_bytes),
+            length => length,
+        };
+        !self.has(RequestFlags::ZERO_PAD)
+            && self.available(machine).any(|available| available < end)
     }
 
     // Whether it never had all of the range, and said so.
@@ -166,7 +248,7 @@ impl Expected {
     pub(super) fn check_wire(&self, index: usize, machine: &Machine, runs: &mut Vec<Run>) {
         let done = self.done.expect("DONE");
         let (mut wire, mut left, mut first) = (Wire::default(), done.wire_bytes, u32::MAX);
-        let mut ways = [0; 2];
+        let (mut ways, mut lent_until) = ([0; 2], None);
         while left > 0 {
             let run = runs.last_mut().expect("fewer bytes than wire_bytes says");
             let length = run.piece.length.min(left);
@@ -178,16 +260,12 @@ impl Expected {
             if run.piece.length == 0 {
                 runs.pop();
             }
-            let whose = part.piece.operation;
-            assert!(
-                whose == index || whose == NOBODY,
-                "bytes of {whose} within those of {index}: {}",
-                machine.story(self.socket)
-            );
+            self.check_owner(index, machine, &part);
             first = first.min(part.epoch);
-            if matches!(part.piece.what, What::File(_)) {
+            if matches!(part.piece.what, What::File(_)) || part.is_lent() {
                 ways[usize::from(part.is_zero_copy)] += length;
             }
+            lent_until = lent_until.max(part.is_lent().then_some(part.until));
             self.put(machine, &mut wire, part, first);
         }
         // Where the range has no end of its own, what has been sent of it tells.
@@ -203,12 +281,33 @@ impl Expected {
             ways[0] == 0 || done.flags.contains(CompletionFlags::WAS_COPIED),
             "copied, and not said"
         );
+        if let (Some(until), 0) = (lent_until, done.status) {
+            let sizes = machine.files[self.file_number()].sizes_between(until, self.done_at);
+            let end = sizes.max().unwrap_or(0).saturating_sub(self.task.offset);
+            assert!(padded || end >= done.file_bytes, "the file was cut while its pages were lent");
+        }
         let zero_copy = done.flags.contains(CompletionFlags::WAS_ZEROCOPY);
         assert!(!zero_copy || ways[1] > 0, "nothing was sent without a copy");
         assert!(
             ways[1] == 0 || zero_copy || done.flags.contains(CompletionFlags::WAS_COPIED),
             "no way is said"
         );
+    }
+
+    // These bytes are its own, and were read while they might be.
+    fn check_owner(&self, index: usize, machine: &Machine, run: &Run) {
+        let owner = run.piece.owner;
+        let is_its = match run.piece.what {
+            What::Zero => owner == NOBODY,
+            What::Header | What::Trailer => owner == index,
+            What::File(_) | What::Window => self.file == Some(owner),
+        };
+        let story = || machine.story(self.socket);
+        assert!(is_its, "bytes of {owner} within those of {index}: {}", story());
+        assert!(!run.is_lent() || self.has(RequestFlags::ZEROCOPY), "nobody has lent its pages");
+        assert!(run.until <= self.done_at, "DONE before the last notification: {}", story());
+        let after_sent = self.sent_told.is_some_and(|(told, _)| run.epoch > told);
+        assert!(!after_sent, "sent after SENT was reported");
     }
 
     // One run more on its wire, of which the first byte went at the epoch `first`.
@@ -229,15 +328,28 @@ impl Expected {
                 wire.put(Part::File, at, piece.length);
             }
             What::Window => {
-                // Zeros that the file has had since, when it had grown.
-                let until = self.told.unwrap_or(self.done_at);
-                let file = &machine.files[self.file_number()];
-                let end = file.sizes_between(run.epoch, until).max().unwrap_or(0);
-                let real = end.saturating_sub(piece.at).min(piece.length);
-                wire.put(Part::File, at, real);
-                wire.put(Part::Hole, at + real, piece.length - real);
+                let (from, to) = self.hole(machine, run);
+                wire.put(Part::File, at, from);
+                wire.put(Part::Hole, at + from, to - from);
+                wire.put(Part::File, at + to, piece.length - to);
             }
         }
+    }
+
+    // Which bytes of a window were zeros that the file never had.  Where it has grown since, it has
+    // had them.
+    fn hole(&self, machine: &Machine, run: Run) -> (u64, u64) {
+        let last = self.told.unwrap_or(self.done_at);
+        assert!(!run.is_lent() || run.until <= last, "SNAPSHOT before the last notification");
+        let file = &machine.files[self.file_number()];
+        let shown = |epoch| {
+            let size = file.sizes_between(epoch, epoch).next().unwrap_or(0);
+            let since = file.sizes_between(epoch, last).max().unwrap_or(0);
+            let part = |at: u64| at.saturating_sub(run.piece.at).min(run.piece.length);
+            (part(since), part(size.next_multiple_of(PAGE)).max(part(since)))
+        };
+        let seen = file.changes_between(run.epoch, run.until).chain([run.epoch]).map(shown);
+        seen.max_by_key(|(from, to)| to - from).unwrap_or((0, 0))
     }
 
     /// Whether data is held back for more that is not announced.

@@ -79,8 +79,9 @@ impl Kernel for Simulated {
         Ok(self.machine().size(file))
     }
 
-    fn is_same_file(&self, _one: RawFd, _other: RawFd) -> bool {
-        false
+    fn is_same_file(&self, one: RawFd, other: RawFd) -> bool {
+        let machine = self.machine();
+        machine.compares && machine.thing(one) == machine.thing(other)
     }
 
     fn is_resident(&self, file: RawFd, _offset: u64, _length: u64) -> bool {
@@ -91,12 +92,14 @@ impl Kernel for Simulated {
 
     fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {
         let mut machine = self.machine();
-        let (_, operation) = machine.file(file);
-        if machine.pick(16) == 15 {
-            return Err(Errno(libc::ENODEV));
+        let owner = machine.file(file);
+        match machine.pick(16) {
+            14 => return Err(Errno(libc::ENOMEM)),
+            15 => return Err(Errno(libc::ENODEV)),
+            _ => {}
         }
         let window = FileWindow::new(placeholder(), offset % PAGE, length)?;
-        let piece = Piece { operation, what: What::Window, at: offset, length: length as u64 };
+        let piece = Piece { owner, what: What::Window, at: offset, length: length as u64 };
         machine.memory.write(window.span().address, piece);
         Ok(window)
     }
@@ -109,19 +112,23 @@ impl Kernel for Simulated {
         self.machine().pick(4) != 3
     }
 
-    fn disconnect(&self, _socket: RawFd) -> Result<()> {
-        Ok(())
+    fn disconnect(&self, socket: RawFd) -> Result<()> {
+        self.machine().disconnect(socket)
     }
 
-    fn end_waits(&self, _socket: RawFd) {}
+    fn end_waits(&self, socket: RawFd) {
+        let mut machine = self.machine();
+        let socket = machine.socket(socket);
+        machine.fail_socket(socket, libc::EPIPE);
+    }
 
     fn read_warm(&self, file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
         let mut machine = self.machine();
-        let place = machine.file(file);
+        let file = machine.file(file);
         if machine.pick(6) == 5 {
             return Err(Errno(libc::EAGAIN));
         }
-        Ok(machine.read(place, offset, Span::of(into)) as usize)
+        Ok(machine.read(file, offset, Span::of(into)) as usize)
     }
 }
 
@@ -160,6 +167,7 @@ impl Engine for Fake {
     fn send_zero_copy(&mut self, token: Token, send: ZeroCopySend<'_>) {
         let mut machine = self.kernel.machine();
         let ZeroCopySend { socket, parts, flags } = send;
+        assert!(machine.file_bytes(parts) <= machine.chunk, "more than a chunk in one send");
         let (socket, parts) = (machine.socket(socket), parts.to_vec());
         let request = Request::ZeroCopy { socket, parts, flags };
         machine.request(token, request, false);
@@ -168,21 +176,21 @@ impl Engine for Fake {
     fn read(&mut self, token: Token, read: Read) -> bool {
         assert!(read.buffer.is_none_or(|index| self.registered.contains(&index)));
         let mut machine = self.kernel.machine();
-        let (file, operation) = machine.file(read.file);
+        let file = machine.file(read.file);
         let (offset, into) = (read.offset, read.into.as_span());
-        machine.note_read(operation, offset);
-        machine.request(token, Request::Read { file, operation, offset, into }, false);
+        machine.note_read(token, file, offset);
+        machine.request(token, Request::Read { file, offset, into }, false);
         machine.pick(2) == 1
     }
 
     fn start_call(&mut self, job: BlockingCall) -> Result<()> {
         let mut machine = self.kernel.machine();
         let request = match job.task {
-            Task::Inspect { file, .. } => Request::Inspect { file: machine.file(file).0 },
+            Task::Inspect { file, .. } => Request::Inspect { file: machine.file(file) },
             Task::Read { file, offset, into, .. } => {
-                let (file, operation) = machine.file(file);
-                machine.note_read(operation, offset);
-                Request::Read { file, operation, offset, into: into.as_span() }
+                let file = machine.file(file);
+                machine.note_read(job.token, file, offset);
+                Request::Read { file, offset, into: into.as_span() }
             }
             Task::Close(descriptor) => Request::Close(descriptor),
         };

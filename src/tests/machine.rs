@@ -11,10 +11,12 @@ use crate::engine::EngineEvent;
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::questions::Question;
 use crate::sys::{self, PAGE, Span};
+use crate::types::errno::{Errno, Result};
 use crate::types::file::{FileFacts, Size};
 use crate::types::request::RequestFlags;
 use std::collections::HashMap;
 use std::fs;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -22,11 +24,11 @@ use std::time::{Duration, Instant};
 /// For zeros, which are nobody's.
 pub(super) const NOBODY: usize = usize::MAX;
 
-/// What a descriptor refers to; a file's belongs to one operation.
-#[derive(Clone, Copy, Debug)]
+/// What a descriptor refers to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Thing {
     Socket(usize),
-    File { file: usize, operation: usize },
+    File(usize),
 }
 
 /// A file.
@@ -47,6 +49,11 @@ impl File {
         self.sizes.last().map_or(0, |&(_, size)| size)
     }
 
+    /// What submit finds out.
+    pub(super) fn size_at_submit(&self) -> u64 {
+        if self.hides_size { 0 } else { self.size() }
+    }
+
     /// What fstat(2) tells.
     pub(super) fn stat(&self) -> Size {
         match self.size() {
@@ -60,6 +67,14 @@ impl File {
     pub(super) fn sizes_between(&self, from: u32, to: u32) -> impl Iterator<Item = u64> + '_ {
         let before = self.sizes.iter().rposition(|&(epoch, _)| epoch <= from).unwrap_or(0);
         self.sizes[before..].iter().filter(move |(epoch, _)| *epoch <= to).map(|&(_, size)| size)
+    }
+
+    /// When it was changed between two epochs, the first not included.
+    pub(super) fn changes_between(&self, from: u32, to: u32) -> impl Iterator<Item = u32> + '_ {
+        self.sizes
+            .iter()
+            .map(|&(epoch, _)| epoch)
+            .filter(move |epoch| (from + 1..=to).contains(epoch))
     }
 }
 
@@ -76,9 +91,18 @@ struct Wait {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) piece: Piece,
-    /// When it took them.
+    /// When it took them, and until when it may have read them: lent pages of a file are read
+    /// again for each packet.
     pub(super) epoch: u32,
+    pub(super) until: u32,
     pub(super) is_zero_copy: bool,
+}
+
+impl Run {
+    /// Whether they are pages of the file itself.
+    pub(super) fn is_lent(&self) -> bool {
+        self.is_zero_copy && self.piece.what == What::Window
+    }
 }
 
 /// What a socket is like.
@@ -106,6 +130,14 @@ pub(super) struct Socket {
     /// The last send was not taken whole.
     pub(super) was_full: bool,
     pub(super) wire: Vec<Run>,
+    /// The file of which it has taken bytes last, and the position behind them.
+    reached: Option<(usize, u64)>,
+    /// The peer acknowledges nothing.
+    pub(super) is_silent: bool,
+    /// The connection was reset, so that nothing of it is sent again.
+    pub(super) was_reset: bool,
+    /// The library has reset it.
+    pub(super) was_disconnected: bool,
     description: fs::File,
 }
 
@@ -120,7 +152,7 @@ impl Socket {
 pub(super) enum Request {
     Send { socket: usize, parts: Vec<Span>, flags: i32 },
     ZeroCopy { socket: usize, parts: Vec<Span>, flags: i32 },
-    Read { file: usize, operation: usize, offset: u64, into: Span },
+    Read { file: usize, offset: u64, into: Span },
     Inspect { file: usize },
     Close(OwnedFd),
 }
@@ -136,11 +168,22 @@ struct Pending {
 #[derive(Debug)]
 struct Used {
     token: Token,
+    socket: usize,
     span: Span,
     pieces: Vec<Piece>,
+    /// What it has put on the wire.
+    runs: Range<usize>,
     copied: bool,
     /// The send itself has been reported.
     is_reported: bool,
+    /// A device does not return its packets, whatever becomes of the connection.
+    is_stuck: bool,
+}
+
+impl Used {
+    fn is_lent(&self) -> bool {
+        self.pieces.iter().any(|piece| piece.what == What::Window)
+    }
 }
 
 /// All of it.
@@ -156,7 +199,13 @@ pub(super) struct Machine {
     pub(super) memory: Memory,
     /// Whether everything goes well from here on.
     pub(super) is_calm: bool,
+    /// The engine has failed.
+    pub(super) is_abandoned: bool,
     pub(super) has_zero_copy: bool,
+    /// kcmp(2) is allowed.
+    pub(super) compares: bool,
+    /// Resets that have succeeded.
+    pub(super) resets: u64,
     /// The most of a file in one send.
     pub(super) chunk: u64,
     numbers: HashMap<RawFd, Thing>,
@@ -177,7 +226,10 @@ impl Machine {
             operations: Vec::new(),
             memory: Memory::default(),
             is_calm: false,
+            is_abandoned: false,
             has_zero_copy: false,
+            compares: true,
+            resets: 0,
             chunk: u64::MAX,
             numbers: HashMap::new(),
             pending: Vec::new(),
@@ -212,6 +264,10 @@ impl Machine {
             holds_back: false,
             was_full: false,
             wire: Vec::new(),
+            reached: None,
+            is_silent: false,
+            was_reset: false,
+            was_disconnected: false,
             description: description(),
         });
     }
@@ -219,7 +275,7 @@ impl Machine {
     fn description(&self, thing: Thing) -> &fs::File {
         match thing {
             Thing::Socket(socket) => &self.sockets[socket].description,
-            Thing::File { file, .. } => &self.files[file].description,
+            Thing::File(file) => &self.files[file].description,
         }
     }
 
@@ -230,7 +286,7 @@ impl Machine {
         copy.into()
     }
 
-    fn thing(&self, number: RawFd) -> Thing {
+    pub(super) fn thing(&self, number: RawFd) -> Thing {
         let thing = *self.numbers.get(&number).expect("a number that was never given");
         let description = self.description(thing).as_raw_fd();
         // Only where kcmp(2) is allowed.
@@ -243,14 +299,13 @@ impl Machine {
     pub(super) fn socket(&self, number: RawFd) -> usize {
         match self.thing(number) {
             Thing::Socket(socket) => socket,
-            Thing::File { .. } => panic!("a file is taken for a socket"),
+            Thing::File(_) => panic!("a file is taken for a socket"),
         }
     }
 
-    /// A file and whose descriptor it is.
-    pub(super) fn file(&self, number: RawFd) -> (usize, usize) {
+    pub(super) fn file(&self, number: RawFd) -> usize {
         match self.thing(number) {
-            Thing::File { file, operation } => (file, operation),
+            Thing::File(file) => file,
             Thing::Socket(_) => panic!("a socket is taken for a file"),
         }
     }
@@ -283,14 +338,13 @@ impl Machine {
     }
 
     pub(super) fn size(&mut self, number: RawFd) -> Size {
-        let (file, _) = self.file(number);
+        let file = self.file(number);
         self.stir(file);
         self.files[file].stat()
     }
 
     /// A read: how much it has given.
-    pub(super) fn read(&mut self, place: (usize, usize), offset: u64, into: Span) -> u64 {
-        let (file, operation) = place;
+    pub(super) fn read(&mut self, file: usize, offset: u64, into: Span) -> u64 {
         self.stir(file);
         let there = self.files[file].size().saturating_sub(offset).min(into.length as u64);
         let is_direct = self.files[file].facts.direct;
@@ -303,7 +357,7 @@ impl Machine {
             _ => there,
         };
         let what = What::File(self.epoch);
-        self.memory.write(into.address, Piece { operation, what, at: offset, length });
+        self.memory.write(into.address, Piece { owner: file, what, at: offset, length });
         self.stir(file);
         length
     }
@@ -457,37 +511,50 @@ impl Machine {
     fn put_piece(&mut self, socket: usize, part: Span, piece: Piece, is_zero_copy: bool) -> u64 {
         let epoch = self.epoch;
         let mut there = piece.length;
-        let mut put = |piece: Piece| {
+        let mut put = |piece: Piece, until| {
             if piece.length > 0 {
-                self.sockets[socket].wire.push(Run { piece, epoch, is_zero_copy });
+                self.sockets[socket].wire.push(Run { piece, epoch, until, is_zero_copy });
             }
         };
         if piece.what == What::Window {
             assert!(is_mapped(part), "a window has gone while the kernel sends from it");
-            let size = self.files[self.operations[piece.operation].file_number()].size();
+            let size = self.files[piece.owner].size();
             let real = size.saturating_sub(piece.at).min(piece.length);
             there = size.next_multiple_of(PAGE).saturating_sub(piece.at).min(piece.length);
-            put(Piece { what: What::File(epoch), length: real, ..piece });
-            put(Piece { at: piece.at + real, length: there - real, ..piece });
-        } else {
-            put(piece);
-        }
-        if let Some(operation) = self.operations.get_mut(piece.operation) {
-            assert_eq!(operation.socket, socket, "sent to another socket");
-            if matches!(piece.what, What::File(_) | What::Window) {
-                operation.sent += there;
+            if is_zero_copy {
+                put(Piece { length: there, ..piece }, u32::MAX);
+            } else {
+                put(Piece { what: What::File(epoch), length: real, ..piece }, epoch);
+                put(Piece { at: piece.at + real, length: there - real, ..piece }, epoch);
             }
+        } else {
+            put(piece, epoch);
+        }
+        if piece.what.is_of_file() && there > 0 {
+            self.sockets[socket].reached = Some((piece.owner, piece.at + there));
+        } else if let Some(operation) = self.operations.get(piece.owner) {
+            let is_staged = matches!(piece.what, What::Header | What::Trailer);
+            assert!(!is_staged || operation.socket == socket, "sent to another socket");
         }
         there
     }
 
+    /// The operation of a read.
+    pub(super) fn reader(&self, token: Token) -> usize {
+        let is_its = |operation: &Expected| operation.id > 0 && token.is_of(operation.id);
+        self.operations.iter().position(is_its).expect("a read for an operation")
+    }
+
     /// The driver begins to read.
-    pub(super) fn note_read(&mut self, operation: usize, offset: u64) {
-        let expected = &self.operations[operation];
-        let direct = self.files[expected.file_number()].facts.direct;
-        let at = expected.task.offset + expected.sent;
-        assert!(direct || offset >= at, "reads what has been sent");
-        assert!(direct || expected.keeps() || offset == at, "reads further ahead than it may");
+    pub(super) fn note_read(&mut self, token: Token, file: usize, offset: u64) {
+        let expected = &self.operations[self.reader(token)];
+        assert_eq!(expected.file, Some(file), "reads another's file");
+        let direct = self.files[file].facts.direct;
+        // Whoever reads data that passes has the turn, so that the last bytes there are its own.
+        let reached = self.sockets[expected.socket].reached == Some((file, offset));
+        let is_next = reached || offset == expected.task.offset;
+        let is_kept_next = expected.keeps() && offset == expected.read_until;
+        assert!(direct || is_next || is_kept_next, "reads what it should not");
         assert!(expected.told.is_none(), "reads the file after its snapshot has been reported");
     }
 
@@ -532,20 +599,8 @@ impl Machine {
             Request::ZeroCopy { socket, parts, flags } => {
                 self.send_zero_copy(token, socket, &parts, flags)
             }
-            Request::Read { file, operation, offset, into } => {
-                let result = match self.pick(16) {
-                    12 => -libc::EAGAIN,
-                    13 => -libc::EINTR,
-                    14 if self.script.pick(6) == 1 => {
-                        self.operations[operation].may_fail_with(libc::EIO);
-                        -libc::EIO
-                    }
-                    _ => {
-                        let count = self.read((file, operation), offset, into);
-                        self.operations[operation].read += count;
-                        count as i32
-                    }
-                };
+            Request::Read { file, offset, into } => {
+                let result = self.read_for(token, file, offset, into);
                 EngineEvent::Completed { token, result, more: false }
             }
             Request::Inspect { file } => {
@@ -561,6 +616,23 @@ impl Machine {
         true
     }
 
+    fn read_for(&mut self, token: Token, file: usize, offset: u64, into: Span) -> i32 {
+        let operation = self.reader(token);
+        match self.pick(16) {
+            12 => -libc::EAGAIN,
+            13 => -libc::EINTR,
+            14 if self.script.pick(6) == 1 => {
+                self.operations[operation].may_fail_with(libc::EIO);
+                -libc::EIO
+            }
+            _ => {
+                let count = self.read(file, offset, into);
+                self.operations[operation].has_read(offset, count);
+                count as i32
+            }
+        }
+    }
+
     fn send_zero_copy(
         &mut self,
         token: Token,
@@ -574,26 +646,118 @@ impl Machine {
             15 => Some(libc::ENOMEM),
             _ => None,
         };
+        let before = self.sockets[socket].wire.len();
         let result = refusal.map_or_else(|| self.send(socket, parts, flags, true), |errno| -errno);
         // A notification may follow a failure, too.
         let more = result >= 0 || self.is_chosen(4);
         if more {
-            let taken = parts[0].part(0, result.max(0) as usize); // nobody lends pages here
             let copied = self.sockets[socket].manner.copies ^ self.is_chosen(8);
-            let (span, pieces) = (taken, self.memory.read(taken));
-            self.used.push(Used { token, span, pieces, copied, is_reported: false });
+            // Only lent pages of several operations go together.
+            let span = parts[0].part(0, parts[0].len().min(result.max(0) as usize));
+            let pieces = self.memory.read(span);
+            let runs = before..self.sockets[socket].wire.len();
+            let is_stuck = self.is_chosen(24);
+            let is_reported = false;
+            let used = Used { token, socket, span, pieces, runs, copied, is_reported, is_stuck };
+            self.used.push(used);
         }
         EngineEvent::Completed { token, result, more }
     }
 
     /// The peer has acknowledged what a zero-copy send sent; false: there is none.
     pub(super) fn acknowledge(&mut self) -> bool {
-        let reported = |used: &Used| used.is_reported;
-        let Some(at) = self.used.iter().position(reported) else { return false };
-        let Used { token, span, pieces, copied, .. } = self.used.remove(at);
-        assert_eq!(self.memory.read(span), pieces, "overwritten before its notification");
-        self.ready.push(EngineEvent::Released { token, copied });
+        let count = (0..self.used.len()).filter(|&at| self.may_acknowledge(&self.used[at])).count();
+        if count == 0 {
+            return false;
+        }
+        let nth = self.pick(count as u64) as usize;
+        let mut all = 0..self.used.len();
+        let at = all.by_ref().filter(|&at| self.may_acknowledge(&self.used[at])).nth(nth);
+        let used = self.used.remove(at.expect("one of them"));
+        if used.is_lent() {
+            self.is_read_no_more(&used);
+        } else {
+            let pieces = self.memory.read(used.span);
+            assert_eq!(pieces, used.pieces, "overwritten before its notification");
+        }
+        self.epoch += 1;
+        self.ready.push(EngineEvent::Released { token: used.token, copied: used.copied });
         true
+    }
+
+    fn may_acknowledge(&self, used: &Used) -> bool {
+        let socket = &self.sockets[used.socket];
+        let is_kept = used.is_stuck || socket.is_silent && !socket.was_reset;
+        used.is_reported && !(used.is_lent() && is_kept)
+    }
+
+    // Pages of files that a send has put on the wire are not read any more.
+    fn is_read_no_more(&mut self, used: &Used) {
+        for run in &mut self.sockets[used.socket].wire[used.runs.clone()] {
+            run.until = run.until.min(self.epoch);
+        }
+    }
+
+    /// Resets a connection, unless somebody waits on it.
+    pub(super) fn disconnect(&mut self, number: RawFd) -> Result<()> {
+        let socket = self.socket(number);
+        let knows = self.ready.is_empty() && !self.is_abandoned;
+        assert!(self.has_lent(socket) || !knows, "reset for no page");
+        let second = Duration::from_secs(1);
+        let mut all = self.operations.iter().filter(|operation| operation.socket == socket);
+        let is_due = all.any(|operation| operation.submitted_at + second <= self.now);
+        assert!(is_due || self.is_abandoned, "the peer had no second to acknowledge");
+        if !self.is_abandoned && self.is_chosen(3) {
+            return Err(Errno(libc::EBUSY));
+        }
+        self.resets += 1;
+        self.sockets[socket].was_disconnected = true;
+        self.reset(socket, libc::EPIPE);
+        let all = self.operations.iter_mut().filter(|operation| operation.socket == socket);
+        all.for_each(|operation| operation.may_fail_with(libc::ECANCELED));
+        Ok(())
+    }
+
+    /// The connection is no more: its pages are not read again, whatever its peer has not
+    /// acknowledged.
+    pub(super) fn reset(&mut self, socket: usize, errno: i32) {
+        self.sockets[socket].was_reset = true;
+        let used = std::mem::take(&mut self.used);
+        used.iter()
+            .filter(|used| used.socket == socket)
+            .for_each(|used| self.is_read_no_more(used));
+        self.used = used;
+        self.fail_socket(socket, errno);
+    }
+
+    /// Whether the kernel may still read pages of files for a socket.
+    pub(super) fn has_lent(&self, socket: usize) -> bool {
+        self.used.iter().any(|used| used.socket == socket && used.is_lent())
+    }
+
+    /// Whether a device has not returned packets for this socket.
+    pub(super) fn was_stuck(&self, socket: usize) -> bool {
+        self.used.iter().any(|used| used.socket == socket && used.is_stuck)
+    }
+
+    /// Whether an operation waits for a notification that does not come by itself, and has reported
+    /// what it can.
+    pub(super) fn waits_for_pages(&self, expected: &Expected) -> bool {
+        let may_be_its = |used: &Used| {
+            let mut runs = self.sockets[used.socket].wire[used.runs.clone()].iter();
+            let is_its = runs.any(|run| expected.may_have_sent(run));
+            used.socket == expected.socket && !self.may_acknowledge(used) && is_its
+        };
+        let told = expected.sent_told.is_some() || !expected.has(RequestFlags::NOTIFY_SENT);
+        // Whatever a reset concerns has to end.
+        let is_to_end = self.sockets[expected.socket].was_disconnected;
+        told && !is_to_end && self.used.iter().any(may_be_its)
+    }
+
+    /// From here on all notifications come.
+    pub(super) fn release_pages(&mut self) {
+        self.used.iter_mut().for_each(|used| used.is_stuck = false);
+        self.sockets.iter_mut().for_each(|socket| socket.is_silent = false);
     }
 
     /// Hands events over: all, or some.
@@ -620,8 +784,21 @@ impl Machine {
     /// How many bytes of files these parts have.
     pub(super) fn file_bytes(&self, parts: &[Span]) -> u64 {
         let pieces = parts.iter().flat_map(|part| self.memory.read(*part));
-        let is_file = |piece: &Piece| matches!(piece.what, What::File(_) | What::Window);
-        pieces.filter(is_file).map(|piece| piece.length).sum()
+        pieces.filter(|piece| piece.what.is_of_file()).map(|piece| piece.length).sum()
+    }
+
+    /// The operations that may have sent this; zeros are anybody's.
+    pub(super) fn senders(&self, run: &Run) -> impl Iterator<Item = &Expected> {
+        let Piece { owner, what, .. } = run.piece;
+        self.operations
+            .iter()
+            .enumerate()
+            .filter(move |&(at, expected)| match what {
+                What::Zero => true,
+                What::Header | What::Trailer => at == owner,
+                What::File(_) | What::Window => expected.file == Some(owner),
+            })
+            .map(|(_, expected)| expected)
     }
 
     /// Whether a request is with the kernel.
@@ -662,7 +839,7 @@ impl Machine {
                 Question::CancelSocket(cookie) => self.sockets[expected.socket].cookie == cookie,
             };
             if is_meant {
-                expected.may_fail_with(libc::ECANCELED);
+                expected.is_to_end(libc::ECANCELED, self.now);
             }
         }
     }
@@ -676,16 +853,26 @@ impl Machine {
         format!("{:?} {runs:#?} {done:#?}", self.sockets[socket].manner)
     }
 
-    /// Nothing goes out behind an operation that was cut off; `order`: those of each socket.
+    /// Nothing goes out behind an operation that was cut off; `order`: those of each socket.  If it
+    /// has failed with all its bytes in the socket, others may have gone on.
     pub(super) fn check_cuts(&mut self, order: &[Vec<usize>]) {
         for order in order {
-            let mut known_from = 0;
+            let (mut known_from, mut reset_from) = (0, 0);
             for &at in order {
+                let is_whole = self.operations[at].has_sent_all(self);
                 let operation = &mut self.operations[at];
-                if operation.id < known_from && operation.id > 0 {
+                let is_behind = |known_from| operation.id < known_from && operation.id > 0;
+                let (is_behind_cut, is_behind_whole) =
+                    (is_behind(known_from), is_behind(reset_from));
+                if is_behind_cut {
                     operation.check_behind_cut();
+                }
+                if is_behind_cut || is_behind_whole {
                     operation.may_fail_with(libc::ECANCELED);
-                } else if operation.is_cut() {
+                }
+                if operation.is_cut() && is_whole {
+                    reset_from = reset_from.max(operation.done_before);
+                } else if operation.is_cut() && !is_behind_cut {
                     known_from = operation.done_before;
                 }
             }

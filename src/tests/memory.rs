@@ -18,10 +18,17 @@ pub(super) enum What {
     Zero,
 }
 
+impl What {
+    pub(super) fn is_of_file(self) -> bool {
+        matches!(self, What::File(_) | What::Window)
+    }
+}
+
 /// Bytes in a row: `at` is the position of the first in the header, the trailer or the file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Piece {
-    pub(super) operation: usize,
+    /// The operation of a header or a trailer, the file of its bytes.
+    pub(super) owner: usize,
     pub(super) what: What,
     pub(super) at: u64,
     pub(super) length: u64,

@@ -12,6 +12,7 @@ mod cuts;
 mod edges;
 mod expected;
 mod fake;
+mod handles;
 mod kernel;
 mod machine;
 mod memory;

@@ -9,10 +9,12 @@ use super::machine::Machine;
 use super::{Script, cases, script};
 use crate::engine::Engine;
 use crate::handoff::claims::Turn;
+use crate::handoff::port::Registration;
 use crate::handoff::questions::Question;
 use crate::handoff::submissions::Arrival;
 use crate::types::completion::Completion;
 use proptest::prelude::*;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -21,6 +23,17 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 // So many rounds are enough for everything to end, once all goes well.
 const ROUNDS_MAX: u32 = 10_000;
+
+/// How the life of a context ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// With what is in flight.
+    Finishes,
+    /// It is destroyed.
+    FailsAll,
+    /// Its engine has failed.
+    Abandons,
+}
 
 impl World {
     // One round of the ring thread (src/ring/thread.rs).
@@ -43,9 +56,7 @@ impl World {
         let mut events = std::mem::take(&mut self.events);
         let turned = self.driver.engine.turn(Some(timeout), &mut events);
         turned.expect("the engine does not fail");
-        for event in events.drain(..) {
-            self.driver.handle(event);
-        }
+        self.driver.handle_all(events.drain(..));
         self.events = events;
     }
 
@@ -63,11 +74,19 @@ impl World {
         let (submission, socket, file) = match message {
             Message::Submitted { submission, socket, file } => (submission, socket, file),
             Message::Released(claim) => return self.driver.claim_released(claim),
+            Message::Registered(registration, fd) => return self.registered(registration, fd),
+            Message::Unregistered(Registration::File(handle)) => {
+                return self.driver.unregister_file(handle);
+            }
+            Message::Unregistered(Registration::Socket(handle)) => {
+                return self.driver.unregister_socket(handle);
+            }
         };
         let operation = submission.user_data as usize;
         let choice = self.kernel.machine().pick(64);
         let mut machine = self.kernel.machine();
         let expected = &mut machine.operations[operation];
+        expected.has_arrived = true;
         match choice {
             // Its message could not be sent, and nothing of it has gone out.
             62 if submission.turn != Turn::Ahead => {
@@ -93,6 +112,13 @@ impl World {
         self.driver.arrived(Arrival::Whole(submission, socket, file));
     }
 
+    fn registered(&mut self, registration: Registration, fd: Option<OwnedFd>) {
+        match registration {
+            Registration::File(handle) => self.driver.register_file(handle, fd),
+            Registration::Socket(handle) => self.driver.register_socket(handle, fd),
+        }
+    }
+
     fn flush(&mut self) {
         self.driver.flush();
         if self.kernel.machine().pick(8) != 7 {
@@ -107,12 +133,20 @@ impl World {
         let each = |entry| taken.push(shared.taken(entry));
         shared.completions.take(usize::MAX, Some(Duration::ZERO), each).expect("no wait");
         let mut machine = self.kernel.machine();
-        let epoch = machine.epoch;
+        let (epoch, now) = (machine.epoch, machine.now);
         for completion in taken {
-            let expected = &mut machine.operations[completion.user_data as usize];
+            let at = completion.user_data as usize;
+            let is_stuck = machine.was_stuck(machine.operations[at].socket);
+            let expected = &mut machine.operations[at];
             assert_eq!(completion.id, expected.id);
             expected.report(completion, epoch, shared.cuts.next_id());
+            if let (Some(since), true) = (self.calm_since, expected.done.is_some()) {
+                expected.check_time(now, since, is_stuck);
+            }
         }
+        machine.epoch += 1;
+        let resets = shared.counters.connections_reset.load(Ordering::Relaxed);
+        assert_eq!(resets, machine.resets);
     }
 
     // The driver waits: what a socket holds back must be announced.
@@ -125,9 +159,10 @@ impl World {
             assert!(owes.is_none(), "a snapshot waits for the peer: {owes:?}");
         }
         for socket in machine.sockets.iter().filter(|socket| socket.holds_back) {
-            let last = socket.wire.last().expect("something was sent").piece.operation;
-            let Some(expected) = machine.operations.get(last) else { continue };
-            let may = expected.may_hold_back() || socket.was_full || socket.failed.is_some();
+            let last = socket.wire.last().expect("something was sent");
+            let mut senders = machine.senders(last);
+            let may = senders.any(|expected| expected.may_hold_back());
+            let may = may || socket.was_full || socket.failed.is_some();
             assert!(may || machine.is_busy(), "data is held back, and nothing follows");
         }
     }
@@ -143,8 +178,9 @@ impl World {
             13..=16 => self.with_socket(Machine::peer_reads),
             17 => self.with_socket(Machine::report_in_vain),
             18 if self.kernel.machine().script.pick(4) == 3 => {
-                self.with_socket(|machine, socket| machine.fail_socket(socket, libc::ECONNRESET));
+                self.with_socket(|machine, socket| machine.reset(socket, libc::ECONNRESET));
             }
+            18 => self.with_socket(|machine, socket| machine.sockets[socket].is_silent = true),
             19 if self.kernel.machine().script.pick(2) == 1 => self.cancel(),
             20 => self.poll(),
             21 => self.with_file(|machine, file| machine.files[file].is_hung = true),
@@ -153,6 +189,8 @@ impl World {
                 let known = &self.shared.known_files;
                 self.kernel.machine().learn_speed(known);
             }
+            24 => self.register(),
+            25 if self.kernel.machine().script.pick(3) == 2 => self.unregister(),
             _ => self.round(),
         }
     }
@@ -174,12 +212,16 @@ impl World {
     // ---- the end -------------------------------------------------------------------
 
     // From here on all goes well, so that it must come to an end.
-    fn finish(&mut self, fails_all: bool) {
-        self.kernel.machine().is_calm = true;
+    fn finish(&mut self, end: End) {
+        {
+            let mut machine = self.kernel.machine();
+            machine.is_calm = true;
+            self.calm_since = Some(machine.now);
+        }
         while !self.transit.is_empty() {
             self.arrive();
         }
-        if fails_all {
+        if end == End::FailsAll {
             self.fail_all();
         }
         // What waits for a file that does not answer goes on waiting.  All else ends, if the pool
@@ -191,7 +233,9 @@ impl World {
                 true => machine.waits_for_hung(expected),
                 false => machine.files.iter().any(|file| file.is_hung),
             };
-            all.all(|expected| expected.is_over() || hung(expected))
+            all.all(|expected| {
+                expected.is_over() || hung(expected) || machine.waits_for_pages(expected)
+            })
         });
         let count = self.kernel.machine().operations.len();
         for operation in 0..count {
@@ -201,6 +245,16 @@ impl World {
             }
         }
         self.go_on(|machine| machine.operations.iter().all(|expected| expected.is_over()));
+        self.clear_up();
+    }
+
+    // Nothing is left of what has ended.
+    fn clear_up(&mut self) {
+        self.unregister_all();
+        while !self.transit.is_empty() {
+            self.arrive();
+        }
+        self.kernel.machine().release_pages();
         self.kernel.machine().files.iter_mut().for_each(|file| file.is_hung = false);
         let mut rounds = 0;
         while !self.driver.is_idle() || self.kernel.machine().is_busy() {
@@ -209,13 +263,40 @@ impl World {
             assert!(rounds < ROUNDS_MAX, "something stays in use");
         }
         self.driver.flush();
+        assert_eq!(self.shared.counters.window_bytes.load(Ordering::Relaxed), 0);
     }
 
     fn fail_all(&mut self) {
-        for expected in &mut self.kernel.machine().operations {
-            expected.may_fail_with(libc::ECANCELED);
+        let mut machine = self.kernel.machine();
+        let now = machine.now;
+        for expected in &mut machine.operations {
+            expected.is_to_end(libc::ECANCELED, now);
         }
+        drop(machine);
         self.driver.fail_all(-libc::ECANCELED);
+        self.driver.unregister_all();
+    }
+
+    // The engine has failed: it is not known what the kernel does with what it has.
+    fn abandon(mut self) {
+        while !self.transit.is_empty() {
+            self.arrive();
+        }
+        let mut machine = self.kernel.machine();
+        machine.is_abandoned = true;
+        machine.operations.iter_mut().for_each(|expected| expected.may_fail_with(libc::EIO));
+        drop(machine);
+        self.driver.abandon(-libc::EIO);
+        self.driver.flush();
+        self.poll();
+        let machine = self.kernel.machine();
+        assert!(machine.operations.iter().all(|expected| expected.is_over()), "no DONE");
+        for (at, socket) in machine.sockets.iter().enumerate() {
+            assert!(socket.was_reset || !machine.has_lent(at), "pages are lent after DONE");
+        }
+        assert!(self.shared.permits.is_none_taken());
+        drop(machine);
+        self.driver.leak();
     }
 
     fn go_on(&mut self, is_over: impl Fn(&Machine) -> bool) {
@@ -268,15 +349,26 @@ fn scale() -> impl Strategy<Value = Scale> {
         1 => Just(1u64 << 20),
     ];
     let pool = prop_oneof![2 => Just(64u64 << 10), 2 => Just(256u64 << 10), 1 => Just(LARGE_POOL)];
-    (chunk, pool).prop_map(|(chunk, pool)| Scale { chunk, pool, range: (chunk * 12).min(1 << 20) })
+    let windows = prop_oneof![1 => Just(1u64 << 20), 1 => Just(4u64 << 20), 2 => Just(64u64 << 20)];
+    (chunk, pool, windows).prop_map(|(chunk, pool, windows)| {
+        let range = (chunk * 12).min(3 << 20);
+        Scale { chunk, pool, range, windows }
+    })
 }
 
-fn run(scale: Scale, script: Script, fails_all: bool) {
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![8 => Just(End::Finishes), 1 => Just(End::FailsAll), 1 => Just(End::Abandons)]
+}
+
+fn run(scale: Scale, script: Script, end: End) {
     let mut world = World::new(scale, script);
     while !world.kernel.machine().script.is_over() {
         world.step();
     }
-    world.finish(fails_all);
+    if end == End::Abandons {
+        return world.abandon();
+    }
+    world.finish(end);
     world.check_end();
 }
 
@@ -287,8 +379,8 @@ proptest! {
     fn model_ring_sends_what_was_asked_for_and_ends_everything_once(
         scale in scale(),
         script in script(400),
-        fails_all in prop::bool::weighted(0.1),
+        end in end(),
     ) {
-        run(scale, script, fails_all);
+        run(scale, script, end);
     }
 }

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 struct Socket {
     number: usize,
     operations: Vec<usize>,
+    /// How many of them have passed their turn on.
+    passed: usize,
     /// When it got its place in the line.
     in_line_since: Option<u64>,
     /// It has little to send.
@@ -35,7 +37,8 @@ impl World {
     fn step(&mut self, script: &mut Script) {
         self.clock += 1;
         match script.pick(16) {
-            0 | 1 => self.turn(),
+            0 => self.turn(),
+            1 => self.pass_on(script),
             2..=5 => self.enqueue(script),
             6..=8 => self.remove(script),
             9..=11 => {
@@ -85,7 +88,7 @@ impl World {
         let number = self.schedule.open(cookie).expect("memory");
         let socket = self.sockets.entry(cookie).or_default();
         socket.number = number;
-        let place = if front { 0 } else { socket.operations.len() };
+        let place = if front { socket.passed } else { socket.operations.len() };
         socket.operations.insert(place, slot);
         self.schedule.enqueue(number, slot, front).expect("memory");
     }
@@ -97,10 +100,23 @@ impl World {
         let mut all = self.sockets.iter_mut();
         let (&cookie, socket) =
             all.find(|(_, socket)| socket.operations.contains(&slot)).expect("it is somewhere");
-        socket.operations.retain(|&known| known != slot);
+        let place = socket.operations.iter().position(|&known| known == slot);
+        let place = place.expect("it is there");
+        socket.operations.remove(place);
+        socket.passed -= usize::from(place < socket.passed);
         assert_eq!(self.schedule.remove(slot), socket.number);
         if script.pick(4) > 0 {
             self.close(cookie);
+        }
+    }
+
+    // The operation whose turn it is has all its bytes in the socket.
+    fn pass_on(&mut self, script: &mut Script) {
+        let Some(cookie) = self.some_socket(script) else { return };
+        let socket = self.sockets.get_mut(&cookie).expect("it is there");
+        if let Some(&slot) = socket.operations.get(socket.passed) {
+            self.schedule.pass_on(slot);
+            socket.passed += 1;
         }
     }
 
@@ -172,7 +188,10 @@ impl World {
         for (&cookie, socket) in &self.sockets {
             assert_eq!(schedule.find(cookie), Some(socket.number));
             assert!(socket.number < schedule.end());
-            let first = schedule.first(socket.number);
+            let turn = schedule.first(socket.number);
+            assert_eq!(turn, socket.operations.get(socket.passed).copied());
+            assert_eq!(schedule.is_vacant(socket.number), socket.operations.is_empty());
+            let first = schedule.oldest(socket.number);
             let chain = std::iter::successors(first, |&slot| schedule.behind(slot));
             let forwards: Vec<usize> = chain.take(1000).collect();
             assert_eq!(forwards, socket.operations);
