@@ -73,6 +73,12 @@ impl Budget {
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
 
+    /// Returns the bytes that count as pinned.
+    #[cfg(test)]
+    pub fn pinned(&self) -> u64 {
+        self.pinned
+    }
+
     // Returns the bytes that the kernel charges for a send: whole pages and two more
     // (io_notif_account_mem() in io_uring/notif.h).
     fn charge(&self, length: u64) -> u64 {

@@ -152,6 +152,12 @@ impl<E: Engine> Driver<E> {
         }
     }
 
+    /// Returns the bytes that count as pinned for zero-copy.
+    #[cfg(test)]
+    pub fn pinned(&self) -> u64 {
+        self.zero_copies.pinned()
+    }
+
     /// Forgets cut streams that no operation can refer to any more.
     pub fn forget_cuts(&self) {
         let has_operations =

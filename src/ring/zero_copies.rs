@@ -83,6 +83,12 @@ impl Default for ZeroCopies {
 }
 
 impl ZeroCopies {
+    /// Returns the bytes that count as pinned.
+    #[cfg(test)]
+    pub(super) fn pinned(&self) -> u64 {
+        self.budget.pinned()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.uses.is_empty()
     }

@@ -199,6 +199,10 @@ impl Expected {
             }
         };
         assert!(explained, "nothing explains {done:?} of {self:?}");
+        // With everything in the socket, only a reset makes it fail.
+        let is_asked = matches!(-done.status, libc::ECANCELED | libc::ETIMEDOUT);
+        let was_reset = machine.sockets[self.socket].was_reset;
+        assert!(!is_asked || self.sent_told.is_none() || was_reset, "{self:?} was sent");
         assert!(self.sent_told.is_none() || self.has_sent_all(machine), "SENT came too early");
         if done.status == 0 {
             self.check_whole(machine, done);
@@ -248,7 +252,7 @@ impl Expected {
     pub(super) fn check_wire(&self, index: usize, machine: &Machine, runs: &mut Vec<Run>) {
         let done = self.done.expect("DONE");
         let (mut wire, mut left, mut first) = (Wire::default(), done.wire_bytes, u32::MAX);
-        let (mut ways, mut lent_until) = ([0; 2], None);
+        let (mut ways, mut lent_until, mut more) = ([0; 2], None, true);
         while left > 0 {
             let run = runs.last_mut().expect("fewer bytes than wire_bytes says");
             let length = run.piece.length.min(left);
@@ -261,6 +265,7 @@ impl Expected {
                 runs.pop();
             }
             self.check_owner(index, machine, &part);
+            more = part.more;
             first = first.min(part.epoch);
             if matches!(part.piece.what, What::File(_)) || part.is_lent() {
                 ways[usize::from(part.is_zero_copy)] += length;
@@ -268,6 +273,9 @@ impl Expected {
             lent_until = lent_until.max(part.is_lent().then_some(part.until));
             self.put(machine, &mut wire, part, first);
         }
+        let has_tls = machine.sockets[self.socket].manner.has_tls;
+        let is_due = self.has(RequestFlags::MORE) && done.status == 0 && !has_tls;
+        assert!(!is_due || more, "MORE was forgotten");
         // Where the range has no end of its own, what has been sent of it tells.
         let range = self.task.length;
         let range = if range == TO_EOF { done.file_bytes } else { range };

@@ -96,6 +96,8 @@ pub(super) struct Run {
     pub(super) epoch: u32,
     pub(super) until: u32,
     pub(super) is_zero_copy: bool,
+    /// More was announced behind them, or was in the same send.
+    pub(super) more: bool,
 }
 
 impl Run {
@@ -479,6 +481,9 @@ impl Machine {
         state.was_full = taken < wanted as u64;
         if taken > 0 {
             state.holds_back = flags & libc::MSG_MORE != 0;
+            if let Some(last) = state.wire.last_mut() {
+                last.more = state.holds_back;
+            }
             // What had room for more has less now.
             if let Some(wait) = &mut state.wait {
                 wait.fired = false;
@@ -513,7 +518,8 @@ impl Machine {
         let mut there = piece.length;
         let mut put = |piece: Piece, until| {
             if piece.length > 0 {
-                self.sockets[socket].wire.push(Run { piece, epoch, until, is_zero_copy });
+                let run = Run { piece, epoch, until, is_zero_copy, more: true };
+                self.sockets[socket].wire.push(run);
             }
         };
         if piece.what == What::Window {
@@ -799,6 +805,16 @@ impl Machine {
                 What::File(_) | What::Window => expected.file == Some(owner),
             })
             .map(|(_, expected)| expected)
+    }
+
+    /// Whether what a socket holds back is about to be followed.  A read is no reason to hold
+    /// anything back, except where pages had to be read that could not be lent.
+    pub(super) fn is_followed(&self, at: usize) -> bool {
+        let is_send = |pending: &Pending| match pending.request {
+            Request::Send { socket, .. } | Request::ZeroCopy { socket, .. } => socket == at,
+            _ => self.has_zero_copy,
+        };
+        self.has_events() || self.pending.iter().any(is_send)
     }
 
     /// Whether a request is with the kernel.

@@ -158,12 +158,13 @@ impl World {
             let owes = machine.operations.iter().find(|expected| expected.owes_snapshot());
             assert!(owes.is_none(), "a snapshot waits for the peer: {owes:?}");
         }
-        for socket in machine.sockets.iter().filter(|socket| socket.holds_back) {
+        let sockets = machine.sockets.iter().enumerate();
+        for (at, socket) in sockets.filter(|(_, socket)| socket.holds_back) {
             let last = socket.wire.last().expect("something was sent");
             let mut senders = machine.senders(last);
             let may = senders.any(|expected| expected.may_hold_back());
             let may = may || socket.was_full || socket.failed.is_some();
-            assert!(may || machine.is_busy(), "data is held back, and nothing follows");
+            assert!(may || machine.is_followed(at), "data is held back, and nothing follows");
         }
     }
 
@@ -317,6 +318,7 @@ impl World {
     fn check_end(mut self) {
         self.driver.trim();
         let Self { kernel, shared, driver, order, .. } = self;
+        assert_eq!(driver.pinned(), 0);
         drop(driver);
         assert_eq!(shared.counters.pool_in_use.load(Ordering::Relaxed), 0);
         assert_eq!(shared.counters.pool_resident.load(Ordering::Relaxed), 0);
