@@ -284,7 +284,11 @@ impl Windows {
 
     /// Leaves the windows mapped: the kernel may still read from them.
     pub(super) fn leak(&mut self) {
-        std::mem::forget(std::mem::take(&mut self.table));
+        for window in 0..self.table.end() {
+            if self.table.contains(window) {
+                std::mem::forget(self.table.remove(window).bytes);
+            }
+        }
     }
 
     /// Releases memory after a peak.
