@@ -17,10 +17,10 @@
 
 use crate::collections::memory;
 use crate::handoff::claims::{Claim, Claimed};
-use crate::handoff::doorbell::{Doorbell, Found};
-use crate::handoff::questions::{Question, Questions};
+use crate::handoff::doorbell::Found;
+use crate::handoff::questions::Question;
 use crate::handoff::shared::Shared;
-use crate::handoff::submissions::{Arrival, Arrivals, HandOver, IdRange, Submission};
+use crate::handoff::submissions::{Arrival, Arrivals, IdRange, Submission};
 use crate::sys;
 use crate::types::errno::{Errno, Result};
 use crate::types::handle::Handle;
@@ -113,14 +113,6 @@ impl Notice {
     }
 }
 
-/// The state that both ends share.
-#[derive(Debug, Default)]
-pub(crate) struct Link {
-    pub doorbell: Doorbell,
-    pub hand_over: HandOver,
-    pub questions: Questions,
-}
-
 /// The calling threads' end.
 #[derive(Debug)]
 pub(crate) struct Port {
@@ -196,7 +188,7 @@ impl Port {
         sent
     }
 
-    /// Puts a submission in the channel; see [`HandOver::push`].
+    /// Puts a submission in the channel, by `HandOver::push`.
     #[must_use]
     pub fn push(&self, submission: Submission) -> Option<(Errno, Submission)> {
         let Some(channel) = &self.channel else {

@@ -7,12 +7,13 @@ use crate::engine::known_files::KnownFiles;
 use crate::handoff::claims::Claims;
 use crate::handoff::completions::{Completions, Entry};
 use crate::handoff::cuts::Cuts;
+use crate::handoff::doorbell::Doorbell;
 use crate::handoff::life::Life;
 use crate::handoff::permits::{Descriptors, Permits};
-use crate::handoff::port::Link;
+use crate::handoff::questions::Questions;
 use crate::handoff::registrations::Registrations;
 use crate::handoff::staging::Staging;
-use crate::handoff::submissions::Submission;
+use crate::handoff::submissions::{HandOver, Submission};
 use crate::types::completion::Completion;
 use crate::types::file::FileFacts;
 use crate::types::options::Settings;
@@ -40,6 +41,14 @@ pub(crate) struct Shared {
     pub claims: Arc<Claims>,
     pub cuts: Cuts,
     pub registered: Registered,
+}
+
+/// The way from calling threads to the ring thread.  `handoff/port.rs` has its two ends.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    pub doorbell: Doorbell,
+    pub hand_over: HandOver,
+    pub questions: Questions,
 }
 
 /// The registered descriptors of a context.
