@@ -37,9 +37,8 @@ pub(crate) struct Caller {
 impl Caller {
     /// Creates the state; `port` is the calling threads' end of the channel.
     pub fn new(shared: Arc<Shared>, port: Port) -> Result<Caller> {
-        let settings = &shared.settings;
         Ok(Caller {
-            exact_max: pool_size::kept_max(settings.pool_bytes - settings.staging_bytes),
+            exact_max: pool_size::exact_max(&shared.settings),
             known_sockets: KnownSockets::new()?,
             scratch: Buffers::new(INLINE_MAX as usize),
             group: Mutex::default(),

@@ -3,8 +3,15 @@
 //! sent.  Pure arithmetic, shared by the pool and by the limit that requests are checked against.
 #![forbid(unsafe_code)]
 
+use crate::types::options::{CHUNK_MAX, Settings};
+
 /// The largest block in bytes: one huge page.
-pub const BLOCK: u64 = crate::types::options::CHUNK_MAX;
+pub const BLOCK: u64 = CHUNK_MAX;
+
+/// Returns the longest range that EXACT accepts, in bytes.
+pub(crate) fn exact_max(settings: &Settings) -> u64 {
+    kept_max(settings.pool_bytes - settings.staging_bytes)
+}
 
 /// Returns the most bytes that leases of `Purpose::Kept` may have together in a pool of `limit`
 /// bytes.

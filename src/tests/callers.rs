@@ -200,16 +200,11 @@ impl World {
         // With O_DIRECT a read that ends early leaves the rest of its room unused, so that a file
         // that is cut and grows again may take more of it than a small pool has.
         let is_direct = file.is_some_and(|file| machine.files[file].facts.direct);
-        let is_too_long = length != TO_EOF && length > self.exact_max();
+        let is_too_long = length != TO_EOF && length > pool_size::exact_max(&self.shared.settings);
         if is_too_long || is_direct && self.scale.pool < LARGE_POOL {
             flags &= !RequestFlags::EXACT;
         }
         (Task { header, trailer, offset, length, flags }, socket, file)
-    }
-
-    fn exact_max(&self) -> u64 {
-        let settings = &self.shared.settings;
-        pool_size::kept_max(settings.pool_bytes - settings.staging_bytes)
     }
 
     // As Caller::prepare() does.  None: the context is full, or a handle was refused.
