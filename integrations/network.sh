@@ -2,6 +2,42 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Sourced by nginx/server.sh and samba/server.sh: tests and benchmarks of a server in a network namespace of its own.
+# They set root and module, and have clean_up.
+
+# Prints what is missing, if anything is: root, namespaces, one of the programs, or the module. Returns whether it is.
+lacks_any() { # program...
+	local name
+	[ "$(id -u)" = 0 ] || {
+		echo "needs root"
+		return 0
+	}
+	unshare -mn true 2>/dev/null || {
+		echo "no mount or network namespace can be had"
+		return 0
+	}
+	for name in ip "$@"; do
+		command -v "$name" >/dev/null || {
+			echo "no $name"
+			return 0
+		}
+	done
+	[ -f "${module:?}" ] || {
+		echo "no $module"
+		return 0
+	}
+	return 1
+}
+
+# Makes work, a directory that clean_up removes at the end, with the library as it is when installed in $work/lib.
+make_work() { # name
+	work=$(mktemp -d "/tmp/snapsend-$1.XXXXXX")
+	trap clean_up EXIT
+	trap 'exit 130' INT TERM
+	# Servers continue as nobody.
+	chmod 755 "$work"
+	mkdir "$work/data" "$work/lib"
+	ln -s "${root:?}"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
+}
 
 # Begins the script anew in a network of its own, in which there is a loopback interface with these addresses besides its
 # own ones.

@@ -16,35 +16,7 @@ PATH=$PATH:/usr/sbin:/sbin
 under=()
 servers=()
 
-# Says what is missing, if anything is.
-server_lacks() {
-	[ "$(id -u)" = 0 ] || {
-		echo "needs root"
-		return 0
-	}
-	unshare -n true 2>/dev/null || {
-		echo "no network namespace can be had"
-		return 0
-	}
-	command -v ip >/dev/null || {
-		echo "no ip: install iproute2"
-		return 0
-	}
-	command -v nginx >/dev/null || {
-		echo "no nginx"
-		return 0
-	}
-	[ -x /usr/bin/python3 ] || {
-		echo "no python3"
-		return 0
-	}
-	[ -f "$module" ] || {
-		echo "no $module"
-		return 0
-	}
-	return 1
-}
-
+server_lacks() { lacks_any nginx /usr/bin/python3; }
 in_network() { in_own_network -- "$@"; } # the script's arguments
 
 clean_up() {
@@ -55,16 +27,7 @@ clean_up() {
 }
 
 # Makes the directories; the caller fills $work/data.
-prepare_server() {
-	work=$(mktemp -d /tmp/snapsend-nginx.XXXXXX)
-	trap clean_up EXIT
-	trap 'exit 130' INT TERM
-	# Workers are nobody's.
-	chmod 755 "$work"
-	mkdir "$work/data" "$work/lib"
-	# As it is when installed.
-	ln -s "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
-}
+prepare_server() { make_work nginx; }
 
 master() { cat "$work/$1/pid"; }
 workers() { pgrep -P "$(master "$1")" -f 'worker process'; }

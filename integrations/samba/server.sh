@@ -22,31 +22,7 @@ server=
 under=()
 others=yes
 
-# Says what is missing, if anything is.
-server_lacks() {
-	[ "$(id -u)" = 0 ] || {
-		echo "needs root"
-		return 0
-	}
-	unshare -mn true 2>/dev/null || {
-		echo "no mount or network namespace can be had"
-		return 0
-	}
-	command -v ip >/dev/null || {
-		echo "no ip: install iproute2"
-		return 0
-	}
-	command -v smbd >/dev/null || {
-		echo "no smbd"
-		return 0
-	}
-	[ -f "$module" ] || {
-		echo "no $module"
-		return 0
-	}
-	return 1
-}
-
+server_lacks() { lacks_any smbd; }
 in_network() { in_own_network "$near" "$far" -- "$@"; } # the script's arguments
 
 stop_server() {
@@ -70,12 +46,8 @@ clean_up() {
 
 # Makes the directories; the caller fills $work/data.
 prepare_server() {
-	work=$(mktemp -d /tmp/snapsend-samba.XXXXXX)
-	trap clean_up EXIT
-	trap 'exit 130' INT TERM
-	# Guests are nobody.
-	chmod 755 "$work"
-	mkdir "$work"/{data,lock,private,state,cache,pid,ncalrpc,modules,samba,lib}
+	make_work samba
+	mkdir "$work"/{lock,private,state,cache,pid,ncalrpc,modules,samba}
 	chmod 777 "$work/data"
 	log=$work/log.smbd
 	reader=$work/smb2_reader
@@ -106,8 +78,6 @@ start_server() { # log level
 	local modules
 	modules=$(module_directory)
 	fill_modules "$modules"
-	# As it is when installed.
-	ln -sf "$root"/target/install/libsnapsend.so.*.*.* "$work/lib/libsnapsend.so.0"
 	cat - >"$work/shares"
 	cat - "$work/shares" >"$work/smb.conf" <<CONF
 [global]
