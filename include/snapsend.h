@@ -543,7 +543,11 @@ int snapsend_destroy(snapsend_t *ctx);
  * -EAGAIN: max_ops operations are in flight, or headers and trailers fill their part of the pool.
  *   Take completions and try again.
  * -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.
- * -ENOMEM: the system is out of memory.
+ * -ETOOMANYREFS: for one second, more descriptors of this user have been in messages between
+ *   processes and threads than RLIMIT_NOFILE allows.
+ * -ENOMEM, -ENOBUFS: the system is out of memory, or the kernel has none to pass the descriptors
+ *   on.
+ * -EIO, ...: the context has failed.
  * -ECHILD: the context belongs to a parent process.
  */
 int snapsend_submit(snapsend_t *ctx,
@@ -582,6 +586,8 @@ int snapsend_poll(snapsend_t *ctx, struct snapsend_completion *out, uint32_t max
  *
  * -EFAULT: ctx is NULL.
  * -EBADF: the process has closed the descriptor.
+ * -ENOMEM, -ENOBUFS: the system is out of memory.
+ * -EIO, ...: the context has failed.
  * -ECHILD: the context belongs to a parent process.
  */
 int snapsend_event_fd(snapsend_t *ctx);
@@ -593,7 +599,7 @@ int snapsend_event_fd(snapsend_t *ctx);
  *
  * -ENOENT: the operation has ended already or never existed.
  * -EFAULT: ctx is NULL.
- * -ENOMEM: the system is out of memory.
+ * -ENOMEM, -ENOBUFS: the system is out of memory.
  * -ECHILD: the context belongs to a parent process.
  * -EBADF, -EIO, ...: the context has failed.
  */
@@ -621,7 +627,7 @@ int snapsend_cancel_socket(snapsend_t *ctx, int socket_fd);
  * -EINVAL: flags is not 0, or file_fd is neither a regular file nor a block device.
  * -EISDIR: file_fd is a directory.
  * -EBADF: file_fd is closed or not open for reading, or the context has failed.
- * -EMFILE, -ENOMEM: as for snapsend_submit().
+ * -EMFILE, -ETOOMANYREFS, -ENOMEM, -ENOBUFS, -EIO, ...: as for snapsend_submit().
  * -ECHILD: the context belongs to a parent process.
  */
 int snapsend_register_file(snapsend_t *ctx, int file_fd, uint32_t flags);
@@ -636,7 +642,8 @@ int snapsend_register_file(snapsend_t *ctx, int file_fd, uint32_t flags);
  * -EFAULT: ctx is NULL.
  * -EINVAL: flags is not 0.
  * -EBADF: socket_fd is closed, or the context has failed.
- * -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN, -EMFILE, -ENOMEM: as for snapsend_submit().
+ * -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN, -EMFILE, -ETOOMANYREFS, -ENOMEM, -ENOBUFS, -EIO, ...: as
+ *   for snapsend_submit().
  * -ECHILD: the context belongs to a parent process.
  */
 int snapsend_register_socket(snapsend_t *ctx, int socket_fd, uint32_t flags);

@@ -109,12 +109,14 @@ impl Context {
     /// Queues an operation; returns its id.
     ///
     /// EAGAIN: as many operations are in flight as the context was created for, or headers and
-    /// trailers have used up their part of its memory.  ENOMEM: the system has no memory.  EMFILE:
-    /// the ring thread has as many descriptors as RLIMIT_NOFILE allows.  EBADF, ENOTSOCK,
-    /// ESOCKTNOSUPPORT, ENOTCONN (a listening socket), EISDIR, EINVAL: a descriptor is closed or of
-    /// the wrong kind, or the file is not open for reading.  EINVAL: contradicting flags, or an
-    /// offset beyond the largest file offset.  EOVERFLOW: the range ends beyond it.  EMSGSIZE:
-    /// header and trailer, or an EXACT range, are too long.  ECHILD: after fork.
+    /// trailers have used up their part of its memory.  EMFILE: the ring thread has as many
+    /// descriptors as RLIMIT_NOFILE allows.  ETOOMANYREFS: for one second, more descriptors of this
+    /// user have been in messages between processes and threads than RLIMIT_NOFILE allows.  ENOMEM,
+    /// ENOBUFS: the system has no memory.  EBADF, ENOTSOCK, ESOCKTNOSUPPORT, ENOTCONN (a listening
+    /// socket), EISDIR, EINVAL: a descriptor is closed or of the wrong kind, or the file is not open
+    /// for reading.  EINVAL: contradicting flags, or an offset beyond the largest file offset.
+    /// EOVERFLOW: the range ends beyond it.  EMSGSIZE: header and trailer, or an EXACT range, are too
+    /// long.  ECHILD: after fork.  EBADF, or another errno that made the context unusable.
     pub fn submit(&self, request: &Request<'_>) -> Result<u64> {
         let mut id = 0;
         self.submit_with_id(request, &mut |given| id = given)?;
@@ -192,7 +194,9 @@ impl Context {
         self.caller.event_fd()
     }
 
-    /// Requests the end of an operation.  ENOENT: it has ended, or the id was never given.
+    /// Requests the end of an operation.  ENOENT: it has ended, or the id was never given.  ENOMEM,
+    /// ENOBUFS: the system has no memory.  ECHILD: after fork.  EBADF, or another errno that made
+    /// the context unusable.
     pub fn cancel(&self, id: u64) -> Result<()> {
         self.check_process()?;
         if !self.caller.shared.cuts.has_given(id) {
@@ -212,7 +216,8 @@ impl Context {
         self.caller.port.ask_only(Question::Cancel(id))
     }
 
-    /// Requests the end of all operations on a socket; returns how many there were.
+    /// Requests the end of all operations on a socket; returns the number of operations.  EBADF,
+    /// ENOTSOCK: the descriptor is closed or not a socket.  Others as for [`Context::cancel`].
     pub fn cancel_socket(&self, socket: impl AsFd) -> Result<u32> {
         self.cancel_socket_number(socket.as_fd().as_raw_fd())
     }
@@ -259,7 +264,7 @@ impl Context {
     /// Registers a file: the library keeps a copy of the descriptor until the returned guard is
     /// dropped, checks it once, and may keep parts of the file mapped.  Requests then name it by
     /// [`Request::registered_file`].  What the calling thread does itself uses the caller's number,
-    /// which must stay what it is meanwhile.  Errors as for [`Context::submit`].
+    /// which must stay what it is while registered.  Errors as for [`Context::submit`].
     pub fn register_file(&self, file: impl AsFd) -> Result<RegisteredFile<'_>> {
         self.check_process()?;
         let handle = self.register_file_number(file.as_fd().as_raw_fd())?;

@@ -504,7 +504,11 @@ unsafe fn slices<'a>(iovecs: *const iovec, count: u32) -> Result<&'a [IoSlice<'a
 /// -EAGAIN: max_ops operations are in flight, or headers and trailers fill their part of the pool.
 ///   Take completions and try again.
 /// -EMFILE: the ring thread holds as many descriptors as RLIMIT_NOFILE allows.
-/// -ENOMEM: the system is out of memory.
+/// -ETOOMANYREFS: for one second, more descriptors of this user have been in messages between
+///   processes and threads than RLIMIT_NOFILE allows.
+/// -ENOMEM, -ENOBUFS: the system is out of memory, or the kernel has none to pass the descriptors
+///   on.
+/// -EIO, ...: the context has failed.
 /// -ECHILD: the context belongs to a parent process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_submit(
@@ -731,6 +735,8 @@ unsafe extern "C" fn poll_abandoned(ctx: *mut c_void) {
 ///
 /// -EFAULT: ctx is NULL.
 /// -EBADF: the process has closed the descriptor.
+/// -ENOMEM, -ENOBUFS: the system is out of memory.
+/// -EIO, ...: the context has failed.
 /// -ECHILD: the context belongs to a parent process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_event_fd(ctx: *mut snapsend_t) -> c_int {
@@ -743,7 +749,7 @@ pub unsafe extern "C-unwind" fn snapsend_event_fd(ctx: *mut snapsend_t) -> c_int
 ///
 /// -ENOENT: the operation has ended already or never existed.
 /// -EFAULT: ctx is NULL.
-/// -ENOMEM: the system is out of memory.
+/// -ENOMEM, -ENOBUFS: the system is out of memory.
 /// -ECHILD: the context belongs to a parent process.
 /// -EBADF, -EIO, ...: the context has failed.
 #[unsafe(no_mangle)]
@@ -776,7 +782,7 @@ pub unsafe extern "C-unwind" fn snapsend_cancel_socket(
 /// -EINVAL: flags is not 0, or file_fd is neither a regular file nor a block device.
 /// -EISDIR: file_fd is a directory.
 /// -EBADF: file_fd is closed or not open for reading, or the context has failed.
-/// -EMFILE, -ENOMEM: as for snapsend_submit().
+/// -EMFILE, -ETOOMANYREFS, -ENOMEM, -ENOBUFS, -EIO, ...: as for snapsend_submit().
 /// -ECHILD: the context belongs to a parent process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_register_file(
@@ -800,7 +806,8 @@ pub unsafe extern "C-unwind" fn snapsend_register_file(
 /// -EFAULT: ctx is NULL.
 /// -EINVAL: flags is not 0.
 /// -EBADF: socket_fd is closed, or the context has failed.
-/// -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN, -EMFILE, -ENOMEM: as for snapsend_submit().
+/// -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN, -EMFILE, -ETOOMANYREFS, -ENOMEM, -ENOBUFS, -EIO, ...: as
+///   for snapsend_submit().
 /// -ECHILD: the context belongs to a parent process.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn snapsend_register_socket(

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# The manual pages: manuals.sh lint|complete|examples
+# The manual pages: manuals.sh lint|complete|filters|examples
 set -u
 export LC_ALL=C
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -36,7 +36,23 @@ lint() {
 	done < <(sed -n 's/^\.Xr \(snapsend[^ ]*\) \([0-9]\).*/\1 \2/p' "$man"/*.[137] | sort -u)
 }
 
-# A page for each function, which has its signature and tells of each error that the header names.
+# The header's comment of a function.
+comment() { # function
+	awk -v name="$1(" '/^\/\*\*/ { text = "" } { text = text " " $0 } index($0, name) && !/^ *[\/*]/ { print text; exit }' \
+		"$root/include/snapsend.h"
+}
+
+errors() { grep -o -- '-E[A-Z0-9]*'; }
+
+# The errors that it names, and those of the function to which it refers.
+all_errors() { # function
+	local other
+	comment "$1" | errors
+	other=$(comment "$1" | grep -oE 'as (for )?snapsend_[a-z_]+\(' | grep -o 'snapsend_[a-z_]*' | head -n 1)
+	[ -z "$other" ] || all_errors "$other"
+}
+
+# A page for each function, which has its signature and the same errors as the header.
 complete() {
 	local function page error
 	for function in $(functions); do
@@ -46,14 +62,23 @@ complete() {
 			continue
 		}
 		grep -q "^\.F[no] $function\b" "$page" || complain "$page: no synopsis of $function()"
-		# The comment ahead of the function.
-		awk -v name="$function(" '/^\/\*\*/ { text = "" } { text = text " " $0 } index($0, name) && !/^(\/| )\*/ { print text; exit }' \
-			"$root/include/snapsend.h" | grep -o -- '-E[A-Z0-9]*' | sort -u >"$work/errors"
+		comment "$function" | errors | sort -u >"$work/errors"
 		while read -r error; do
 			# try_send, send and submit_many refer to snapsend_submit(3) for those that they share.
 			grep -q -- "$error\b" "$page" || { grep -q '^Those of$' "$page" && grep -q -- "$error\b" "$man/snapsend_submit.3"; } ||
 				complain "$page: $error is missing"
 		done <"$work/errors"
+	done
+	# A page may describe several functions.
+	for page in "$man"/snapsend_*.3; do
+		[ ! -L "$page" ] || continue
+		sed -n '/^\.Sh DESCRIPTION/q; s/^\.F[no] \(snapsend_[a-z_]*\).*/\1/p' "$page" | while read -r function; do
+			all_errors "$function"
+		done | sort -u >"$work/errors"
+		sed '1,/^\.Sh ERRORS/d; /^\.Sh/,$d' "$page" | grep '^\.It Bq Er' | errors | while read -r error; do
+			grep -qx -- "$error" "$work/errors" || echo "$page: the header does not name $error"
+		done >"$work/more"
+		[ ! -s "$work/more" ] || complain "$(cat "$work/more")"
 	done
 	# What DONE may say.
 	awk '/^ \* status: 0/,/\*\//' "$root/include/snapsend.h" | grep -o -- '-E[A-Z0-9]*' | sort -u >"$work/errors"
@@ -61,6 +86,21 @@ complete() {
 	while read -r error; do
 		grep -q "^.It Er.* $error\b" "$man/snapsend_poll.3" || complain "snapsend_poll.3: status $error is missing"
 	done <"$work/errors"
+}
+
+# snapsend(7) and docs/KERNELS.md list the same system calls.
+filters() {
+	sed -n '/^## System calls of the library/,/^## The shim/p' "$root/docs/KERNELS.md" |
+		awk -F'|' '/^\|/ { print $2 }' | grep -oE '`[a-z0-9_]+`' | tr -d '`' | sort -u >"$work/kernels"
+	# What follows the colon, in each item and in the sentence on probes.
+	sed -n '/^\.Ss Filters of system calls/,/^\.Ss Conventions/p' "$man/snapsend.7" | awk '
+		/^\./ { on = 0; next }
+		sub(/^[^:]*: /, "") { on = 1 }
+		on
+		/[;.]$/ { on = 0 }' | tr -s ' ,;.' '\n' | grep -vxE 'or|and|with|' | sort -u >"$work/manual"
+	diff -u "$work/kernels" "$work/manual" >"$work/diff" ||
+		complain "system calls in docs/KERNELS.md and snapsend(7) differ: $(cat "$work/diff")"
+	[ -s "$work/kernels" ] || complain "no system calls found in docs/KERNELS.md"
 }
 
 # Each example is a piece of C that compiles by itself.

@@ -18,7 +18,7 @@ const FEATURES: &[Feature] = &[
     Feature {
         bit: KernelFeatures::IO_URING,
         name: "io_uring",
-        since: "5.11",
+        since: "5.13",
         without: "the portable engine is used: more system calls, no zero-copy",
     },
     Feature {
@@ -108,7 +108,7 @@ fn engine_reason(error: Option<Errno>) -> String {
             "refused by sysctl kernel.io_uring_disabled, a seccomp filter or a security module"
         }
         rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL => {
-            "not in this kernel, or lacks a required feature (Linux 5.11)"
+            "not in this kernel, or lacks a required feature (Linux 5.13)"
         }
         rustix::io::Errno::NOMEM => "RLIMIT_MEMLOCK or the memory is too small for a ring",
         rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => "no descriptor is available",
