@@ -64,13 +64,13 @@
 //!
 //! # Cancellation
 //!
-//! Dropping a future that is pending asks for the end of its operation, as [`Context::cancel`] does,
-//! but does not wait for it: some bytes may still go out.  Nothing is reported of that operation
-//! any more, so that the stream must be taken as cut off part-way.
+//! Dropping a pending future requests the end of its operation, as [`Context::cancel`] does, but
+//! does not wait for it: some bytes may still go out.  No result of that operation is reported, so
+//! that the stream must be assumed to be cut part-way.
 //!
-//! The library has its own copies of socket, file, header and trailer.  A dropped or forgotten
-//! future therefore leaves nothing behind that its owner could break.  The borrow of socket and file
-//! ends with the future; their copies may stay open a little longer.
+//! The library has its own copies of socket, file, header and trailer.  Dropping or forgetting a
+//! future is therefore always sound.  The borrow of socket and file ends with the future; their
+//! copies may stay open a little longer.
 #![forbid(unsafe_code)]
 
 use crate::collections::{Numbered, Register};
@@ -116,7 +116,7 @@ impl Numbered for Waiting {
 }
 
 impl Waiting {
-    // Whom to wake.
+    // The tasks to wake.
     fn report(&mut self, completion: &Completion) -> Option<Waker> {
         match completion.event {
             Event::Snapshot => self.is_snapshotted = true,
@@ -135,7 +135,7 @@ impl Waiting {
     }
 }
 
-/// What a future waits for.  Done ends each wait.
+/// The event that a future waits for.  DONE ends each wait.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     Snapshot,
@@ -144,28 +144,27 @@ enum Moment {
 }
 
 impl AsyncContext {
-    /// Makes a context.  Errors as for [`Context::new`].
+    /// Creates a context.  Errors as for [`Context::new`].
     pub fn new(options: &Options) -> io::Result<AsyncContext> {
         let context = Context::new(options)?;
         Ok(AsyncContext { context, waiting: Mutex::default() })
     }
 
-    /// One operation, started when the future is first polled: what can be done without waiting is
-    /// done at once, as [`Context::try_send`] does it.
+    /// Returns the future of an operation.  The operation starts when the future is first polled;
+    /// what needs no waiting is done at once, as by [`Context::try_send`].
     ///
-    /// The future gives the operation's Done; what happened to the operation is in
-    /// [`Completion::result`].  It fails if the operation is refused, as [`Context::submit`] does:
-    /// with [`WouldBlock`](io::ErrorKind::WouldBlock) if as many operations are in flight as the
-    /// context was made for.  It also fails if the context is put beyond use.
+    /// The output is the operation's DONE; its outcome is in [`Completion::result`].  The future
+    /// fails if the operation is refused, with the errors of [`Context::submit`]:
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) if as many operations are in flight as the context
+    /// was created for.  It also fails if the context has failed.
     pub fn operation<'a>(&'a self, request: Request<'a>) -> OperationFuture<'a> {
         OperationFuture { context: self, stage: Stage::New(request) }
     }
 
-    /// Takes all completions that wait, and wakes the tasks concerned.  Never waits.  Returns how
-    /// many there were.
+    /// Takes all waiting completions and wakes their tasks.  Never waits.  Returns the number of
+    /// completions.
     ///
-    /// Fails if the context is beyond use: the futures that are pending fail, too.  ECHILD: after
-    /// fork.
+    /// Fails if the context has failed; the pending futures then fail, too.  ECHILD: after fork.
     pub fn dispatch(&self) -> io::Result<usize> {
         let mut batch = [Completion::default(); BATCH];
         let mut count = 0;
@@ -248,8 +247,8 @@ impl AsyncContext {
         waiting.find(id).map(|slot| waiting.remove(slot))
     }
 
-    // Returns the operation's stage if it has ended or has reached this moment.  Otherwise the task
-    // will be woken.
+    // Returns the operation's stage if it has ended or has reached this moment; otherwise
+    // registers the task to be woken.
     fn look<'a>(&self, id: u64, moment: Moment, task: &task::Context<'_>) -> Poll<Stage<'a>> {
         if let (Err(_), Err(error)) = (self.dispatch(), self.context.check_process()) {
             return Poll::Ready(Stage::Done(Err(error)));
@@ -289,18 +288,18 @@ impl AsyncContext {
         Ok(self.context.register_socket(socket)?)
     }
 
-    /// Asks for the end of all operations on a socket; returns how many there were.  Waits a moment
-    /// for the ring thread.  Errors as for [`Context::cancel_socket`].
+    /// Requests the end of all operations on a socket; returns the number of operations.  Waits
+    /// briefly for the ring thread.  Errors as for [`Context::cancel_socket`].
     pub fn cancel_socket(&self, socket: impl AsFd) -> io::Result<u32> {
         Ok(self.context.cancel_socket(socket)?)
     }
 
-    /// What the context is made of.
+    /// Returns the engine, the limits and the kernel features of the context.
     pub fn info(&self) -> io::Result<Info> {
         Ok(self.context.info()?)
     }
 
-    /// What it has done so far.
+    /// Returns the counters and gauges.
     pub fn stats(&self) -> io::Result<Stats> {
         Ok(self.context.stats()?)
     }
@@ -320,8 +319,8 @@ impl AsRawFd for AsyncContext {
     }
 }
 
-/// The future of an operation; see [`AsyncContext::operation`].  Dropped while it is pending it
-/// asks for the operation's end, see the [module](self).
+/// The future of an operation; see [`AsyncContext::operation`].  If it is dropped while pending, the
+/// operation is cancelled; see the [module](self).
 #[derive(Debug)]
 #[must_use = "an operation starts when its future is polled"]
 pub struct OperationFuture<'a> {
@@ -329,21 +328,21 @@ pub struct OperationFuture<'a> {
     stage: Stage<'a>,
 }
 
-/// How far a future has come.
+/// The progress of a future.
 #[derive(Clone, Copy, Debug)]
 enum Stage<'a> {
     New(Request<'a>),
-    /// Under this id.
+    /// In flight, with this id.
     Queued(u64),
-    /// To be given to the caller.
+    /// Ended; the result has not been returned yet.
     Done(Result<Completion>),
     Over,
 }
 
 impl<'a> OperationFuture<'a> {
     /// Waits until the file may be changed: until the operation's SNAPSHOT, which
-    /// [`RequestFlags::NOTIFY_SNAPSHOT`](crate::RequestFlags::NOTIFY_SNAPSHOT) asks for, or until
-    /// its end.  The operation itself goes on, and this future is still to be awaited for its Done.
+    /// [`RequestFlags::NOTIFY_SNAPSHOT`](crate::RequestFlags::NOTIFY_SNAPSHOT) requests, or until
+    /// its end.  The operation itself continues; await this future for its DONE.
     ///
     /// ```
     /// # use snapsend::{Request, RequestFlags, futures::AsyncContext};
@@ -356,15 +355,15 @@ impl<'a> OperationFuture<'a> {
     /// # }
     /// ```
     ///
-    /// Fails if the operation is refused or the context is beyond use.
+    /// Fails if the operation is refused or the context has failed.
     pub fn snapshot(&mut self) -> SnapshotFuture<'_, 'a> {
         SnapshotFuture { operation: self }
     }
 
     /// Waits until all bytes are in the socket: until the operation's SENT, which
     /// [`RequestFlags::NOTIFY_SENT`](crate::RequestFlags::NOTIFY_SENT) requests, or until its end.
-    /// Other data may then be sent there, or the writing side shut down.  The operation itself goes
-    /// on, and this future is still to be awaited for its Done.
+    /// Other data may then be sent there, or the writing side shut down.  The operation itself
+    /// continues; await this future for its DONE.
     ///
     /// Fails as [`OperationFuture::snapshot`] does.
     pub fn sent(&mut self) -> SentFuture<'_, 'a> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Claims beside what each operation saw of them, with every message late or early.
+//! Compares claims with what each operation saw of them; messages arrive late or early.
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
@@ -14,12 +14,12 @@ const SOCKETS: u64 = 2;
 struct Operation {
     cookie: u64,
     turn: Turn,
-    /// The claim that there was, by the model's own count.
+    /// The claim in force then, by the model's own count.
     behind: Option<u64>,
     has_arrived: bool,
 }
 
-/// What the calling threads have, and what the driver has: its sockets, of which some are parked.
+/// The state of the calling threads and of the driver, some of whose sockets are parked.
 struct World {
     claims: Arc<Claims>,
     held_back: HeldBack,
@@ -31,7 +31,7 @@ struct World {
     notices: Vec<Claim>,
     /// Sockets on which the driver sends nothing.
     parked: BTreeSet<u64>,
-    /// Some operation never reached the driver.
+    /// An operation never reached the driver.
     was_refused: bool,
 }
 
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    // `rest`: something could not be sent, and goes ahead of the others.
+    // `rest`: what could not be sent is queued ahead of the others.
     fn release(&mut self, cookie: u64, rest: bool) {
         if self.claim_on(cookie).is_none() {
             return;
@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    // One of those on their way.
+    // Returns the index of an operation on its way to the driver.
     fn on_its_way(&self, index: usize) -> Option<usize> {
         let mut all = self.operations.iter().enumerate();
         all.by_ref().filter(|(_, operation)| !operation.has_arrived).nth(index).map(|(at, _)| at)
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    // It could not be handed over: the calling thread gives it up.
+    // The hand-over failed: the calling thread gives the operation up.
     fn refuse(&mut self, index: usize) {
         let Some(index) = self.on_its_way(index) else { return };
         let cookie = self.operations.remove(index).cookie;
@@ -194,7 +194,7 @@ proptest! {
     }
 }
 
-// Seldom met by chance: the notice of the first claim is overtaken by all that the second one is.
+// Random scripts rarely produce this: the notice of the first claim arrives after all of the second.
 #[test]
 fn model_claims_late_notice() {
     let claims = Arc::<Claims>::default();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The bell: the ring thread and several polling threads, one step of one of them at a time.
+//! The bell, with the ring thread and several polling threads: one step of one of them at a time.
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
@@ -9,28 +9,28 @@ use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The most bytes that one clearing takes: sys::clear_bell().
+/// The most bytes that one call of sys::clear_bell() takes.
 const CLEARED_MAX: u32 = 64;
 
-/// Where a polling thread is.
+/// The state of a polling thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Poller {
     Idle,
-    /// It has taken completions and is to clear so many bytes.
+    /// It has taken completions, and must clear this many bytes.
     Took(u32),
-    /// So many were not there.
+    /// This many bytes were missing.
     Missed(u32),
 }
 
 struct World {
     completions: Completions,
     pollers: [Poller; 3],
-    /// The ring thread has yet to write a byte.
+    /// The ring thread has not yet written a byte.
     must_ring: bool,
-    /// It has been asked to look whether to ring.
+    /// It was requested to check whether to ring.
     must_look: bool,
     wanted: bool,
-    /// Bytes in the event descriptor, and how many were ever written.
+    /// Bytes in the event descriptor, and the number ever written.
     bytes: u32,
     rung: u32,
     pushes: u32,
@@ -63,7 +63,7 @@ impl World {
                 self.poll(poller, script);
             }
             _ => {
-                // event_fd(): asked for at any time, often only once.
+                // event_fd() is called at any time, often only once.
                 self.wanted = true;
                 self.must_look |= self.completions.want_bell();
             }
@@ -71,7 +71,7 @@ impl World {
         self.check();
     }
 
-    // What the ring thread has to do next, if anything; it does one thing after the other.
+    // The ring thread's next step, if any; it does one thing after the other.
     fn ring_thread(&mut self, all: bool) {
         loop {
             if std::mem::take(&mut self.must_ring) {
@@ -103,7 +103,7 @@ impl World {
         assert!(batch.is_empty() && (self.wanted || !self.must_ring));
     }
 
-    // The next step of a polling thread.
+    // Carries out the next step of a polling thread.
     fn poll(&mut self, poller: usize, script: &mut Script) {
         self.pollers[poller] = match self.pollers[poller] {
             Poller::Idle => self.take(script.pick(4) as usize),
@@ -119,7 +119,7 @@ impl World {
         };
     }
 
-    // Up to so many completions; 0: all.
+    // Takes up to this many completions; 0: all.
     fn take(&mut self, most: usize) -> Poller {
         let most = if most == 0 { usize::MAX } else { most };
         let due: Vec<u64> = self.queue.iter().copied().take(most).collect();
@@ -137,8 +137,8 @@ impl World {
             assert!(self.bytes > 0, "completions wait, and nobody is told");
         }
         assert!(self.rung <= self.pushes, "more rings than there was reason for");
-        // At most one for what waits, one for each poller that is to clear it, and what they
-        // owe: the descriptor's buffer cannot run full.
+        // At most one byte for the waiting completions, one for each poller that will clear it, and
+        // what they owe: the descriptor's buffer cannot become full.
         assert!(self.bytes <= 1 + 2 * self.pollers.len() as u32);
     }
 
@@ -163,7 +163,7 @@ proptest! {
         }
         world.come_to_rest();
         world.check();
-        // One poll that takes all leaves nothing to read.
+        // One poll that takes everything leaves nothing to read.
         world.poll(0, &mut Script::default());
         world.come_to_rest();
         assert!(world.queue.is_empty());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Cuts beside what each operation could know of them when it was submitted, with submissions and
-//! completions on their way for any time.
+//! Compares cuts with what each operation's caller could know of them at submit; submissions and
+//! completions may be delayed indefinitely.
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
@@ -21,7 +21,7 @@ struct Operation {
     cookie: u64,
     id: u64,
     place: Place,
-    /// Its caller could not know of a cut of the stream, past or to come.
+    /// Its caller could not know of a cut of the stream, past or future.
     is_behind: bool,
 }
 
@@ -31,7 +31,7 @@ struct World {
     operations: Vec<Operation>,
     /// DONEs of cuts that wait to be taken, by their sockets.
     done: Vec<u64>,
-    /// All that were given.
+    /// All ids ever given.
     ids: BTreeSet<u64>,
 }
 
@@ -49,7 +49,7 @@ impl World {
         }
     }
 
-    // `refused`: so many of them cannot be handed over.
+    // `refused`: this many of them cannot be handed over.
     fn submit(&mut self, cookie: u64, count: u32, refused: u32) {
         let first = self.cuts.take_ids(count);
         self.cuts.not_handed_over(refused);
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    // The socket's first operation begins, and ends: whole, or cut off.
+    // The socket's first operation begins, and ends: whole, or cut part-way.
     fn begin(&mut self, cookie: u64, is_cut: bool) {
         let is_first =
             |operation: &Operation| operation.cookie == cookie && operation.place == Place::Arrived;
@@ -108,7 +108,7 @@ impl World {
         assert!(self.ids.insert(self.cuts.take_id_here()), "an id is given twice");
     }
 
-    // Whatever has been submitted is behind this cut.
+    // Everything submitted so far is behind this cut.
     fn cut_all(&mut self, cookie: u64) {
         for operation in self.operations.iter_mut().filter(|known| known.cookie == cookie) {
             operation.is_behind = true;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What comes in: requests, and the copies of their headers and trailers; and the tokens that go
-//! through the kernel.
+//! Input at its limits: requests, copies of their headers and trailers, and the tokens that the
+//! kernel returns.
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 
 const FILE_MAX: u64 = i64::MAX as u64;
 
-/// Numbers at and around the edges of what a file can have.
+/// Numbers at and around the limits of file offsets.
 fn position() -> impl Strategy<Value = u64> {
     let near = |at: u64| (0..3u64).prop_map(move |more| at.saturating_add(more).wrapping_sub(1));
     prop_oneof![
@@ -30,7 +30,7 @@ fn position() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// How many slices of which length: mostly few, sometimes at the edge of what is allowed.
+/// The number of slices and their length: mostly small, sometimes at the limit.
 fn slices() -> impl Strategy<Value = (usize, usize)> {
     prop_oneof![
         4 => (0..4usize, 0..100usize),
@@ -54,7 +54,7 @@ fn request<'a>(header: &'a [IoSlice<'a>], trailer: &'a [IoSlice<'a>]) -> Request
     }
 }
 
-/// All that is wrong with a request, by the header file.
+/// Returns all errors of a request according to the header file.
 fn faults(request: &Request<'_>, exact_max: u64) -> Vec<i32> {
     let has = |flag| request.flags.contains(flag);
     let (exact, pads) = (has(RequestFlags::EXACT), has(RequestFlags::ZERO_PAD));
@@ -103,7 +103,7 @@ proptest! {
         let file = file.map(Descriptor::Number);
         let plain = request(&header, &trailer);
         check_request(&Request { file, offset, length, flags, ..plain }, exact_max);
-        // One thing at a time, so that every edge is also met alone.
+        // One field at a time, so that each limit is also tested alone.
         check_request(&plain, exact_max);
         check_request(&Request { offset, length, ..request(&[], &[]) }, exact_max);
         check_request(&Request { length, flags: exact, ..request(&[], &[]) }, exact_max);
@@ -112,7 +112,7 @@ proptest! {
     }
 }
 
-/// Copies that are out, and what they must say.
+/// Copies in use, and their expected content.
 struct Copies {
     staging: Staging,
     limit: u64,
@@ -149,7 +149,7 @@ impl Copies {
         let request = request(&header, &trailer);
         let lengths = staging::lengths(&request).expect("within the limits");
         let copied = self.staging.copy(&request, lengths);
-        // Small ones count as 256 bytes, the size in which they are used again.
+        // Small ones count as 256 bytes, the size in which they are reused.
         let size = if bytes.is_empty() { 0 } else { bytes.len().max(256) as u64 };
         let used: u64 = self.out.iter().map(|(_, _, size)| size).sum();
         match copied {
@@ -164,7 +164,7 @@ impl Copies {
         }
     }
 
-    // What a copy says, the long way round: through a socket, as in earnest.
+    // Returns the content of a copy, read through a socket as in real use.
     fn read_back(&self, script: &mut Script) {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
         for (staged, bytes, _) in &self.out {
@@ -220,7 +220,7 @@ proptest! {
         assert_eq!(token.with_kind(kinds[other]), Token::new(kinds[other], slot, generation));
         assert!(back.is_of(generation));
         assert!((0..32).all(|bit| !back.is_of(generation ^ 1 << bit)), "a late one passes");
-        // Whatever comes back that we never made is no token, or one of a kind that exists.
+        // A number that was never made is not a token, or a token of a kind that exists.
         assert_eq!(Token::from_raw(raw).is_some(), raw >> 56 < 9);
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pure parts under every order of events: random scripts drive them beside naive models that
-//! say what must come of it.  tests/run-mutants shows that these tests notice what they must.
+//! Tests of the pure parts under random orders of events: random scripts drive them beside naive
+//! models that compute the expected result.  tests/run-mutants shows that these tests find errors.
 //!
-//! PROPTEST_CASES: so many cases of each test, instead of the numbers given here.
+//! PROPTEST_CASES scales the number of cases: 256, proptest's default, gives the numbers written
+//! here.
 #![forbid(unsafe_code)]
 
 mod callers;
@@ -31,20 +32,21 @@ mod world;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-/// This many cases.  Nothing is written beside the sources: a failing case is printed in full, small
-/// enough to become a test of its own.
+/// Returns a configuration with this many cases, scaled.  No file is written beside the sources: a
+/// failing case is printed in full, and is small enough to become a test of its own.
 fn cases(count: u32) -> Config {
     let default = Config::default();
+    let cases = u64::from(count) * u64::from(default.cases) / 256;
     Config {
-        cases: count,
+        cases: cases.clamp(1, u32::MAX.into()) as u32,
         failure_persistence: None,
         max_shrink_iters: default.max_shrink_iters.min(20_000),
         ..default
     }
 }
 
-/// The decisions of a case, used up one by one.  At the end each is 0, which by convention is the
-/// choice that brings the case to its end; so a case shrinks towards few and plain events.
+/// The decisions of a case, taken one by one.  When they are used up, each decision is 0, which by
+/// convention is the choice that ends the case; so a case shrinks towards few and simple events.
 #[derive(Clone, Default)]
 struct Script {
     choices: Vec<u16>,
@@ -52,14 +54,14 @@ struct Script {
 }
 
 impl Script {
-    /// One of this many options.
+    /// Picks one of this many options.
     fn pick(&mut self, options: u64) -> u64 {
         let choice = self.choices.get(self.next).copied().unwrap_or(0);
         self.next += 1;
         u64::from(choice) % options
     }
 
-    /// Something up to `most`, and for no choice all of it.
+    /// Picks an amount up to `most`; without a decision left, all of it.
     fn at_most(&mut self, most: u64) -> u64 {
         most - self.pick(most + 1)
     }
@@ -76,7 +78,7 @@ impl std::fmt::Debug for Script {
 }
 
 prop_compose! {
-    /// Up to this many decisions.
+    /// Generates up to this many decisions.
     fn script(most: usize)(
         choices in proptest::collection::vec(any::<u16>(), 0..=most)
     ) -> Script {

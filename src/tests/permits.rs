@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Permits beside plain counts, and the completion queue with what it must have room for.
+//! Compares permits with plain counts, and the completion queue with the room it must have.
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
@@ -11,13 +11,13 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 const MAX_OPS: u32 = 360;
-/// Taken from the beginning, so that the queue grows by a part within few steps.
+/// Permits taken at the start, so that the queue grows by a part within few steps.
 const TAKEN: u32 = 330;
 
 struct World {
     permits: Permits,
     queue: Completions,
-    /// Operations: the events of each to come, beside DONE.
+    /// For each operation the events that are due besides DONE.
     operations: Vec<u32>,
     waiting: Vec<Event>,
 }
@@ -43,7 +43,7 @@ impl World {
         let done = self.waiting.iter().filter(|&&event| event == Event::Done).count();
         let others = self.operations.iter().sum::<u32>() as usize;
         let wanted = self.operations.len() + others + self.waiting.len();
-        // Those taken from the beginning got no room.
+        // The permits taken at the start got no room.
         let is_secured = self.operations.len() + done <= TAKEN as usize;
         assert!(is_secured || self.queue.room() as usize >= wanted, "no room for what comes");
     }
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    // With up to `most` of its events beside DONE.
+    // Takes up to `most` of its events besides DONE.
     fn finish(&mut self, most: u32) {
         let Some(others) = self.operations.pop() else { return };
         let told = others.min(most);

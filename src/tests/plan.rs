@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every choice of a way, one by one.
+//! Tests each choice of a way separately.
 #![forbid(unsafe_code)]
 
 use crate::decide::plan::{
@@ -79,7 +79,7 @@ fn model_plan_asks_about_residency_exactly_when_it_matters() {
             !matches!(missing, Way::Mapped | Way::PageCache),
             "a page fault would wait for the disk: {known:?}"
         );
-        // Where nothing forbids it, the cheapest way is taken.
+        // Unless a condition forbids it, the cheapest way is chosen.
         let best = known.mappable && !known.exact_end && known.remaining >= MAPPED_MIN;
         let zero_copy = matches!(there, Way::PooledZeroCopy | Way::PageCache);
         assert_eq!(there == Way::Mapped, best && !zero_copy, "{known:?}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Leases of the pool beside a list of them.
+//! Compares the leases of the pool with a list.
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
@@ -26,7 +26,7 @@ struct World {
     pool: Pool,
     limit: u64,
     held: Vec<Held>,
-    /// Set aside by reserve(), and of it what leases have taken.
+    /// Bytes reserved by reserve(), and those of them that leases have taken.
     reserved: u64,
 }
 
@@ -85,7 +85,7 @@ impl World {
         self.held.push(Held { lease, address, bytes, block, uses: 1, purpose });
     }
 
-    // Whether some block has this much in one piece.
+    // Returns whether a block has this much in one piece.
     fn has_run(&self, bytes: u64) -> bool {
         (0..self.pool.block_count()).any(|block| {
             let span = self.pool.block_span(block).map(|span| span.as_span());
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    // As EXACT does it: only what may be kept.
+    // As for EXACT: only what may be kept.
     fn reserve(&mut self, script: &mut Script) {
         let bytes = self.length(script).next_multiple_of(PAGE);
         let may = self.kept() + bytes <= self.pool.kept_max();

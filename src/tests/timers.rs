@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Timers beside a sorted list.
+//! Compares timers with a sorted list.
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
@@ -14,7 +14,7 @@ struct World {
     timers: Timers,
     start: Instant,
     now: u64,
-    /// All that were set and have not been taken, soonest first.  Those of the dead may be gone.
+    /// Timers set and not yet taken, soonest first.  Those of dead operations may be missing.
     set: Vec<(u64, TimerEntry)>,
     alive: BTreeSet<u64>,
     next_id: u64,
@@ -35,7 +35,7 @@ impl World {
             0 => self.advance(script.pick(50)),
             1..=3 => self.set(script),
             4 => {
-                // Many short-lived ones, as a busy server has them.
+                // Many short-lived timers, as on a busy server.
                 let count = script.pick(60);
                 for _ in 0..count {
                     self.set(script);
@@ -88,7 +88,7 @@ impl World {
         assert!(!late, "due, and not given: {:?}", self.set[0]);
     }
 
-    // Dead entries that compaction has dropped.
+    // Removes dead entries that compaction has dropped.
     fn forget_dead_before(&mut self, entry: Option<TimerEntry>) {
         while let Some(&(time, (id, slot, alarm))) = self.set.first() {
             let is_next = entry == Some((id, slot, alarm));
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    // How many entries are left, when the rest of them is taken.
+    // Returns the number of entries left when the rest of them is taken.
     fn drain(&mut self) -> usize {
         let end = self.at(self.now + 1000);
         std::iter::from_fn(|| self.timers.take_due(end)).count()

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a simulated socket has taken: not the bytes, but which byte of what each of them is.
+//! The data that a simulated socket has taken: not the bytes, but the source of each byte.
 #![forbid(unsafe_code)]
 
-/// What a byte on the wire is.
+/// The source of a byte on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Part {
     Header,
-    /// Of the range, as the file has it.
+    /// From the range, as in the file.
     File,
-    /// Of the range, but a zero: a mapping shows zeros between the end of the file and that of
-    /// its page.
+    /// From the range, but a zero: a mapping shows zeros between the end of the file and the end
+    /// of its page.
     Hole,
-    /// Of the range, a zero put there on purpose.
+    /// From the range, a zero of ZERO_PAD.
     Padding,
     Trailer,
 }
@@ -24,7 +24,7 @@ pub(super) struct Run {
     pub(super) length: u64,
 }
 
-/// All bytes in the order in which they went.
+/// All bytes in the order in which they were sent.
 #[derive(Default, Debug)]
 pub(super) struct Wire {
     runs: Vec<Run>,
@@ -42,23 +42,23 @@ impl Wire {
         }
     }
 
-    /// How many bytes.
+    /// Returns the number of bytes.
     pub(super) fn len(&self) -> u64 {
         self.runs.iter().map(|run| run.length).sum()
     }
 
-    /// How many of these parts.
+    /// Returns the number of bytes of these parts.
     pub(super) fn count(&self, parts: &[Part]) -> u64 {
         self.runs.iter().filter(|run| parts.contains(&run.part)).map(|run| run.length).sum()
     }
 
-    /// How many of the range.
+    /// Returns the number of bytes of the range.
     pub(super) fn range(&self) -> u64 {
         self.count(&[Part::File, Part::Hole, Part::Padding])
     }
 
-    /// Panics unless it is a beginning of header, range and trailer of these lengths, without a
-    /// gap or a repetition; no byte of the file's behind padding.
+    /// Panics unless this is a prefix of header, range and trailer of these lengths, without a gap
+    /// or a repetition, and without a byte of the file after padding.
     pub(super) fn check(&self, header: u64, range: u64, trailer: u64) {
         let (mut at, mut padded) = (0, false);
         for run in &self.runs {
