@@ -8,7 +8,7 @@
 #define THREADS   4
 #define ANSWER    700
 #define LATE_MS   400
-#define ROUNDS_MS 1200
+#define ROUNDS_MS 500
 
 static snapsend_t *ctx;
 static int file;
