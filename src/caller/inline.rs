@@ -106,6 +106,7 @@ fn run_once(
         Some(facts) => kernel_size(kernel, number, &facts),
         None => Ok(Size::NoFile),
     };
+    let is_unknown = matches!(size, Ok(Size::Unknown));
     match size {
         Ok(size) => operation.start(size),
         Err(error) => operation.fail(error.negative()),
@@ -120,7 +121,7 @@ fn run_once(
     let mapped = number.filter(|_| operation.file_length() > INLINE_MAX);
     let parts = |portion: &Portion, data| staged.parts(portion, data);
     let passed = match (mapped, file) {
-        (Some(_), Some((fd, facts))) if !known.may_map(&facts, fd) => return,
+        (Some(_), Some((fd, facts))) if is_unknown || !known.may_map(&facts, fd) => return,
         (Some(fd), _) => pass_mapped(kernel, socket, fd, staged, operation),
         _ => at_once::pass(kernel, socket, file, operation, known, scratch, parts),
     };
