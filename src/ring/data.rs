@@ -241,6 +241,11 @@ impl<E: Engine> Driver<E> {
             let job = &mut self.jobs[slot];
             job.operation.forget_held();
             job.data.passing = false;
+            if job.is_held() {
+                // EAGER does not wait for its peer once there is room to keep data.
+                self.read_ahead(slot);
+                self.settle(slot);
+            }
         }
     }
 

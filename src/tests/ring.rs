@@ -21,6 +21,9 @@ use std::time::Duration;
 // As in src/ring/thread.rs.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+// As in src/ring/peers.rs: EAGER may have data at hand that is not kept, and gives it up after this.
+const LINGER: Duration = Duration::from_millis(50);
+
 // So many rounds are enough for everything to end, once all goes well.
 const ROUNDS_MAX: u32 = 10_000;
 
@@ -51,7 +54,7 @@ impl World {
             false => alarm.map_or(HEARTBEAT, |until| until.min(HEARTBEAT)),
         };
         if timeout > Duration::ZERO {
-            self.check_waiting();
+            self.check_waiting(timeout);
         }
         let mut events = std::mem::take(&mut self.events);
         let turned = self.driver.engine.turn(Some(timeout), &mut events);
@@ -150,9 +153,10 @@ impl World {
     }
 
     // The driver waits: what a socket holds back must be announced.
-    fn check_waiting(&self) {
+    fn check_waiting(&self, timeout: Duration) {
         let machine = self.kernel.machine();
-        let is_quiet = !machine.is_busy() && self.shared.completions.is_empty();
+        let lingers = timeout <= LINGER;
+        let is_quiet = !machine.is_busy() && !lingers && self.shared.completions.is_empty();
         let in_use = self.shared.counters.pool_in_use.load(Ordering::Relaxed);
         if is_quiet && in_use < self.scale.pool / 8 {
             let owes = machine.operations.iter().find(|expected| expected.owes_snapshot());
