@@ -83,7 +83,7 @@ impl Caller {
         let _ = self.scratch.with(|scratch| {
             inline::run(&System, numbers, submission, &shared.known_files, chunk, scratch)
         });
-        let operation = &submission.operation;
+        let operation = &mut submission.operation;
         let counters = &shared.counters;
         Counters::add(&counters.bytes_inline, operation.range_sent());
         Counters::add(&counters.bytes_copied, operation.range_sent());
@@ -93,7 +93,7 @@ impl Caller {
             submission.turn = Turn::Ahead;
             return Inline::Rest(Some(claimed));
         };
-        if operation.is_held_back() {
+        if operation.take_held_back() {
             sys::push_tcp(numbers.socket);
         }
         let completion = self.done_here(cookie, submission.user_data, operation, status);
@@ -117,7 +117,7 @@ impl Caller {
         let queued = match self.enqueue(std::iter::once(submission), fds.as_slice(), id) {
             Err(error) if operation.wire() > 0 => {
                 operation.fail(error.negative());
-                if operation.is_held_back() {
+                if operation.take_held_back() {
                     sys::push_tcp(numbers.socket);
                 }
                 Ok(Some(self.done_here(cookie, user_data, &operation, error.negative())))

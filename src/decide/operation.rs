@@ -460,12 +460,14 @@ impl Operation {
         matches!(self.phase, Phase::Ending(status) if status < 0) && self.wire > 0
     }
 
-    /// Returns whether it has ended and the socket may hold back bytes for data that does not
-    /// follow.
-    pub fn is_held_back(&self) -> bool {
+    /// Returns, once, whether it is ending and the socket may hold back bytes for data that does
+    /// not follow.
+    pub fn take_held_back(&mut self) -> bool {
         let may_hold =
             self.phase == Phase::Ending(0) && self.task.flags.contains(RequestFlags::MORE);
-        self.sent_more && matches!(self.phase, Phase::Ending(_)) && !may_hold
+        let is_held_back = self.sent_more && matches!(self.phase, Phase::Ending(_)) && !may_hold;
+        self.sent_more &= !is_held_back;
+        is_held_back
     }
 
     /// Returns whether header and trailer are no longer needed.

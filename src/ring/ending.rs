@@ -70,7 +70,7 @@ impl<E: Engine> Driver<E> {
                     self.disconnect(socket);
                 }
                 job.operation.forget_lent();
-            } else if job.operation.is_held_back() {
+            } else if job.operation.take_held_back() {
                 let socket = socket.and_then(|socket| self.sockets.get(socket));
                 socket.inspect(|socket| self.engine.kernel().push(socket.number()));
             }
@@ -92,6 +92,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn settle(&mut self, slot: usize) {
         self.settle_lent(slot);
         self.report_progress(slot);
+        self.push_held_back(slot);
         let is_ending = matches!(self.jobs[slot].operation.phase(), Phase::Ending(_));
         if is_ending && self.leave_file(slot) {
             return;
@@ -107,6 +108,14 @@ impl<E: Engine> Driver<E> {
             return self.disarm(socket);
         }
         self.finish(slot, socket);
+    }
+
+    // Lets go out what a cut operation has sent with MSG_MORE: its end may wait for a read.
+    fn push_held_back(&mut self, slot: usize) {
+        if self.jobs[slot].operation.take_held_back() {
+            let number = self.socket(self.schedule.socket_of(slot)).number();
+            self.engine.kernel().push(number);
+        }
     }
 
     // Reports SNAPSHOT and SENT when they are due.
@@ -140,10 +149,6 @@ impl<E: Engine> Driver<E> {
         let lets = had_kept && may_hold && !is_cut && !job.sending.passed_on;
         if let Some(next) = next.filter(|_| lets) {
             self.let_begin(next);
-        }
-        if job.operation.is_held_back() {
-            let fd = self.socket(socket).number();
-            self.engine.kernel().push(fd);
         }
         let closing = self.release(&mut job);
         if is_cut {

@@ -114,7 +114,7 @@ impl<E: Engine> Driver<E> {
         let mut job = Job::new(submission, None);
         job.operation.fail(status);
         // The calling thread may have sent the beginning.
-        if job.operation.is_held_back() {
+        if job.operation.take_held_back() {
             let registered = || {
                 let socket = self.schedule.find(job.cookie).and_then(|at| self.sockets.get(at));
                 socket.map(Socket::number)

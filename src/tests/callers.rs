@@ -369,10 +369,10 @@ impl World {
     }
 
     fn done_here(&mut self, mut submission: Submission, index: usize, status: i32) {
-        let (shared, operation) = (&self.shared, &submission.operation);
+        let (shared, operation) = (&self.shared, &mut submission.operation);
         let mut machine = self.kernel.machine();
         let socket = machine.operations[index].socket;
-        if operation.is_held_back() {
+        if operation.take_held_back() {
             machine.sockets[socket].holds_back = false;
         }
         if operation.is_cut() {

@@ -34,6 +34,8 @@ pub(super) struct Expected {
     pub(super) done_before: u64,
     pub(super) deadline: Option<Instant>,
     pub(super) has_arrived: bool,
+    /// Its socket may not reach the ring thread, which then cannot push what is held back.
+    pub(super) lacks_socket: bool,
     /// The calling thread has sent a part and not looked at the size: reads find the end.
     pub(super) reads_to_end: bool,
     /// When it was told to end.
@@ -69,6 +71,7 @@ impl Expected {
             done_before: u64::MAX,
             deadline: None,
             has_arrived: false,
+            lacks_socket: false,
             reads_to_end: false,
             to_end_at: None,
             read_until: 0,
@@ -362,7 +365,8 @@ impl Expected {
 
     /// Whether data is held back for more that is not announced.
     pub(super) fn may_hold_back(&self) -> bool {
-        self.has(RequestFlags::MORE) && self.done.is_none_or(|done| done.status == 0)
+        let has_failed = self.done.is_some_and(|done| done.status != 0);
+        if has_failed { self.lacks_socket } else { self.has(RequestFlags::MORE) }
     }
 
     /// Whether its snapshot has been taken, and is not reported.

@@ -33,6 +33,7 @@ impl Registered {
         if self.is_lost {
             expected.may_fail_with(libc::EMFILE);
             expected.may_fail_with(libc::EBADF);
+            expected.lacks_socket |= matches!(self.thing, Thing::Socket(_));
         }
     }
 }
@@ -83,8 +84,10 @@ impl World {
         for message in self.transit.iter().skip(at) {
             let Message::Submitted { submission, .. } = message else { continue };
             if names(submission.registered, registration) {
-                let operation = submission.user_data as usize;
-                self.kernel.machine().operations[operation].may_fail_with(libc::EBADF);
+                let mut machine = self.kernel.machine();
+                let expected = &mut machine.operations[submission.user_data as usize];
+                expected.may_fail_with(libc::EBADF);
+                expected.lacks_socket |= matches!(registration, Registration::Socket(_));
             }
         }
         self.transit.insert(at, Message::Unregistered(registration));

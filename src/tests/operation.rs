@@ -150,7 +150,7 @@ fn check_end(world: &mut World) {
     assert_eq!(world.operation.is_cut(), is_cut);
     // What the socket may still hold back must be let go, unless more was announced.
     let may_hold = status == 0 && world.has(RequestFlags::MORE);
-    assert_eq!(world.operation.is_held_back(), world.sent_more && !may_hold);
+    assert_eq!(world.operation.take_held_back(), world.sent_more && !may_hold);
     check_flags(world);
     // It stays ended, and wants nothing more.
     assert_eq!(world.operation.ended(), Some(status));
