@@ -142,7 +142,7 @@ impl Caller {
         named: impl FnOnce(Handle) -> Registration,
     ) -> Result<Handle> {
         let shared = &self.shared;
-        shared.descriptors.take(1, || shared.cuts.is_any_in_transit())?;
+        shared.descriptors.take(1, || shared.are_descriptors_in_transit())?;
         let handle = add().inspect_err(|_| shared.descriptors.give_back(1))?;
         let registration = named(handle);
         self.port.register(registration, number).inspect_err(|_| {
@@ -176,7 +176,7 @@ impl Caller {
         let notifies = RequestFlags::NOTIFY_SNAPSHOT | RequestFlags::NOTIFY_SENT;
         let events = (request.flags & notifies).bits().count_ones();
         shared.permits.take(events, &shared.completions)?;
-        let taken = shared.descriptors.take(descriptors, || shared.cuts.is_any_in_transit());
+        let taken = shared.descriptors.take(descriptors, || shared.are_descriptors_in_transit());
         let staged = taken.and_then(|()| {
             shared
                 .staging

@@ -120,9 +120,9 @@ impl Descriptors {
     // Numbers that the ring thread uses itself.
     const OWN: u32 = 32;
 
-    /// Takes room for `count` descriptors.  At the limit it waits, up to a second, for submissions
-    /// in transit: these count in full, and on arrival many descriptors turn out to be open
-    /// already.  EMFILE.
+    /// Takes room for `count` descriptors.  At the limit it waits, up to a second, for messages in
+    /// transit: submissions count in full, and on arrival many descriptors turn out to be open
+    /// already; what is unregistered is closed.  EMFILE.
     pub fn take(&self, count: u32, are_in_transit: impl Fn() -> bool) -> Result<()> {
         let used = self.used.fetch_add(count, Ordering::Relaxed) + count + Self::OWN;
         if used <= self.limit.load(Ordering::Relaxed) {
@@ -131,10 +131,11 @@ impl Descriptors {
         let limit = sys::descriptor_limit();
         self.limit.store(limit, Ordering::Relaxed);
         for _ in 0..10_000 {
+            let may_change = are_in_transit(); // before: what has arrived has changed the count
             if self.used() + Self::OWN <= limit {
                 return Ok(());
             }
-            if !are_in_transit() {
+            if !may_change {
                 break;
             }
             std::thread::sleep(Duration::from_micros(100));

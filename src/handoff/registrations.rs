@@ -13,7 +13,7 @@
 //! | the ring thread takes the descriptor | [`Registrations::facts`] |
 //! | it cannot keep the descriptor | [`Registrations::fail`] |
 //! | a caller unregisters it | [`Registrations::retire`], then a notice |
-//! | the ring thread reads that notice | [`Registrations::remove`] |
+//! | the ring thread has read that notice, and closed the descriptor if nothing uses it | [`Registrations::remove`] |
 //! | the ring thread has been idle for a while | [`Registrations::shrink`] |
 #![forbid(unsafe_code)]
 
@@ -46,11 +46,14 @@ struct Part<Facts>(Mutex<NumberMap<Registered<Facts>>>);
 #[derive(Debug)]
 pub(crate) struct Registrations<Facts> {
     parts: [Part<Facts>; PARTS],
+    /// Those that are retired, and not removed.
+    leaving: AtomicU32,
 }
 
 impl<Facts> Default for Registrations<Facts> {
     fn default() -> Registrations<Facts> {
-        Registrations { parts: std::array::from_fn(|_| Part(Mutex::new(NumberMap::default()))) }
+        let parts = std::array::from_fn(|_| Part(Mutex::new(NumberMap::default())));
+        Registrations { parts, leaving: AtomicU32::new(0) }
     }
 }
 
@@ -90,7 +93,13 @@ impl<Facts: Copy> Registrations<Facts> {
         let entry = part.get_mut(handle.number().into());
         let entry = entry.filter(|entry| entry.errno != libc::EBADF).ok_or(Errno(libc::EBADF))?;
         entry.errno = libc::EBADF;
+        self.leaving.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Returns whether the ring thread is about to close what was unregistered.
+    pub fn is_any_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) > 0
     }
 
     /// Returns the facts about a descriptor, unregistered or not.
@@ -117,7 +126,10 @@ impl<Facts: Copy> Registrations<Facts> {
 
     /// Forgets a descriptor.
     pub fn remove(&self, handle: Handle) {
-        self.part(handle).remove(handle.number().into());
+        let removed = self.part(handle).remove(handle.number().into());
+        if removed.is_some_and(|entry| entry.errno == libc::EBADF) {
+            self.leaving.fetch_sub(1, Ordering::Release);
+        }
     }
 
     /// Releases memory after a peak.
@@ -149,7 +161,9 @@ mod tests {
         assert_eq!(table.retire(one), Err(EBADF));
         // The ring thread still needs the facts, until it has read the notice.
         assert_eq!((table.facts(one), table.error(one)), (Some(50), EBADF));
+        assert!(table.is_any_leaving());
         table.remove(one);
+        assert!(!table.is_any_leaving());
         assert_eq!((table.facts(one), table.error(one)), (None, EBADF));
         assert_eq!((found(&table, one), table.retire(one)), (Err(EBADF), Err(EBADF)));
         assert_eq!(found(&table, other), Ok((5, 51)));

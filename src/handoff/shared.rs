@@ -87,6 +87,12 @@ impl Shared {
         entry.completion
     }
 
+    /// Returns whether messages are in transit that may free descriptors.
+    pub fn are_descriptors_in_transit(&self) -> bool {
+        let Registered { files, sockets } = &self.registered;
+        self.cuts.is_any_in_transit() || files.is_any_leaving() || sockets.is_any_leaving()
+    }
+
     /// Gives back what a submission took that is not carried out.
     pub fn give_back(&self, submission: &mut Submission) {
         self.staging.release(std::mem::take(&mut submission.staged));

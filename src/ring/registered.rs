@@ -81,18 +81,18 @@ impl<E: Engine> Driver<E> {
 
     /// Closes a file that has been unregistered, once no operation uses it.
     pub fn unregister_file(&mut self, handle: Handle) {
-        self.shared.registered.files.remove(handle);
         if let Some(entry) = self.files.unregister(handle) {
             self.close_file(entry);
         }
+        self.shared.registered.files.remove(handle);
     }
 
     /// Closes a socket that has been unregistered, once it has no operations.
     pub fn unregister_socket(&mut self, handle: Handle) {
-        self.shared.registered.sockets.remove(handle);
         if let Some(cookie) = self.sockets.unregister(handle) {
             self.drop_registration(cookie);
         }
+        self.shared.registered.sockets.remove(handle);
     }
 
     fn drop_registration(&mut self, cookie: u64) {
