@@ -14,6 +14,7 @@
 #                   without TESTS all of them, which takes half an hour and more)
 #   make test-msrv  builds and tests with the oldest Rust that Cargo.toml promises (root; minutes)
 #   make test-rpm   the source tarball and the RPM: both are built, the RPM without a network (minutes)
+#   make test-models   the models with new random cases (CASES=1000000 of each)
 #   make test-mutants  puts errors into the sources, one at a time (PATTERN="text"): the tests must find each
 #   make bench      compares the library with sendfile, splice and others: target/bench/results.csv and plots (QUICK=1: a
 #                   minute, checks the benchmark; BENCH="--rounds 3 ...": options; best as root, with nothing else running)
@@ -72,7 +73,7 @@ SHARED   = libsnapsend.so.$(VERSION)
 EXPORTED = $(shell sed -n 's/^\t\(snapsend_[a-z_]*\);$$/\1/p' snapsend.map)
 MANUALS  = $(wildcard man/*.[137])
 
-.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-mutants test-sanitizers test-fuzz samba-module test-samba install-samba-module install uninstall debian vendor abi style style-check differential clean
+.PHONY: all library shared shim examples fetch demo load bench torture chaos test test-models test-mutants test-sanitizers test-fuzz samba-module test-samba install-samba-module install uninstall debian vendor abi style style-check differential clean
 
 all: library shim info shared examples
 
@@ -137,6 +138,9 @@ differential: shim
 	mkdir -p target/differential
 	$(CC) -std=c11 -D_GNU_SOURCE -O1 -g -pthread tests/preload/differential.c -o target/differential/differential
 	preload/snapsend-run target/differential/differential --calls 0 $(DIFFERENTIAL)
+
+test-models:
+	PROPTEST_CASES=$(or $(CASES),1000000) cargo test --release --lib -- model_
 
 test-mutants:
 	tests/run-mutants $(if $(PATTERN),'$(PATTERN)')

@@ -2,8 +2,7 @@
 //! Tests of the pure parts under random orders of events: random scripts drive them beside naive
 //! models that compute the expected result.  tests/run-mutants shows that these tests find errors.
 //!
-//! PROPTEST_CASES scales the number of cases: 256, proptest's default, gives the numbers written
-//! here.
+//! PROPTEST_CASES sets the number of cases of each test, PROPTEST_RNG_SEED what they begin with.
 #![forbid(unsafe_code)]
 
 mod callers;
@@ -32,13 +31,12 @@ mod world;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
-/// Returns a configuration with this many cases, scaled.  No file is written beside the sources: a
-/// failing case is printed in full, and is small enough to become a test of its own.
+/// Returns a configuration with this many cases.  No file is written beside the sources: a failing
+/// case is printed in full, and is small enough to become a test of its own.
 fn cases(count: u32) -> Config {
     let default = Config::default();
-    let cases = u64::from(count) * u64::from(default.cases) / 256;
     Config {
-        cases: cases.clamp(1, u32::MAX.into()) as u32,
+        cases: count,
         failure_persistence: None,
         max_shrink_iters: default.max_shrink_iters.min(20_000),
         ..default
