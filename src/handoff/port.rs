@@ -225,9 +225,10 @@ impl Port {
 
     /// Hands a registered descriptor over.
     pub fn register(&self, registration: Registration, number: RawFd) -> Result<()> {
-        self.notify(Notice::Registered(registration), &[number])?;
-        self.shared.link.hand_over.registered();
-        Ok(())
+        let hand_over = &self.shared.link.hand_over;
+        hand_over.registers();
+        let sent = self.notify(Notice::Registered(registration), &[number]);
+        sent.inspect_err(|_| hand_over.not_registered())
     }
 
     /// Has the ring thread close a registered descriptor once no operation uses it.

@@ -19,6 +19,8 @@
 //! | the ring thread looks for those without a notice | [`Arrivals::pop`] |
 //! | the ring thread is asked for room | [`Arrivals::make_way`] |
 //! | the ring thread begins a round | [`Arrivals::each_withdrawn`] |
+//! | a calling thread registers a descriptor | [`HandOver::registers`], [`HandOver::not_registered`] |
+//! | the ring thread receives it | [`Arrivals::registered`] |
 #![forbid(unsafe_code)]
 
 use crate::collections::{Line, memory};
@@ -123,7 +125,7 @@ pub(crate) struct HandOver {
     /// Submissions whose notice could not be sent.
     withdrawn: Mutex<Vec<IdRange>>,
     has_withdrawn: AtomicBool,
-    /// How many descriptors have been sent to be registered.
+    /// How many descriptors have been sent to be registered, or are about to be.
     registrations: AtomicU32,
 }
 
@@ -182,9 +184,15 @@ impl HandOver {
         self.has_withdrawn.load(Ordering::SeqCst)
     }
 
-    /// Records that a descriptor has been sent to be registered.
-    pub fn registered(&self) {
+    /// Records that a descriptor is about to be sent to be registered: counted afterwards, the ring
+    /// thread could take another thread's for it.
+    pub fn registers(&self) {
         self.registrations.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Records that a descriptor could not be sent.
+    pub fn not_registered(&self) {
+        self.registrations.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn take_withdrawn(&self) -> Vec<IdRange> {

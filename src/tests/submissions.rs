@@ -39,8 +39,11 @@ struct Group {
 #[derive(Clone, Copy)]
 enum Doing {
     Submits(Group),
-    /// Its descriptor has been sent, which is not known yet.
-    Registers(Handle),
+    /// Its descriptor is about to be sent, or has been, which is not known yet.
+    Registers {
+        handle: Handle,
+        is_sent: bool,
+    },
 }
 
 /// A message to the ring thread.
@@ -154,10 +157,14 @@ impl World {
     fn call(&mut self, caller: usize, script: &mut Script) {
         match self.callers[caller].take() {
             None => self.begin(caller, script),
-            Some(Doing::Registers(handle)) => {
-                self.link.registered();
-                self.usable.push(handle);
+            Some(Doing::Registers { is_sent: false, .. }) if script.pick(4) == 1 => {
+                self.link.not_registered();
             }
+            Some(Doing::Registers { handle, is_sent: false }) => {
+                self.send(Message::Registered(handle));
+                self.callers[caller] = Some(Doing::Registers { handle, is_sent: true });
+            }
+            Some(Doing::Registers { handle, .. }) => self.usable.push(handle),
             Some(Doing::Submits(group)) if group.pushed < group.ids.count => {
                 self.push(caller, group, script.pick(40) as u32 + 1);
             }
@@ -185,8 +192,8 @@ impl World {
             8 => {
                 self.handles += 1;
                 let handle = Handle::numbered(self.handles);
-                self.send(Message::Registered(handle));
-                self.callers[caller] = Some(Doing::Registers(handle));
+                self.link.registers();
+                self.callers[caller] = Some(Doing::Registers { handle, is_sent: false });
             }
             9 if handle.is_some() => {
                 let handle = self.usable.remove(known);
