@@ -40,6 +40,8 @@ pub(super) struct Expected {
     pub(super) reads_to_end: bool,
     /// When it was told to end.
     to_end_at: Option<Instant>,
+    /// It was cancelled before anything else went wrong.
+    cancelled_first: bool,
     /// How far its latest read has come, and bytes that have been read to be kept.
     pub(super) read_until: u64,
     pub(super) read: u64,
@@ -74,6 +76,7 @@ impl Expected {
             lacks_socket: false,
             reads_to_end: false,
             to_end_at: None,
+            cancelled_first: false,
             read_until: 0,
             read: 0,
             told: None,
@@ -94,6 +97,14 @@ impl Expected {
 
     pub(super) fn may_fail_with(&mut self, errno: i32) {
         self.may_fail.push(errno);
+    }
+
+    /// It is cancelled, after its socket has failed or before.
+    pub(super) fn is_cancelled(&mut self, now: Instant, has_failed: bool) {
+        let is_late = self.deadline.is_some_and(|at| at <= now);
+        let is_first = self.has_arrived && self.may_fail.is_empty() && !has_failed && !is_late;
+        self.cancelled_first |= is_first;
+        self.is_to_end(libc::ECANCELED, now);
     }
 
     /// It is told to end, which has no effect on one that has not arrived.
@@ -202,6 +213,9 @@ impl Expected {
             }
         };
         assert!(explained, "nothing explains {done:?} of {self:?}");
+        let may_follow = [0, libc::ECANCELED, libc::ENODATA, libc::EMSGSIZE];
+        let is_first = !self.cancelled_first || may_follow.contains(&-done.status);
+        assert!(is_first, "{done:?} of {self:?}, which was cancelled before");
         // With everything in the socket, only a reset makes it fail.
         let is_asked = matches!(-done.status, libc::ECANCELED | libc::ETIMEDOUT);
         let was_reset = machine.sockets[self.socket].was_reset;

@@ -41,6 +41,8 @@ pub(super) struct File {
     pub(super) hides_size: bool,
     /// Calls of helpers on it do not come back.
     pub(super) is_hung: bool,
+    /// It is cut when its last page is sent from a mapping.
+    is_cut_when_sent: bool,
     description: fs::File,
 }
 
@@ -252,8 +254,15 @@ impl Machine {
     // ---- descriptors ---------------------------------------------------------------
 
     pub(super) fn add_file(&mut self, facts: FileFacts, hides_size: bool) {
-        let (sizes, description) = (vec![(0, facts.size)], description());
-        self.files.push(File { facts, sizes, hides_size, is_hung: false, description });
+        let is_cut_when_sent = self.script.pick(8) == 7;
+        self.files.push(File {
+            facts,
+            sizes: vec![(0, facts.size)],
+            hides_size,
+            is_hung: false,
+            is_cut_when_sent,
+            description: description(),
+        });
     }
 
     pub(super) fn add_socket(&mut self, manner: Manner) {
@@ -439,6 +448,17 @@ impl Machine {
         assert!(self.sockets[socket].wait.is_none(), "closed while a wait is with the kernel");
     }
 
+    // Somebody cuts a file within the last page that is sent from a mapping of it.
+    fn cut_what_is_sent(&mut self, parts: &[Span]) {
+        let mut pieces = parts.iter().rev().flat_map(|part| self.memory.read(*part));
+        let Some(last) = pieces.find(|piece| piece.what == What::Window) else { return };
+        let (file, size) = (&mut self.files[last.owner], last.at + last.length);
+        if size == file.size() && std::mem::take(&mut file.is_cut_when_sent) {
+            let less = 1 + self.script.pick(last.length.min(PAGE));
+            self.resize(last.owner, size - less);
+        }
+    }
+
     /// A send: how much the socket takes, or -errno.
     pub(super) fn send(
         &mut self,
@@ -460,6 +480,7 @@ impl Machine {
             self.sockets[socket].was_full = true;
             return -libc::EAGAIN;
         }
+        self.cut_what_is_sent(parts);
         let most = match self.pick(24) {
             8..=12 => self.script.at_most(wanted as u64),
             13 => 0,
@@ -817,6 +838,13 @@ impl Machine {
         self.has_events() || self.pending.iter().any(is_send)
     }
 
+    /// Whether a socket holds back data that is announced, or that nobody sends any more.
+    pub(super) fn may_hold_back(&self, socket: &Socket) -> bool {
+        let last = socket.wire.last().expect("something was sent");
+        let mut senders = self.senders(last);
+        socket.failed.is_some() || senders.any(Expected::may_hold_back)
+    }
+
     /// Whether a request is with the kernel.
     pub(super) fn is_busy(&self) -> bool {
         !self.pending.is_empty() || self.has_events()
@@ -855,7 +883,8 @@ impl Machine {
                 Question::CancelSocket(cookie) => self.sockets[expected.socket].cookie == cookie,
             };
             if is_meant {
-                expected.is_to_end(libc::ECANCELED, self.now);
+                let has_failed = self.sockets[expected.socket].failed.is_some();
+                expected.is_cancelled(self.now, has_failed);
             }
         }
     }
@@ -899,6 +928,8 @@ impl Machine {
     pub(super) fn check_end(&self) {
         assert!(self.pending.is_empty() && self.used.is_empty() && self.ready.is_empty());
         assert!(self.sockets.iter().all(|socket| socket.wait.is_none()));
+        let mut holding = self.sockets.iter().filter(|socket| socket.holds_back);
+        assert!(holding.all(|socket| self.may_hold_back(socket)), "data stays held back");
         for (&number, &thing) in &self.numbers {
             let same = sys::is_same_file(number, self.description(thing).as_raw_fd());
             assert!(!same, "a descriptor has been left open");

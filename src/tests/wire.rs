@@ -42,11 +42,6 @@ impl Wire {
         }
     }
 
-    /// Returns the number of bytes.
-    pub(super) fn len(&self) -> u64 {
-        self.runs.iter().map(|run| run.length).sum()
-    }
-
     /// Returns the number of bytes of these parts.
     pub(super) fn count(&self, parts: &[Part]) -> u64 {
         self.runs.iter().filter(|run| parts.contains(&run.part)).map(|run| run.length).sum()
