@@ -2,6 +2,9 @@
 //! fetch: an HTTP client over 127.0.0.1 that compares every byte it receives with the local files.
 //! It does not use snapsend.
 //!
+//! No client library serves here: libcurl and the crates for HTTP send one request at a time over a
+//! connection, and hide bytes that follow an answer, HTTP/1.0 and when a connection ends.
+//!
 //! ```text
 //! fetch --port N --root DIR [options] PATH...
 //!     --connections N   number of concurrent connections               (8)
