@@ -4,8 +4,7 @@
  * rest is copied, and a socket that is always busy gets zero-copy back when another process of the user has released
  * memory. */
 #include "lent.h"
-
-#include <linux/io_uring.h>
+#include "memlock.h"
 
 #define USER   45690 /* and the next ones */
 #define QUEUED 32
@@ -28,34 +27,6 @@ static const struct variant variants[] = {
 
 static struct network net;
 static unsigned char *image;
-
-/* A process that has nearly all of the limit. */
-static pid_t others(void)
-{
-	int ready[2];
-	char byte;
-	SYS(pipe(ready));
-	pid_t pid = (pid_t)SYS(fork());
-	if (pid > 0) {
-		close(ready[1]);
-		if (read(ready[0], &byte, 1) != 1)
-			skip("another process cannot lock so much");
-		close(ready[0]);
-		return pid;
-	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	struct io_uring_params params = { 0 };
-	size_t length = 7 * MIB + 900 * KIB;
-	void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	struct iovec all = { memory, length };
-	int ring = (int)syscall(SYS_io_uring_setup, 1, &params);
-	if (memory == MAP_FAILED || ring < 0 ||
-	    syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &all, 1) < 0)
-		_exit(1);
-	if (write(ready[1], "", 1) == 1)
-		pause();
-	_exit(0);
-}
 
 /* ---- the peer: each operation sends the same bytes ------------------------------------------------------ */
 
@@ -141,7 +112,7 @@ static void with(const void *argument)
 		skip("the limit does not allow an io_uring");
 	CHECK_EQ(created, 0);
 	struct snapsend_request request = registered(ctx, lend_request(sv[0], file, 0, variant->length));
-	pid_t other = variant->shared ? others() : -1;
+	pid_t other = variant->shared ? process_that_locks(7 * MIB + 900 * KIB) : -1;
 	PTHREAD(pthread_create(&peer.thread, NULL, peer_main, &peer));
 	if (other > 0)
 		regain(ctx, request, other, &queued);

@@ -5,8 +5,8 @@
  * library's own pool does not use the limit up. */
 #include "../torture/network.h"
 #include "manners_common.h"
+#include "memlock.h"
 
-#include <linux/io_uring.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -27,33 +27,6 @@ static const struct variant variants[] = {
 };
 
 static struct network net;
-
-static pid_t others(void)
-{
-	int ready[2];
-	char byte;
-	SYS(pipe(ready));
-	pid_t pid = (pid_t)SYS(fork());
-	if (pid > 0) {
-		close(ready[1]);
-		if (read(ready[0], &byte, 1) != 1)
-			skip("another process cannot lock so much");
-		close(ready[0]);
-		return pid;
-	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	struct io_uring_params params = { 0 };
-	size_t length = 7 * MIB + 768 * KIB;
-	void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	struct iovec all = { memory, length };
-	int ring = (int)syscall(SYS_io_uring_setup, 1, &params);
-	if (memory == MAP_FAILED || ring < 0 ||
-	    syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &all, 1) < 0)
-		_exit(1);
-	if (write(ready[1], "", 1) == 1)
-		pause();
-	_exit(0);
-}
 
 /* The socket always has operations queued; how many MiB went without a copy. */
 static uint64_t send_many(snapsend_t *ctx, int socket, int file, unsigned count, unsigned *queued)
@@ -93,7 +66,7 @@ static void with(const void *argument)
 		skip("the limit does not allow an io_uring");
 	CHECK_EQ(created, 0);
 	if (variant->shared)
-		other = others();
+		other = process_that_locks(7 * MIB + 768 * KIB);
 	reader_init(&reader, sv[1], UINT64_MAX);
 	reader.pause_us = 400; /* slower than the sender, so that the socket is never idle */
 	reader_go(&reader);
