@@ -165,13 +165,21 @@ impl<T> IndexMut<usize> for Register<T> {
 
 #[derive(Clone, Copy, Debug)]
 struct Pair<V> {
-    number: u64,
+    /// The halves of the number: as a u64 it would take more room than small values need.
+    number: [u32; 2],
     value: V,
+}
+
+impl<V> Pair<V> {
+    fn new(number: u64, value: V) -> Pair<V> {
+        Pair { number: [number as u32, (number >> 32) as u32], value }
+    }
 }
 
 impl<V> Numbered for Pair<V> {
     fn number(&self) -> u64 {
-        self.number
+        let [low, high] = self.number.map(u64::from);
+        high << 32 | low
     }
 }
 
@@ -211,7 +219,7 @@ impl<V: Copy> NumberMap<V> {
     pub fn entry(&mut self, number: u64, value: V) -> Result<&mut V> {
         let slot = match self.0.find(number) {
             Some(slot) => slot,
-            None => self.0.insert(Pair { number, value })?,
+            None => self.0.insert(Pair::new(number, value))?,
         };
         Ok(&mut self.0[slot].value)
     }
@@ -234,7 +242,7 @@ impl<V: Copy> NumberMap<V> {
     /// Keeps only the entries for which `keep` returns true.
     pub fn retain(&mut self, keep: impl Fn(u64, V) -> bool) {
         for slot in 0..self.0.end() {
-            if self.0.get(slot).is_some_and(|pair| !keep(pair.number, pair.value)) {
+            if self.0.get(slot).is_some_and(|pair| !keep(pair.number(), pair.value)) {
                 self.0.remove(slot);
             }
         }
@@ -257,9 +265,9 @@ mod tests {
             assert!(buckets.len() > table.len() || buckets.get(buckets.len()).is_some());
             assert!(table.len() < table.end() || table.places.get(table.end()).is_some());
             match known.remove(&number) {
-                Some(slot) => assert_eq!(register.remove(slot).number, number),
+                Some(slot) => assert_eq!(register.remove(slot).number(), number),
                 None => {
-                    let slot = register.insert(Pair { number, value: round }).unwrap();
+                    let slot = register.insert(Pair::new(number, round)).unwrap();
                     known.insert(number, slot);
                     register[slot].value += 1;
                     assert_eq!(register.get(slot).map(|pair| pair.value), Some(round + 1));
@@ -286,7 +294,7 @@ mod tests {
         for step in [1, 2, 64, 4096, 1 << 32] {
             let mut register = Register::default();
             for index in 0..5000 {
-                register.insert(Pair { number: index * step, value: () }).unwrap();
+                register.insert(Pair::new(index * step, ())).unwrap();
             }
             let longest = (0..register.buckets.len()).map(|bucket| {
                 let first = register.buckets[bucket] as usize;

@@ -12,8 +12,9 @@ use crate::types::request::{RequestFlags, TO_EOF};
 /// The most zeros in one portion, in bytes.
 pub const PADDING_MAX: u64 = 64 << 10;
 
-/// A request after its checks.
+/// A request after its checks.  Packed, because each operation in flight has one: 28 bytes.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
 pub struct Task {
     /// Bytes of the header.
     pub header: u32,

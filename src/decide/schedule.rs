@@ -26,7 +26,9 @@ enum Standing {
     Parked,
 }
 
-#[derive(Debug)]
+// Packed: with its place in the register it has 36 bytes.
+#[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
 struct Queue {
     cookie: u64,
     /// Its first and its last operation; NONE: it has none.

@@ -8,6 +8,7 @@ use crate::collections::memory;
 use crate::types::errno::Result;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// The reason why an operation must be looked at.
@@ -28,16 +29,20 @@ pub enum Alarm {
 /// The low half of an operation's id, its slot, and the reason.
 pub type TimerEntry = (u64, u32, Alarm);
 
-/// `at`: nanoseconds since the beginning; `entry`: the low half of the id, the slot and the reason.
+/// A time as [`Timers`] has it: nanoseconds since its beginning.  8 bytes; an Instant has 16.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Moment(NonZeroU64);
+
+/// `entry`: the low half of the id, the slot and the reason.
 /// 16 bytes in all.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Timer {
-    at: u64,
+    at: Moment,
     entry: u64,
 }
 
 impl Timer {
-    fn new(at: u64, (id, slot, alarm): TimerEntry) -> Timer {
+    fn new(at: Moment, (id, slot, alarm): TimerEntry) -> Timer {
         debug_assert!(slot < 1 << 24);
         Timer { at, entry: id << 32 | u64::from(slot) << 8 | alarm as u64 }
     }
@@ -82,29 +87,31 @@ impl Timers {
         memory::grow_heap(&mut self.heap, more)
     }
 
+    /// Returns a time as these timers have it.
     #[inline]
-    fn since_beginning(&self, at: Instant) -> u64 {
+    pub fn moment(&self, at: Instant) -> Moment {
         let since = at.saturating_duration_since(self.beginning);
-        since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
+        let nanoseconds = since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos());
+        Moment(NonZeroU64::new(nanoseconds).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Sets a time.
     pub fn set(&mut self, at: Instant, entry: TimerEntry) -> Result<()> {
         self.reserve()?;
-        self.heap.push(Reverse(Timer::new(self.since_beginning(at), entry)));
+        self.heap.push(Reverse(Timer::new(self.moment(at), entry)));
         Ok(())
     }
 
     /// Returns the soonest time.
     pub fn next(&self) -> Option<Instant> {
         let Reverse(timer) = self.heap.peek()?;
-        Some(self.beginning + Duration::from_nanos(timer.at))
+        Some(self.beginning + Duration::from_nanos(timer.at.0.get()))
     }
 
     /// Takes an entry that is due.
     pub fn take_due(&mut self, now: Instant) -> Option<TimerEntry> {
         let Reverse(timer) = self.heap.peek()?;
-        if timer.at > self.since_beginning(now) {
+        if timer.at > self.moment(now) {
             return None;
         }
         self.heap.pop().map(|Reverse(timer)| timer.entry())

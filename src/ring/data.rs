@@ -13,7 +13,6 @@ use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, Read};
 use crate::sys::PAGE;
 use crate::types::request::{RequestFlags, TO_EOF};
-use std::num::NonZeroU64;
 
 // The first read, in bytes, of a file that is not known to be quick.
 const FIRST_READ: u64 = 64 << 10;
@@ -128,7 +127,7 @@ impl<E: Engine> Driver<E> {
         if !self.reserve(slot) {
             return self.wait_for_pool(slot);
         }
-        if let Some(reserved) = self.jobs[slot].data.reserved.map(NonZeroU64::get) {
+        if let Some(reserved) = self.jobs[slot].reserved() {
             if at >= reserved {
                 // A file of unknown size has more data than EXACT accepts.
                 return self.jobs[slot].operation.fail(-libc::EMSGSIZE);
@@ -168,7 +167,7 @@ impl<E: Engine> Driver<E> {
             .pool
             .span(place.lease)
             .part(place.skip as usize - align as usize, bytes as usize);
-        job.data.reading = Some((place, align as u32));
+        job.data.reading = Some(place);
         job.operation.read_started();
         let (token, facts) = (Token::new(Kind::Read, slot, job.id), file.facts);
         let (offset, through_ring, file) = (offset - align, file.through_ring, file.fd);
@@ -196,11 +195,12 @@ impl<E: Engine> Driver<E> {
             return;
         };
         let job = &mut self.jobs[slot];
-        let Some((mut buffer, align)) = job.data.reading.take() else {
+        let (Some(mut buffer), Some(file)) = (job.data.reading.take(), &job.file) else {
             return;
         };
         let wanted = job.operation.phase() == Phase::Running;
-        let count = (result.max(0) as u32).saturating_sub(align).min(buffer.length);
+        let (align, _) = file.alignment(job.operation.task().offset + buffer.start, 0);
+        let count = (result.max(0) as u32).saturating_sub(align as u32).min(buffer.length);
         if count > 0 && wanted {
             buffer.length = count;
             job.push(buffer);

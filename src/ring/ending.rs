@@ -225,8 +225,9 @@ impl<E: Engine> Driver<E> {
         for lease in job.take_leases() {
             self.room.release(lease);
         }
-        if let Some(bytes) = job.data.reserved.take() {
-            self.room.unreserve(bytes.get());
+        if let Some(bytes) = job.reserved() {
+            self.room.unreserve(bytes);
+            job.data.reserved_pages = None;
         }
         self.drop_source(job);
         let file = job.file.take();

@@ -215,8 +215,7 @@ impl<E: Engine> Driver<E> {
             None => self.files.insert(fd, facts, may_share)?,
         };
         let fd = self.files.number(entry);
-        let (entry, mappable, through_ring) = (entry as u32, true, false);
-        Ok(File { fd, entry, facts, mappable, through_ring, is_registered: false })
+        Ok(File::new(fd, entry, facts))
     }
 
     // Removes one use of a file.  Some: the ring thread's copy is closed later.

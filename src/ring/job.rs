@@ -16,7 +16,7 @@ use crate::types::file::{FileFacts, FileKind, Size};
 use crate::types::request::RequestFlags;
 
 use std::collections::VecDeque;
-use std::num::NonZeroU64;
+use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -32,9 +32,24 @@ pub(super) struct File {
     pub(super) through_ring: bool,
     /// It is registered, so that windows of it stay.
     pub(super) is_registered: bool,
+    /// The operation has ended while a call on the file was in flight.
+    pub(super) leaving: bool,
 }
 
 impl File {
+    /// Returns an open file of which nothing is known but these facts.
+    pub(super) fn new(fd: RawFd, entry: usize, facts: FileFacts) -> File {
+        File {
+            fd,
+            entry: entry as u32,
+            facts,
+            mappable: true,
+            through_ring: false,
+            is_registered: false,
+            leaving: false,
+        }
+    }
+
     /// Returns the aligned read for `length` bytes at `offset`: the bytes read before them, and the
     /// length of the whole read.  O_DIRECT requires whole blocks.
     pub(super) fn alignment(&self, offset: u64, length: u64) -> (u64, u64) {
@@ -139,13 +154,11 @@ pub(super) struct Waits {
 /// The file data at hand, and the room that it takes.
 pub(super) struct Data {
     pub(super) inspection: Inspection,
-    /// The operation has ended while a call on its file was in flight.
-    pub(super) leaving: bool,
     pub(super) source: Source,
-    /// The destination of the read in flight, and how many bytes before the data it also reads.
-    pub(super) reading: Option<(Buffer, u32)>,
-    /// Bytes of the pool reserved for EXACT.
-    pub(super) reserved: Option<NonZeroU64>,
+    /// The destination of the read in flight.
+    pub(super) reading: Option<Buffer>,
+    /// Pages of the pool reserved for EXACT.
+    pub(super) reserved_pages: Option<NonZeroU32>,
     /// Pages charged to the file system's share of the pool.
     pub(super) charged_pages: u32,
     /// Data in private memory is sent with zero-copy.
@@ -189,6 +202,9 @@ pub(super) struct Job {
     pub(super) sending: Sending,
 }
 
+// With its places in the other tables, an operation in flight has at most 512 bytes.
+const _: () = assert!(size_of::<Job>() <= 272);
+
 impl Job {
     /// Creates the job of a submission that has arrived.
     pub(super) fn new(mut submission: Submission, file: Option<File>) -> Job {
@@ -202,10 +218,9 @@ impl Job {
             file,
             data: Data {
                 inspection: Inspection::Outstanding,
-                leaving: false,
                 source: Source::None,
                 reading: None,
-                reserved: None,
+                reserved_pages: None,
                 charged_pages: 0,
                 zero_copy: false,
                 passing: false,
@@ -278,6 +293,11 @@ impl Job {
             && self.operation.task().length <= most
             && !self.sending.tried_at_once
             && !self.operation.task().flags.intersects(RequestFlags::KEPT | RequestFlags::ZEROCOPY)
+    }
+
+    /// Returns how many bytes of the pool are reserved for it.
+    pub(super) fn reserved(&self) -> Option<u64> {
+        self.data.reserved_pages.map(|pages| u64::from(pages.get()) * PAGE)
     }
 
     /// Returns the most bytes of the range that are left, without a query; 0: it is over.

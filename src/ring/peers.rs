@@ -88,7 +88,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn pause_over(&mut self, slot: usize) {
         let socket = self.schedule.socket_of(slot);
         let first = self.schedule.first(socket).unwrap_or(slot);
-        let now = self.engine.kernel().now();
+        let now = self.timers.moment(self.engine.kernel().now());
         let has_ended = self.jobs[first].operation.ended().is_some();
         let state = self.socket(socket);
         // The look may have been postponed since.
@@ -109,8 +109,9 @@ impl<E: Engine> Driver<E> {
         let state = self.socket(socket);
         state.waiting = true;
         let at = now + state.pace.in_vain(found);
-        state.look_at = Some(at);
         let listens = state.pace.listens();
+        let moment = self.timers.moment(at);
+        self.socket(socket).look_at = Some(moment);
         self.set_alarm(slot, at, Alarm::Look);
         if listens { self.arm(socket) } else { self.disarm(socket) }
     }

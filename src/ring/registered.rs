@@ -44,14 +44,7 @@ impl<E: Engine> Driver<E> {
         let entry = entry.expect("a registered file is open");
         self.files.retain(entry);
         let fd = self.files.number(entry);
-        File {
-            fd,
-            entry: entry as u32,
-            facts,
-            mappable: true,
-            through_ring: false,
-            is_registered: true,
-        }
+        File { is_registered: true, ..File::new(fd, entry, facts) }
     }
 
     /// Takes a socket that has been registered.

@@ -14,7 +14,7 @@ use crate::sys::{Buffers, PAGE};
 use crate::types::errno::Result;
 use crate::types::request::RequestFlags;
 
-use std::num::NonZeroU64;
+use std::num::NonZeroU32;
 
 // The smallest read, in bytes, of data to be kept when the pool is nearly full.
 const KEPT_READ_MIN: u64 = 64 << 10;
@@ -108,7 +108,7 @@ impl<E: Engine> Driver<E> {
         let entry = (slot as u32, job.id);
         job.data.waits.for_pool = true;
         // EXACT with reserved room waits for passing data to leave it.
-        let (line, stands_there) = if job.is_held() && job.data.reserved.is_none() {
+        let (line, stands_there) = if job.is_held() && job.data.reserved_pages.is_none() {
             (&mut self.room.kept, &mut job.data.waits.in_kept_line)
         } else {
             (&mut self.room.passing, &mut job.data.waits.in_passing_line)
@@ -233,7 +233,7 @@ impl<E: Engine> Driver<E> {
         let job = &self.jobs[slot];
         let file = job.file.as_ref()?;
         let offset = job.operation.task().offset + at;
-        let purpose = if job.data.reserved.is_some() {
+        let purpose = if job.data.reserved_pages.is_some() {
             Purpose::Reserved
         } else if job.is_held() || job.data.zero_copy {
             Purpose::Kept
@@ -265,7 +265,8 @@ impl<E: Engine> Driver<E> {
     // other.
     pub(super) fn reserve(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
-        if !job.operation.task().flags.contains(RequestFlags::EXACT) || job.data.reserved.is_some()
+        if !job.operation.task().flags.contains(RequestFlags::EXACT)
+            || job.data.reserved_pages.is_some()
         {
             return true;
         }
@@ -275,7 +276,7 @@ impl<E: Engine> Driver<E> {
             return false;
         }
         self.room.pool.reserve(bytes);
-        job.data.reserved = NonZeroU64::new(bytes);
+        job.data.reserved_pages = NonZeroU32::new((bytes / PAGE) as u32);
         true
     }
 }

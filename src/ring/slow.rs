@@ -190,8 +190,8 @@ impl<E: Engine> Driver<E> {
     pub(super) fn charge(&mut self, slot: usize, mount: Mount, length: u64) -> bool {
         let part = self.slow_part();
         let job = &mut self.jobs[slot];
-        let exact =
-            job.operation.task().flags.contains(RequestFlags::EXACT) && job.data.reserved.is_none();
+        let exact = job.operation.task().flags.contains(RequestFlags::EXACT)
+            && job.data.reserved_pages.is_none();
         let range = job.operation.file_length().min(self.room.pool.kept_max());
         let pages = if exact { range } else { length }.div_ceil(PAGE) as u32;
         let reads = match self.slow.reads_of(mount) {
@@ -264,7 +264,8 @@ impl<E: Engine> Driver<E> {
         if job.data.inspection != Inspection::Asked && !job.operation.is_reading() {
             return false;
         }
-        if std::mem::replace(&mut job.data.leaving, true) {
+        let leaves = job.file.as_mut().map(|file| std::mem::replace(&mut file.leaving, true));
+        if leaves.unwrap_or(false) {
             return true;
         }
         let token = self.call_of(slot);
@@ -291,7 +292,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn give_up_call(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         job.stop_asking();
-        if let Some((Buffer { lease, .. }, _)) = job.data.reading.take() {
+        if let Some(Buffer { lease, .. }) = job.data.reading.take() {
             job.operation.read_again();
             self.room.release(lease);
         }
@@ -319,7 +320,7 @@ impl<E: Engine> Driver<E> {
         let Some(File { entry, facts, .. }) = job.file.as_ref() else { return false };
         let (file, mount, token) = (*entry as usize, facts.mount, self.call_of(slot));
         let job = &mut self.jobs[slot];
-        let lease = job.data.reading.as_ref().map(|(buffer, _)| buffer.lease);
+        let lease = job.data.reading.map(|buffer| buffer.lease);
         let charged_pages = job.data.charged_pages;
         let call = Call { lease, file, mount, charged_pages };
         if self.slow.calls.entry(token.raw(), call).is_err() {

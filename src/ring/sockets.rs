@@ -6,6 +6,7 @@
 use crate::collections::{NumberMap, Parts, memory};
 use crate::decide::pace::Pace;
 use crate::decide::plan::ZeroCopy;
+use crate::decide::timers::Moment;
 use crate::handoff::claims::{Claims, HeldBack};
 use crate::handoff::shared::KNOWN_SOCKETS;
 use crate::sys;
@@ -13,7 +14,6 @@ use crate::types::errno::Result;
 use crate::types::handle::Handle;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// The state of the wait for room in a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,7 +43,7 @@ pub(super) struct Socket {
     pub(super) is_unix: Option<bool>,
     pub(super) pace: Pace,
     /// When it is looked at, whatever the kernel reports.
-    pub(super) look_at: Option<Instant>,
+    pub(super) look_at: Option<Moment>,
     pub(super) zero_copy: Option<ZeroCopy>,
     /// How often in a row the kernel has copied a zero-copy send; where zero-copy is useless, pieces
     /// sent without it.

@@ -261,7 +261,7 @@ impl Expected {
             let most = self.available(machine).max().unwrap_or(0);
             assert!((least..=most).contains(&done.file_bytes), "ends at no end of the file");
         } else {
-            assert_eq!(done.file_bytes, self.task.length);
+            assert_eq!(done.file_bytes, { self.task.length });
         }
     }
 

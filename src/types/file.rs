@@ -78,8 +78,9 @@ pub enum Size {
     Unknown,
 }
 
-/// The facts that submit has read from a file.
+/// The facts that submit has read from a file.  Packed, because each operation in flight has them.
 #[derive(Clone, Copy, Debug)]
+#[repr(Rust, packed(4))]
 pub(crate) struct FileFacts {
     pub kind: FileKind,
     /// Bytes at submit.

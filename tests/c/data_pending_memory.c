@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* run: alone */
-/* Operations pending on as many peers that do not read: at most 560 bytes of memory for each, and 128 for a file, also
- * just above the powers of two and where tables of before were nearly empty; with timeouts and files of their own. */
+/* Operations pending on as many peers that do not read, as far as descriptors allow: at most 512 bytes of memory for
+ * each, and 128 for a file, also just above powers of two; with timeouts and files of their own. */
 #include <malloc.h>
 #include "data_common.h"
 
 #include <sys/prctl.h>
 
-#define LENGTH      4096
-#define SOCKETS_MAX 10000
+#define LENGTH 4096
+#define MOST   100000
+#define SPARE  400 /* descriptors of the test and of the ring thread */
 
-static const int counts[] = { 1000, 2049, 4000, 10000, 100000 };
-static int sockets[SOCKETS_MAX], files[100000];
+static const int counts[] = { 1000, 2049, 4000, 10000, MOST };
+static int sockets[MOST], files[MOST];
 static struct snapsend_completion batch[256];
 
 /* Full sockets whose peers are a process of their own, for the limit of descriptors. */
@@ -49,15 +50,14 @@ static long allocated_kib(void)
 	return (long)((info.uordblks + info.hblkhd) / KIB);
 }
 
-static void with(int count, bool own_files)
+static void with(int count, int made, bool own_files)
 {
-	struct snapsend_options options = { .max_ops = 200000 };
+	struct snapsend_options options = { .max_ops = 2 * MOST };
 	snapsend_t *ctx = NULL;
 	struct snapsend_stats stats;
 	pid_t peers;
 	int file = temp_file(LENGTH, 41);
 	char path[64];
-	int made = count < SOCKETS_MAX ? count : SOCKETS_MAX; /* several operations share one */
 	make_sockets(made, &peers);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", file);
 	for (int i = 0; i < count; i++)
@@ -85,11 +85,11 @@ static void with(int count, bool own_files)
 	} while (stats.pool_in_use != 0);
 	anon = status_kib("RssAnon") - anon - (long)(stats.pool_resident / KIB);
 	allocated = allocated_kib() - allocated;
-	printf("%d operations, %s: allocated %+ld KiB (%ld bytes each), RssAnon %+ld KiB, %d helpers\n", count,
-	       own_files ? "each with a file" : "one file", allocated, allocated * 1024 / count, anon, helpers);
+	printf("%d operations on %d sockets, %s: allocated %+ld KiB (%ld bytes each), RssAnon %+ld KiB, %d helpers\n",
+	       count, made, own_files ? "each with a file" : "one file", allocated, allocated * 1024 / count, anon, helpers);
 	CHECK_UEQ(stats.in_flight, count);
 #ifndef __SANITIZE_ADDRESS__ /* whose allocator takes more */
-	long most = (count * (own_files ? 688L : 560L)) / 1024 + 128;
+	long most = (count * (own_files ? 640L : 512L)) / 1024 + 64;
 	CHECK_LE(allocated, most);
 	CHECK_LE(anon, most + 256 + 48L * helpers);
 #endif
@@ -101,7 +101,7 @@ int main(int argc, char **argv)
 {
 	(void)argc;
 	start_without_caches(argv); /* an arena that a helper begins takes 132 KiB */
-	struct rlimit limit = { 2 * 100000 + 400, 2 * 100000 + 400 };
+	struct rlimit limit = { 2 * MOST + SPARE, 2 * MOST + SPARE };
 	SYS(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)); /* or tables that are reserved in advance are filled, too */
 	if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
 		SYS(getrlimit(RLIMIT_NOFILE, &limit));
@@ -109,14 +109,15 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < COUNT_OF(counts); i++)
 		for (int own_files = 0; own_files < 2; own_files++) {
 			int status;
-			int made = counts[i] < SOCKETS_MAX ? counts[i] : SOCKETS_MAX;
-			if ((rlim_t)made + (rlim_t)(own_files ? counts[i] : 0) + 400 > limit.rlim_cur) {
+			long room = (long)limit.rlim_cur - SPARE - (own_files ? counts[i] : 0);
+			int made = room < counts[i] ? (int)room : counts[i]; /* several operations share one */
+			if (made < 1000) {
 				printf("%d operations: RLIMIT_NOFILE is too low\n", counts[i]);
 				continue;
 			}
 			pid_t child = (pid_t)SYS(fork());
 			if (child == 0) {
-				with(counts[i], own_files);
+				with(counts[i], made, own_files);
 				exit(0);
 			}
 			SYS(waitpid(child, &status, 0));
