@@ -5,9 +5,9 @@
 
 use super::Driver;
 use super::job::{Job, Source};
+use super::slow::Close;
 use super::sockets::Wait;
 use crate::decide::operation::Phase;
-use crate::decide::token::Token;
 use crate::engine::Engine;
 use crate::engine::kernel::Kernel;
 use crate::handoff::questions::Question;
@@ -52,7 +52,7 @@ impl<E: Engine> Driver<E> {
 
     /// Reports everything in flight as ended, in any state, because the engine has failed.
     pub fn abandon(&mut self, status: i32) {
-        self.report_unclosed(true);
+        self.report_all_unclosed();
         for slot in 0..self.jobs.end() {
             if !self.jobs.contains(slot) {
                 continue;
@@ -165,7 +165,7 @@ impl<E: Engine> Driver<E> {
         }
         self.sockets.held_back.left(job.cookie);
         match closing {
-            Some(token) => self.report_when_closed(token, job),
+            Some(close) => self.report_when_closed(close, job),
             None => self.report_done(job),
         }
         if is_cut {
@@ -219,9 +219,9 @@ impl<E: Engine> Driver<E> {
         self.schedule.close(socket);
     }
 
-    // Releases everything that the operation holds, before its DONE is visible.  Some: a helper is
-    // closing the file's descriptor.
-    pub(super) fn release(&mut self, job: &mut Job) -> Option<Token> {
+    // Releases everything that the operation holds, before its DONE is visible.  Some: the file
+    // is closed later.
+    pub(super) fn release(&mut self, job: &mut Job) -> Option<Close> {
         for lease in job.take_leases() {
             self.room.release(lease);
         }

@@ -6,9 +6,9 @@
 
 use super::Driver;
 use super::job::{File, Job};
+use super::slow::Close;
 use super::sockets::Socket;
 use crate::decide::timers::Alarm;
-use crate::decide::token::Token;
 use crate::engine::Engine;
 use crate::engine::kernel::Kernel;
 use crate::handoff::claims::Turn;
@@ -219,18 +219,18 @@ impl<E: Engine> Driver<E> {
     }
 
     // Removes one use of a file.  Some: the ring thread's copy is closed later.
-    pub(super) fn close_file(&mut self, entry: usize) -> Option<Token> {
+    pub(super) fn close_file(&mut self, entry: usize) -> Option<Close> {
         if !self.files.release(entry) {
             return None;
         }
         if !self.windows.unmap_few(entry as u32) {
             let token = self.slow.close_token();
             if self.windows.unmap_later(entry as u32, token) {
-                return Some(token);
+                return Some(Close::Windows(token));
             }
         }
         let open = self.files.take(entry)?;
-        self.close_copy(open.fd, open.facts)
+        self.close_copy(open.fd, open.facts).map(Close::Helper)
     }
 
     pub(super) fn open_socket(&mut self, cookie: u64, fd: OwnedFd) -> Result<usize> {

@@ -196,7 +196,7 @@ impl<E: Engine> Driver<E> {
         self.files.begin_moment();
         self.serve_pool_waiters();
         self.serve_slow_readers();
-        self.unmap_one();
+        self.unmap_some();
         let mut bytes = 0;
         for _ in 0..ROUND_SENDS {
             let Some(socket) = self.schedule.next_turn() else {
@@ -327,7 +327,7 @@ impl<E: Engine> Driver<E> {
 
     /// Handles the times that are due.
     pub fn alarms(&mut self) {
-        self.report_unclosed(false);
+        self.report_unclosed();
         if self.timers.next().is_none() {
             return;
         }

@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 // and how long DONE waits for a close by a helper.
 const COMES_BACK_WITHIN: Duration = Duration::from_millis(50);
 
+// How long windows are unmapped before others have their turn.
+const UNMAP_FOR: Duration = Duration::from_micros(100);
+
 // The most helper reads of one file system that have room in the pool; further ones wait without.
 const READS_FOR_EACH: u32 = 32;
 
@@ -55,7 +58,16 @@ impl Numbered for Reads {
     }
 }
 
-/// An ended operation whose DONE waits for the close of its file.
+/// What the close of a file waits for.
+#[derive(Clone, Copy)]
+pub(super) enum Close {
+    /// A helper, which may have to wait for a server.
+    Helper(Token),
+    /// Its windows, which the ring thread unmaps one after the other.
+    Windows(Token),
+}
+
+/// An ended operation whose DONE waits until a helper has closed its file.
 struct Closing {
     token: Token,
     until: Instant,
@@ -71,6 +83,8 @@ pub(super) struct Slow {
     freed: Vec<u64>,
     /// In order of their time, because all wait equally long.
     closing: Line<Closing>,
+    /// Ended operations whose DONE waits until their file's windows are unmapped.
+    unmapping: Line<(Token, Job)>,
     /// The generation of the latest close by a helper.
     closes: u64,
 }
@@ -78,7 +92,7 @@ pub(super) struct Slow {
 impl Slow {
     /// Returns whether no DONE waits for a close.
     pub(super) fn is_empty(&self) -> bool {
-        self.closing.is_empty()
+        self.closing.is_empty() && self.unmapping.is_empty()
     }
 
     /// Returns a token for one more file that is closed later.
@@ -107,6 +121,7 @@ impl Slow {
         self.reads.shrink();
         self.freed = Vec::new();
         self.closing.shrink();
+        self.unmapping.shrink();
     }
 
     // Returns the reads of a file system, with room for it in `freed`.
@@ -373,47 +388,72 @@ impl<E: Engine> Driver<E> {
         Some(token)
     }
 
-    pub(super) fn report_when_closed(&mut self, token: Token, job: Job) {
-        let until = self.engine.kernel().now() + COMES_BACK_WITHIN;
-        let closing = &mut self.slow.closing;
-        if closing.reserve(closing.len() + 1).is_err() {
+    pub(super) fn report_when_closed(&mut self, close: Close, job: Job) {
+        let (closing, unmapping) = (&mut self.slow.closing, &mut self.slow.unmapping);
+        let reserved = match close {
+            Close::Helper(_) => closing.reserve(closing.len() + 1),
+            Close::Windows(_) => unmapping.reserve(unmapping.len() + 1),
+        };
+        if reserved.is_err() {
             return self.report_done(job);
         }
-        let _ = closing.push(Closing { token, until, job }); // there is room
+        let until = self.engine.kernel().now() + COMES_BACK_WITHIN;
+        let _ = match close {
+            Close::Helper(token) => closing.push(Closing { token, until, job }),
+            Close::Windows(token) => unmapping.push((token, job)),
+        }; // there is room
     }
 
     pub(super) fn on_closed(&mut self, token: Token) {
         self.shared.descriptors.give_back(1);
-        self.report_closed(token);
-    }
-
-    // Reports the operation whose DONE waited for this close.
-    fn report_closed(&mut self, token: Token) {
         let found = self.slow.closing.take(|closing| closing.token == token);
         if let Some(Closing { job, .. }) = found {
             self.report_done(job);
         }
     }
 
+    // Unmaps windows of files that are to be closed, for a short while: others wait meanwhile.
+    pub(super) fn unmap_some(&mut self) {
+        if !self.windows.has_leaving() {
+            return;
+        }
+        let until = self.engine.kernel().now() + UNMAP_FOR;
+        while self.windows.has_leaving() && self.engine.kernel().now() <= until {
+            self.unmap_one();
+        }
+    }
+
     // Unmaps one window of the files that are to be closed, and closes those without windows.
-    pub(super) fn unmap_one(&mut self) {
+    fn unmap_one(&mut self) {
         let Some((entry, token)) = self.windows.unmap_next() else { return };
         if let Some(open) = self.files.take(entry as usize) {
             // A file that may be mapped is local.
             self.close_copy(open.fd, open.facts);
         }
-        self.report_closed(token);
+        if let Some((_, job)) = self.slow.unmapping.take(|&(of, _)| of == token) {
+            self.report_done(job);
+        }
     }
 
-    // Reports operations whose close takes too long, or all.
-    pub(super) fn report_unclosed(&mut self, all: bool) {
+    // Reports operations whose close by a helper takes too long.
+    pub(super) fn report_unclosed(&mut self) {
         while let Some(first) = self.slow.closing.first() {
-            if !all && first.until > self.engine.kernel().now() {
+            if first.until > self.engine.kernel().now() {
                 return;
             }
             if let Some(Closing { job, .. }) = self.slow.closing.pop() {
                 self.report_done(job);
             }
+        }
+    }
+
+    // Reports all operations that wait for a close.
+    pub(super) fn report_all_unclosed(&mut self) {
+        while let Some(Closing { job, .. }) = self.slow.closing.pop() {
+            self.report_done(job);
+        }
+        while let Some((_, job)) = self.slow.unmapping.pop() {
+            self.report_done(job);
         }
     }
 }
