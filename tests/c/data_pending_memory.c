@@ -86,7 +86,8 @@ static void with(int count, int made, bool own_files)
 	anon = status_kib("RssAnon") - anon - (long)(stats.pool_resident / KIB);
 	allocated = allocated_kib() - allocated;
 	printf("%d operations on %d sockets, %s: allocated %+ld KiB (%ld bytes each), RssAnon %+ld KiB, %d helpers\n",
-	       count, made, own_files ? "each with a file" : "one file", allocated, allocated * 1024 / count, anon, helpers);
+	       count, made, own_files ? "each with a file" : "one file", allocated, allocated * 1024 / count, anon,
+	       helpers);
 	CHECK_UEQ(stats.in_flight, count);
 #ifndef __SANITIZE_ADDRESS__ /* whose allocator takes more */
 	long most = (count * (own_files ? 640L : 512L)) / 1024 + 64;
