@@ -209,7 +209,10 @@ impl<E: Engine> RingThread<E> {
             }
             if self.is_idle() {
                 self.flush();
-                self.sleep();
+                // The bell may have failed, and is tried again after a while.
+                if self.is_idle() {
+                    self.sleep();
+                }
                 continue;
             }
             let timeout = self.timeout();
