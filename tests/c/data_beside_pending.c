@@ -1,46 +1,16 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* run: alone */
 /* 100,000 operations pending on peers that do not read, on as many sockets as descriptors allow: an operation beside
- * them takes at most 1.2 times as long as alone in the median, and 3 times at the 99th percentile; cancel_socket and destroy take time linear
- * in what they end, from a number on that the processor's caches do not hold. Times are those of the best of several tries, in alternation with those compared with. */
-#include "data_common.h"
-
-#include <sys/prctl.h>
+ * them takes at most 1.2 times as long as alone in the median, and 3 times at the 99th percentile; cancel_socket and
+ * destroy take time linear in what they end, from a number on that the processor's caches do not hold. Times are those
+ * of the best of several tries, in alternation with those compared with. */
+#include "pending.h"
 
 enum { MOST = 100000, SPARE = 2000, ROUNDS = 1500, TRIES = 12, BESIDE_TRIES = 60, LENGTH = 4096, PART = 4 };
 
 static int sockets[MOST];
 static int made, file;
-static pid_t peers;
 static struct snapsend_completion batch[256];
-
-/* Full sockets whose peers are a process of their own, for the limit of descriptors. */
-static void make_sockets(int count)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	socklen_t length = sizeof address;
-	int listener = (int)SYS(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), buffer = 0;
-	SYS(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t))); /* the kernel finds a name */
-	SYS(getsockname(listener, (struct sockaddr *)&address, &length));
-	SYS(listen(listener, 64));
-	peers = (pid_t)SYS(fork());
-	if (peers == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (int i = 0; i < count; i++) {
-			int fd = (int)SYS(socket(AF_UNIX, SOCK_STREAM, 0));
-			SYS(connect(fd, (struct sockaddr *)&address, length));
-		}
-		for (;;)
-			pause();
-	}
-	for (made = 0; made < count; made++) {
-		sockets[made] = (int)SYS(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
-		SYS(setsockopt(sockets[made], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer));
-		while (send(sockets[made], batch, 1024, MSG_DONTWAIT) > 0)
-			;
-	}
-	close(listener);
-}
 
 static int64_t now_ns(void)
 {
@@ -67,8 +37,7 @@ static void pend(snapsend_t *ctx, int count, int to)
 		struct snapsend_request request = make_request(sockets[i % to], file, 0, LENGTH);
 		submit_ok(ctx, &request);
 	}
-	for (int64_t end = now_ms() + WAIT_MS; snapsend_cancel(ctx, 1) != -ENOENT; sleep_ms(1))
-		CHECK_LT(now_ms(), end);
+	wait_until_looked_at(ctx);
 }
 
 /* ---- an operation beside them ------------------------------------------------------------------------ */
@@ -185,7 +154,8 @@ int main(void)
 	}
 	time_limit(100);
 	file = temp_file(LENGTH, 43);
-	make_sockets(room < MOST ? room : MOST);
+	made = room < MOST ? room : MOST;
+	pid_t peers = make_full_sockets(sockets, made);
 	snapsend_t *ctx = create_large();
 	int64_t begin = now_ms();
 	pend(ctx, MOST, made);

@@ -3,9 +3,7 @@
 /* Operations pending on as many peers that do not read, as far as descriptors allow: at most 512 bytes of memory for
  * each, and 128 for a file, also just above powers of two; with timeouts and files of their own. */
 #include <malloc.h>
-#include "data_common.h"
-
-#include <sys/prctl.h>
+#include "pending.h"
 
 #define LENGTH 4096
 #define MOST   100000
@@ -14,34 +12,6 @@
 static const int counts[] = { 1000, 2049, 4000, 10000, MOST };
 static int sockets[MOST], files[MOST];
 static struct snapsend_completion batch[256];
-
-/* Full sockets whose peers are a process of their own, for the limit of descriptors. */
-static void make_sockets(int count, pid_t *peers)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	socklen_t length = sizeof address;
-	int listener = (int)SYS(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)), buffer = 0;
-	SYS(bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t))); /* the kernel finds a name */
-	SYS(getsockname(listener, (struct sockaddr *)&address, &length));
-	SYS(listen(listener, 64));
-	*peers = (pid_t)SYS(fork());
-	if (*peers == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (int i = 0; i < count; i++) {
-			int fd = (int)SYS(socket(AF_UNIX, SOCK_STREAM, 0));
-			SYS(connect(fd, (struct sockaddr *)&address, length));
-		}
-		for (;;)
-			pause();
-	}
-	for (int i = 0; i < count; i++) {
-		sockets[i] = (int)SYS(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
-		SYS(setsockopt(sockets[i], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer));
-		while (send(sockets[i], batch, 1024, MSG_DONTWAIT) > 0)
-			;
-	}
-	close(listener);
-}
 
 /* What is allocated, in KiB.  It is exact, where RssAnon has what the C library keeps, stacks and page tables' slack. */
 static long allocated_kib(void)
@@ -55,10 +25,9 @@ static void with(int count, int made, bool own_files)
 	struct snapsend_options options = { .max_ops = 2 * MOST };
 	snapsend_t *ctx = NULL;
 	struct snapsend_stats stats;
-	pid_t peers;
 	int file = temp_file(LENGTH, 41);
 	char path[64];
-	make_sockets(made, &peers);
+	pid_t peers = make_full_sockets(sockets, made);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", file);
 	for (int i = 0; i < count; i++)
 		files[i] = own_files ? (int)SYS(open(path, O_RDONLY | O_CLOEXEC)) : file;
@@ -75,9 +44,7 @@ static void with(int count, int made, bool own_files)
 		request.timeout_ms = 600000;
 		submit_ok(ctx, &request);
 	}
-	for (int64_t end = now_ms() + WAIT_MS; snapsend_cancel(ctx, 1) != -ENOENT;
-	     sleep_ms(1)) /* all have been looked at */
-		CHECK_LT(now_ms(), end);
+	wait_until_looked_at(ctx);
 	int helpers = count_threads() - 2; /* a busy machine has them look at the files; they have stacks and heaps */
 	do {
 		sleep_ms(50);
