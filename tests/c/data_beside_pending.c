@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* run: alone */
 /* 100,000 operations pending on peers that do not read, on as many sockets as descriptors allow: an operation beside
- * them takes at most 1.2 times as long as alone in the median, and 3 times at the 99th percentile; cancel_socket and
- * destroy take time linear in what they end, from a number on that the processor's caches do not hold. Times are those
- * of the best of several tries, in alternation with those compared with. */
+ * them takes at most 1.2 times as long as alone, in the median and at the 99th percentile; cancel_socket and destroy
+ * take time linear in what they end. Times are those of the best of several tries, in alternation with those compared
+ * with. All threads share one processor: to wake a thread on another one takes longer than the operation itself, and
+ * the scheduler, not the number of operations, decides how often that happens. */
 #include "pending.h"
 
-enum { MOST = 100000, SPARE = 2000, ROUNDS = 1500, TRIES = 12, BESIDE_TRIES = 60, LENGTH = 4096, PART = 4 };
+#include <sched.h>
+
+enum { MOST = 100000, SPARE = 2000, ROUNDS = 1500, TRIES = 60, LENGTH = 4096, PART = 4 };
 
 static int sockets[MOST];
 static int made, file;
@@ -17,6 +20,14 @@ static int64_t now_ns(void)
 	struct timespec t;
 	SYS(clock_gettime(CLOCK_MONOTONIC, &t));
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void stay_on_this_processor(void)
+{
+	cpu_set_t one;
+	CPU_ZERO(&one);
+	CPU_SET((size_t)SYS(sched_getcpu()), &one);
+	SYS(sched_setaffinity(0, sizeof one, &one));
 }
 
 static snapsend_t *create_large(void)
@@ -82,10 +93,10 @@ static void beside(snapsend_t *ctx)
 	struct times one = { INT64_MAX, INT64_MAX }, other = one;
 	bool is_within = false;
 	CHECK(pair_of_kind(TCP4, sv, 0));
-	for (int try = 0; try < BESIDE_TRIES && (!is_within || try < 3); try++) {
+	for (int try = 0; try < TRIES && !is_within; try++) {
 		take_best(&one, measure(alone, sv));
 		take_best(&other, measure(ctx, sv));
-		is_within = other.median * 10 <= one.median * 12 && other.p99 <= 3 * one.p99;
+		is_within = other.median * 10 <= one.median * 12 && other.p99 * 10 <= one.p99 * 12;
 	}
 	printf("median %.1f us alone, %.1f beside; p99 %.1f, %.1f\n", (double)one.median / 1e3,
 	       (double)other.median / 1e3, (double)one.p99 / 1e3, (double)other.p99 / 1e3);
@@ -153,6 +164,7 @@ int main(void)
 		return 77;
 	}
 	time_limit(100);
+	stay_on_this_processor();
 	file = temp_file(LENGTH, 43);
 	made = room < MOST ? room : MOST;
 	pid_t peers = make_full_sockets(sockets, made);
