@@ -20,7 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const SQ_ENTRIES: u32 = 128;
-const CQ_ENTRIES: u32 = 1024;
+const CQ_ENTRIES_MIN: u32 = 1024;
+// More do not shorten the chains further (io_ring_ctx_alloc() in io_uring/io_uring.c).
+const CQ_ENTRIES_MAX: u32 = 8192;
 
 // From linux/io_uring.h; private in the io-uring crate.
 const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
@@ -72,12 +74,17 @@ pub struct Uring {
 }
 
 impl Uring {
-    /// Creates a ring.  It also reports, as [`Kind::Intake`], when `intake` is readable.  Must be
-    /// called by the thread that uses the ring.  ENOSYS: the kernel's io_uring lacks a needed
-    /// feature.
-    pub fn new(intake: RawFd, buffers: u32, known: Arc<KnownFiles>) -> Result<Uring> {
+    /// Creates a ring for up to `operations` at a time.  It also reports, as [`Kind::Intake`], when
+    /// `intake` is readable.  Must be called by the thread that uses the ring.  ENOSYS: the
+    /// kernel's io_uring lacks a needed feature.
+    pub fn new(
+        intake: RawFd,
+        operations: u32,
+        buffers: u32,
+        known: Arc<KnownFiles>,
+    ) -> Result<Uring> {
         kept::reap();
-        let ring = set_up().map_err(errno_of)?;
+        let ring = set_up(operations).map_err(errno_of)?;
         let params = ring.params();
         // Resource tagging stands for Linux 5.13, which has multishot polls.
         let has_features = params.is_feature_ext_arg()
@@ -110,7 +117,7 @@ impl Uring {
             next_message: 0,
             intake,
             helpers: Helpers::new(known)?,
-            ready: memory::list(CQ_ENTRIES as usize / 4)?,
+            ready: memory::list(CQ_ENTRIES_MIN as usize / 4)?,
             not_disarmed: Vec::new(),
             broken: None,
             refused: 0,
@@ -499,14 +506,17 @@ fn give_registered(bytes: u64) {
 }
 
 // Refusals of the newer flags cost only a little speed.  IORING_SETUP_DEFER_TASKRUN is not used:
-// notifications that arrive after the thread has ended would never be seen, see kept.rs.
-fn set_up() -> std::io::Result<IoUring> {
+// notifications that arrive after the thread has ended would never be seen, see kept.rs.  The kernel
+// sizes the table in which it looks for a poll to cancel by the completion queue: with 1024 entries
+// 32 chains.
+fn set_up(operations: u32) -> std::io::Result<IoUring> {
+    let completions = operations.clamp(CQ_ENTRIES_MIN, CQ_ENTRIES_MAX);
     let mut best = IoUring::builder();
-    best.dontfork().setup_clamp().setup_cqsize(CQ_ENTRIES).setup_submit_all();
+    best.dontfork().setup_clamp().setup_cqsize(completions).setup_submit_all();
     let mut cooperative = best.clone();
     cooperative.setup_coop_taskrun().setup_taskrun_flag();
     let mut plain = IoUring::builder();
-    plain.dontfork().setup_cqsize(CQ_ENTRIES);
+    plain.dontfork().setup_cqsize(completions);
     cooperative
         .build(SQ_ENTRIES)
         .or_else(|_| best.build(SQ_ENTRIES))

@@ -111,7 +111,8 @@ fn with_engine(
     let mut engine_error = None;
     if choice != EngineChoice::Portable {
         let known = shared.known_files.clone();
-        match Uring::new(sys::number(&own), pool.block_count() as u32, known) {
+        let (operations, buffers) = (shared.settings.max_ops, pool.block_count() as u32);
+        match Uring::new(sys::number(&own), operations, buffers, known) {
             Ok(engine) => {
                 let features = engine.features() | common_features();
                 let ring = RingThread::new(shared, arrivals, own, engine, pool)?;
