@@ -71,7 +71,8 @@
 #define SNAPSEND_TO_EOF UINT64_MAX
 
 /**
- * Takes the snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.
+ * Takes the snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.  A range
+ * beyond exact_max is cloned as with EXACT; where that cannot be, it goes as far as the pool allows.
  */
 #define SNAPSEND_EAGER (1u << 0)
 
@@ -81,6 +82,12 @@
  * EAGER, the file is read as soon as there is room, even while earlier operations on the same
  * socket are in flight.  A file that is too short may therefore be reported before those are
  * done.
+ *
+ * A range beyond exact_max needs no room in the pool, but a file system that shares extents: XFS,
+ * btrfs and others.  A helper clones it at one instant (FICLONERANGE) into an unnamed file, see
+ * snapshot_dir, after dirty pages have been written; SNAPSHOT comes then.  A store through a shared
+ * mapping during the clone may be in it or not.  Where the clone turns out to be impossible (no
+ * permission, no space, quota, another mount), the operation ends with -EMSGSIZE.
  */
 #define SNAPSEND_EXACT (1u << 1)
 
@@ -237,6 +244,13 @@ struct snapsend_options {
      * at least 4096; 0: the library chooses.
      */
     uint64_t window_bytes;
+    /**
+     * An absolute path: the directory where unnamed files for clones are made (EAGER and EXACT
+     * beyond exact_max).  It must be on the file system of the files; elsewhere nothing is cloned.
+     * The string is copied, and resolved for each clone.  NULL: the directory of each file, which
+     * /proc names.  A relative path: -EINVAL.
+     */
+    const char *snapshot_dir;
 };
 
 /**
@@ -311,7 +325,7 @@ struct snapsend_request {
  * -ECONNABORTED: the socket was destroyed from outside (ss -K).
  * -EBADF: the process closed the context's own descriptor.
  * -EMFILE: the ring thread's descriptor table was full, also when a handle arrived there.
- * -EMSGSIZE: since submit, the file has grown beyond what EXACT takes.
+ * -EMSGSIZE: the range is longer than exact_max, and the file could not be cloned for EXACT.
  * -EPIPE, -ECONNRESET, -EIO, ...: from the kernel.
  *
  * wire_bytes == 0 means that nothing was sent: the stream is untouched, and the caller may send
@@ -378,7 +392,8 @@ struct snapsend_info {
      */
     uint64_t pool_bytes;
     /**
-     * The longest range that SNAPSEND_EXACT takes, in bytes; a longer one gives -EMSGSIZE.
+     * The longest range that SNAPSEND_EXACT keeps in the pool, in bytes; a longer one is cloned, or
+     * gives -EMSGSIZE.
      */
     uint64_t exact_max;
     /**
@@ -471,7 +486,7 @@ struct snapsend_stats {
      */
     uint64_t bytes_frozen;
     /**
-     * 0: this version takes no snapshots by sharing extents.
+     * Snapshots of ranges beyond exact_max, taken by sharing extents.
      */
     uint64_t snapshots_cloned;
     /**

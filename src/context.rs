@@ -78,7 +78,7 @@ impl Context {
         let settings = Settings::from_options(options)?;
         let mark = ForkMark::new()?;
         let (own, other) = sys::socket_pair()?;
-        let shared = Arc::new(Shared::new(settings));
+        let shared = Arc::new(Shared::new(settings.clone()));
         let (channel, arrivals) = submissions::channel(settings.max_ops)?;
         let caller = Caller::new(shared.clone(), Port::new(shared.clone(), own, channel)?)?;
         let (ring_thread, started) = thread::start(shared, arrivals, &other)?;

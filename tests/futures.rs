@@ -26,7 +26,7 @@ const FILE_BYTES: usize = 4 << 20;
 /// Both engines, or the one that there is.
 fn contexts(options: Options) -> impl Iterator<Item = Arc<AsyncContext>> {
     [EngineChoice::Uring, EngineChoice::Portable].into_iter().filter_map(move |engine| {
-        match AsyncContext::new(&options.engine(engine)) {
+        match AsyncContext::new(&options.clone().engine(engine)) {
             Ok(context) => Some(Arc::new(context)),
             Err(error) if engine == EngineChoice::Uring => {
                 println!("SKIP: no io_uring here ({error})");

@@ -65,7 +65,8 @@ fn builders() {
         .engine(EngineChoice::Portable)
         .max_ops(1u32)
         .pool_bytes(1u64 << 20)
-        .chunk_bytes(4096u64);
+        .chunk_bytes(4096u64)
+        .snapshot_dir("/var/tmp");
     let _ = [EngineChoice::Auto, EngineChoice::Uring, EngineChoice::default()];
 }
 
@@ -137,17 +138,18 @@ fn what_may_cross_threads() {
     fn shared<T: Send + Sync + Debug>() {}
     fn error<T: std::error::Error + Send + Sync + Copy + Eq + Hash + 'static>() {}
     fn plain<T: Copy + Send + Sync + Debug + Default>() {}
+    fn cloned<T: Clone + Send + Sync + Debug + Default>() {}
     shared::<Context>();
     shared::<Request<'_>>();
     shared::<RegisteredFile<'_>>();
     shared::<RegisteredSocket<'_>>();
     error::<Errno>();
+    cloned::<Options>();
     plain::<Completion>();
     plain::<CompletionFlags>();
     plain::<EngineChoice>();
     plain::<Info>();
     plain::<KernelFeatures>();
-    plain::<Options>();
     plain::<RequestFlags>();
     plain::<Stats>();
 }

@@ -7,6 +7,7 @@ use super::Caller;
 use super::inline::Numbers;
 use crate::collections::memory;
 use crate::decide::operation::{Operation, Task};
+use crate::engine::clones;
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::claims::Turn;
 use crate::handoff::port::Registration;
@@ -58,7 +59,7 @@ impl Caller {
     /// Checks a request, takes a permit and copies header and trailer.
     pub(super) fn prepare(&self, request: &Request<'_>) -> Result<Prepared> {
         self.shared.life.alive()?;
-        request.check(self.exact_max)?;
+        request.check()?;
         let lengths = staging::lengths(request)?;
         let socket = self.socket_of(request.socket)?;
         let file = request.file.map(|file| self.file_of(request, file)).transpose()?;
@@ -111,6 +112,7 @@ impl Caller {
             }
             Descriptor::Registered(handle) => {
                 let Registered { number, facts, .. } = self.shared.registered.files.find(handle)?;
+                self.check_exact(request, &facts)?;
                 Ok(Checked { number, facts, handle: Some(handle) })
             }
         }
@@ -206,15 +208,22 @@ impl Caller {
         Ok(cookie)
     }
 
-    // Returns EMSGSIZE for an EXACT range up to the end of a file that is too long.
+    // Returns EMSGSIZE for an EXACT range that is longer than the pool takes, of a file that cannot
+    // be cloned.
     fn check_exact(&self, request: &Request<'_>, file: &FileFacts) -> Result<()> {
-        let exact = request.flags.contains(RequestFlags::EXACT) && request.is_open_ended();
+        if !request.flags.contains(RequestFlags::EXACT) {
+            return Ok(());
+        }
         // The size of a network file may be out of date; the ring thread queries the server.
-        let is_too_long = |known: &KnownFiles| {
-            known.look_up(file.kind, file.mount).is_local()
-                && file.size.saturating_sub(request.offset) > self.exact_max
+        let is_sure = |known: &KnownFiles| {
+            !request.is_open_ended() || known.look_up(file.kind, file.mount).is_local()
         };
-        if exact && is_too_long(&self.shared.known_files) {
+        let length = match request.is_open_ended() {
+            true => file.size.saturating_sub(request.offset),
+            false => request.length,
+        };
+        let is_too_long = length > self.exact_max && is_sure(&self.shared.known_files);
+        if is_too_long && !clones::may_clone(file) {
             return Err(Errno(libc::EMSGSIZE));
         }
         Ok(())

@@ -130,6 +130,30 @@ impl Operation {
         self.finish_when_complete();
     }
 
+    /// Records that a private copy of the whole range has been taken, with `available` bytes from the
+    /// range's start.  Nothing remains to be kept: the copy is sent as data that passes.
+    pub fn cloned(&mut self, available: u64) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.task.flags &= !RequestFlags::KEPT;
+        if self.task.length == TO_EOF {
+            // The file may have grown since its size was queried.
+            self.set_end(available.max(self.range_sent()));
+        }
+        self.short(available);
+        self.finish_when_complete();
+    }
+
+    /// Returns true, once, if SNAPSHOT was requested; the snapshot of the whole range has been taken.
+    pub fn take_clone_event(&mut self) -> bool {
+        let due = self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT)
+            && !self.snapshot_told
+            && matches!(self.phase, Phase::Running | Phase::Ending(0));
+        self.snapshot_told |= due;
+        due
+    }
+
     /// Resumes, on another thread, with a new size: the file may have changed in between.
     pub fn resume(&mut self, size: Size) {
         if let (Size::Known(size), true) = (size, self.range_sent() < self.file_length) {

@@ -24,6 +24,8 @@ pub enum Kind {
     Inspect = 7,
     /// A helper's close of a descriptor.
     Close = 8,
+    /// A helper's clone of a file; the slot is an operation's.
+    Clone = 9,
 }
 
 /// A kind, a slot below 2^24 and 32 bits of generation.
@@ -49,7 +51,7 @@ impl Token {
 
     /// Parses user_data; None if this library did not make it.
     pub fn from_raw(raw: u64) -> Option<Token> {
-        (raw >> 56 <= Kind::Close as u64).then_some(Token(raw))
+        (raw >> 56 <= Kind::Clone as u64).then_some(Token(raw))
     }
 
     /// Returns its kind.
@@ -63,7 +65,8 @@ impl Token {
             5 => Kind::Disarm,
             6 => Kind::Helpers,
             7 => Kind::Inspect,
-            _ => Kind::Close,
+            8 => Kind::Close,
+            _ => Kind::Clone,
         }
     }
 

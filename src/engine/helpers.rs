@@ -14,6 +14,7 @@ use crate::sys::{self, SpanMut, Thread};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{FileFacts, FileKind, Size};
 use std::collections::VecDeque;
+use std::ffi::CStr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -54,6 +55,18 @@ pub enum Task {
         into: SpanMut,
         /// The ring thread has found that the read must wait.
         must_wait: bool,
+    },
+    /// Take a private copy of a range, see [`sys::clone_range`].  The answer is
+    /// [`EngineEvent::Cloned`].
+    Clone {
+        /// The file.
+        file: RawFd,
+        /// The start of the range in the file.
+        offset: u64,
+        /// The length of the range, or TO_EOF.
+        length: u64,
+        /// Where the copy is made; None: in the directory of the file.
+        dir: Option<Arc<CStr>>,
     },
     /// Close a descriptor, which on FUSE and NFS queries the server.
     Close(OwnedFd),
@@ -377,6 +390,10 @@ fn finish(shared: &Shared, number: u64, job: BlockingCall) {
         }
         Task::Read { file, offset, into, must_wait: false } => {
             complete(read(&shared.known, &facts, file, offset, into))
+        }
+        Task::Clone { file, offset, length, dir } => {
+            let clone = sys::clone_range(file, offset, length, dir.as_deref());
+            EngineEvent::Cloned { token, clone }
         }
         Task::Close(descriptor) => {
             drop(descriptor);

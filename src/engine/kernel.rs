@@ -3,6 +3,7 @@
 //! them waits for a peer, a disk or a server.
 #![forbid(unsafe_code)]
 
+use crate::engine::clones;
 use crate::sys::{self, FileWindow, Span};
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, FileKind, Size};
@@ -47,6 +48,9 @@ pub trait Kernel {
 
     /// Returns whether the range is in the page cache, see [`sys::is_resident`].
     fn is_resident(&self, file: RawFd, offset: u64, length: u64) -> bool;
+
+    /// Returns whether a trial to clone the file makes sense, see [`clones::may_clone`].
+    fn may_clone(&self, facts: &FileFacts) -> bool;
 
     /// Maps a range, to be sent from the mapping.
     fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow>;
@@ -127,6 +131,10 @@ impl Kernel for System {
 
     fn is_resident(&self, file: RawFd, offset: u64, length: u64) -> bool {
         sys::is_resident(file, offset, length)
+    }
+
+    fn may_clone(&self, facts: &FileFacts) -> bool {
+        clones::may_clone(facts)
     }
 
     fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {

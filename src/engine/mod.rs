@@ -7,6 +7,7 @@
 //! EAGAIN, and waiting for room is a separate request that holds no memory.
 
 pub mod at_once;
+pub mod clones;
 pub mod helpers;
 pub mod kept;
 pub mod kernel;
@@ -15,7 +16,7 @@ pub mod portable;
 pub mod uring;
 
 use crate::decide::token::Token;
-use crate::sys::{Span, SpanMut};
+use crate::sys::{self, Span, SpanMut};
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, Size};
 use kernel::Kernel;
@@ -23,7 +24,7 @@ use std::os::fd::RawFd;
 use std::time::Duration;
 
 /// An event that an engine reports.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum EngineEvent {
     /// A request has completed.  `more`: the kernel still has it, and another event follows:
     /// [`EngineEvent::Released`] for a send, another report for a wait.
@@ -48,6 +49,13 @@ pub enum EngineEvent {
         token: Token,
         /// The file's size.
         found: Result<Size>,
+    },
+    /// A helper has cloned a range of a file.
+    Cloned {
+        /// The token of the request.
+        token: Token,
+        /// The clone.
+        clone: Result<sys::Clone>,
     },
 }
 

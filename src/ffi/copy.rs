@@ -16,7 +16,7 @@ pub unsafe trait Plain: Copy {
     const FIRST_SIZE: usize;
 }
 
-// SAFETY: integers only.
+// SAFETY: integers and a raw pointer only.
 unsafe impl Plain for super::snapsend_options {
     const FIRST_SIZE: usize = 32;
 }

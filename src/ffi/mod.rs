@@ -24,8 +24,11 @@ use crate::types::request::{Descriptor, Request, RequestFlags, TO_EOF};
 use cancellation::{Step, Wait};
 use copy::{copy_in, copy_out};
 use libc::{c_char, c_int, c_void, iovec, off_t, size_t, ssize_t};
+use std::ffi::{CStr, OsStr};
 use std::io::IoSlice;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 // Runs when the library is unloaded or the process ends.
@@ -78,6 +81,11 @@ pub struct snapsend_options {
     /// Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes,
     /// at least 4096; 0: the library chooses.
     pub window_bytes: u64,
+    /// An absolute path: the directory where unnamed files for clones are made (EAGER and EXACT
+    /// beyond exact_max).  It must be on the file system of the files; elsewhere nothing is cloned.
+    /// The string is copied, and resolved for each clone.  NULL: the directory of each file, which
+    /// /proc names.  A relative path: -EINVAL.
+    pub snapshot_dir: *const c_char,
 }
 
 /// As length: the range extends to the end of the file, which is determined when the operation
@@ -86,13 +94,20 @@ pub struct snapsend_options {
 /// were in the socket already.
 pub const SNAPSEND_TO_EOF: u64 = u64::MAX;
 
-/// Takes the snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.
+/// Takes the snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.  A range
+/// beyond exact_max is cloned as with EXACT; where that cannot be, it goes as far as the pool allows.
 pub const SNAPSEND_EAGER: u32 = 1 << 0;
 /// Sends no byte before the whole range has been snapshotted.  If the file is too short, nothing
 /// is sent.  The operation waits for room in the pool; timeout_ms runs during that wait.  As with
 /// EAGER, the file is read as soon as there is room, even while earlier operations on the same
 /// socket are in flight.  A file that is too short may therefore be reported before those are
 /// done.
+///
+/// A range beyond exact_max needs no room in the pool, but a file system that shares extents: XFS,
+/// btrfs and others.  A helper clones it at one instant (FICLONERANGE) into an unnamed file, see
+/// snapshot_dir, after dirty pages have been written; SNAPSHOT comes then.  A store through a shared
+/// mapping during the clone may be in it or not.  Where the clone turns out to be impossible (no
+/// permission, no space, quota, another mount), the operation ends with -EMSGSIZE.
 pub const SNAPSEND_EXACT: u32 = 1 << 1;
 /// Also reports SNAPSEND_EVENT_SNAPSHOT.  Ignored by calls that return DONE directly.
 pub const SNAPSEND_NOTIFY_SNAPSHOT: u32 = 1 << 2;
@@ -181,7 +196,7 @@ pub const SNAPSEND_WAS_INLINE: u32 = 1 << 3;
 /// -ECONNABORTED: the socket was destroyed from outside (ss -K).
 /// -EBADF: the process closed the context's own descriptor.
 /// -EMFILE: the ring thread's descriptor table was full, also when a handle arrived there.
-/// -EMSGSIZE: since submit, the file has grown beyond what EXACT takes.
+/// -EMSGSIZE: the range is longer than exact_max, and the file could not be cloned for EXACT.
 /// -EPIPE, -ECONNRESET, -EIO, ...: from the kernel.
 ///
 /// wire_bytes == 0 means that nothing was sent: the stream is untouched, and the caller may send
@@ -235,7 +250,8 @@ pub struct snapsend_info {
     pub max_ops: u32,
     /// As set by snapsend_create().
     pub pool_bytes: u64,
-    /// The longest range that SNAPSEND_EXACT takes, in bytes; a longer one gives -EMSGSIZE.
+    /// The longest range that SNAPSEND_EXACT keeps in the pool, in bytes; a longer one is cloned, or
+    /// gives -EMSGSIZE.
     pub exact_max: u64,
     /// A set of SNAPSEND_KERNEL_* bits.
     pub kernel_features: u64,
@@ -286,7 +302,7 @@ pub struct snapsend_stats {
     pub bytes_page_cache: u64,
     /// 0: this version does not send files by reference because their content cannot change.
     pub bytes_frozen: u64,
-    /// 0: this version takes no snapshots by sharing extents.
+    /// Snapshots of ranges beyond exact_max, taken by sharing extents.
     pub snapshots_cloned: u64,
     /// Connections that were reset to keep later changes of a file off the wire: an operation with
     /// SNAPSEND_ZEROCOPY ended early, and the peer did not acknowledge its bytes in time.
@@ -383,7 +399,7 @@ pub unsafe extern "C-unwind" fn snapsend_create(
             Options::default()
         } else {
             // SAFETY: C passes options_size readable bytes.
-            options_from(unsafe { copy_in(options, options_size) }?)?
+            unsafe { options_from(copy_in(options, options_size)?) }?
         };
         let context = Context::new(&options)?;
         // SAFETY: not null, so valid for a write.
@@ -392,7 +408,9 @@ pub unsafe extern "C-unwind" fn snapsend_create(
     })
 }
 
-fn options_from(options: snapsend_options) -> Result<Options> {
+/// # Safety
+/// snapshot_dir is null or a C string.
+unsafe fn options_from(options: snapsend_options) -> Result<Options> {
     if options.flags != 0 || options.reserved0 != 0 {
         return Err(Errno(libc::EINVAL));
     }
@@ -408,7 +426,20 @@ fn options_from(options: snapsend_options) -> Result<Options> {
         pool_bytes: options.pool_bytes,
         chunk_bytes: options.chunk_bytes,
         window_bytes: options.window_bytes,
+        // SAFETY: as promised by the caller.
+        snapshot_dir: unsafe { path_from(options.snapshot_dir) },
     })
+}
+
+/// # Safety
+/// `path` is null or a C string.
+unsafe fn path_from(path: *const c_char) -> Option<PathBuf> {
+    if path.is_null() {
+        return None;
+    }
+    // SAFETY: as promised by the caller.
+    let path = unsafe { CStr::from_ptr(path) };
+    Some(Path::new(OsStr::from_bytes(path.to_bytes())).to_path_buf())
 }
 
 /// Refuses new work, cancels what is in flight, waits until the kernel holds no memory or
@@ -1010,7 +1041,7 @@ pub unsafe extern "C-unwind" fn snapsend_get_stats(
             rings_kept: stats.rings_kept,
             bytes_page_cache: stats.bytes_page_cache,
             bytes_frozen: 0,
-            snapshots_cloned: 0,
+            snapshots_cloned: stats.snapshots_cloned,
             connections_reset: stats.connections_reset,
             window_bytes: stats.window_bytes,
         };

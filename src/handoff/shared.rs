@@ -63,7 +63,6 @@ impl Shared {
     /// Creates the state of a context with these settings.
     pub fn new(settings: Settings) -> Shared {
         Shared {
-            settings,
             counters: Counters::default(),
             known_files: Arc::default(),
             life: Life::default(),
@@ -72,6 +71,7 @@ impl Shared {
             permits: Permits::new(settings.max_ops),
             descriptors: Descriptors::default(),
             staging: Staging::new(settings.staging_bytes),
+            settings,
             claims: Arc::default(),
             cuts: Cuts::default(),
             registered: Registered::default(),

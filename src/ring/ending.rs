@@ -176,7 +176,10 @@ impl<E: Engine> Driver<E> {
     // Lets an operation take room in the pool, and those behind it as far as it has its room.
     pub(super) fn let_begin(&mut self, slot: usize) {
         self.jobs[slot].data.may_hold = true;
-        self.read_ahead(slot);
+        // Data that passes is read when the operation has its turn.
+        if self.jobs[slot].is_held() {
+            self.read_ahead(slot);
+        }
         self.let_hold(slot);
     }
 

@@ -19,6 +19,8 @@ pub(super) struct OpenFile {
     uses: u32,
     /// It has been found that a mapping shows what read(2) gives, which holds while it is open.
     may_map: bool,
+    /// It is a private copy.  Closing it removes it from the disk, which may take long.
+    pub(super) is_clone: bool,
     /// The size, and the moment when it was queried.
     size: Option<(u64, Result<Size>)>,
 }
@@ -64,14 +66,22 @@ impl Files {
         facts: FileFacts,
         may_share: bool,
     ) -> Result<usize> {
-        let entry =
-            self.open.insert(OpenFile { fd, facts, uses: 1, may_map: false, size: None })?;
+        let (may_map, is_clone, size) = (false, false, None);
+        let open = OpenFile { fd, facts, uses: 1, may_map, is_clone, size };
+        let entry = self.open.insert(open)?;
         if may_share {
             // Without memory for it, later operations do not share the file.
             if let Ok(latest) = self.by_inode.entry(facts.inode, 0) {
                 *latest = entry as u32;
             }
         }
+        Ok(entry)
+    }
+
+    /// Adds a private copy of a range of a file, with one use.
+    pub(super) fn insert_clone(&mut self, fd: OwnedFd, facts: FileFacts) -> Result<usize> {
+        let entry = self.insert(fd, facts, false)?;
+        self.open[entry].is_clone = true;
         Ok(entry)
     }
 
@@ -99,6 +109,12 @@ impl Files {
     /// Forgets all handles; as [`Files::unregister`] for each.
     pub(super) fn unregister_all(&mut self) -> impl Iterator<Item = usize> + use<> {
         std::mem::take(&mut self.registered).into_values().map(|entry| entry as usize)
+    }
+
+    /// Returns descriptor and facts of an entry.
+    pub(super) fn describe(&self, entry: usize) -> (RawFd, FileFacts) {
+        let open = &self.open[entry];
+        (sys::number(&open.fd), open.facts)
     }
 
     /// Returns the descriptor of an entry.

@@ -230,6 +230,9 @@ impl<E: Engine> Driver<E> {
             }
         }
         let open = self.files.take(entry)?;
+        if open.is_clone {
+            return self.close_by_helper(open.fd, open.facts).map(Close::Helper);
+        }
         self.close_copy(open.fd, open.facts).map(Close::Helper)
     }
 

@@ -134,6 +134,8 @@ pub(super) enum Inspection {
     Postponed,
     /// A helper is querying it.
     Asked,
+    /// A helper is taking a private copy of the range, see [`super::clones`].
+    Cloning,
     /// The size is known, or known to be unknowable.
     Done,
 }
@@ -231,9 +233,14 @@ impl Job {
         }
     }
 
+    /// Returns whether a helper makes a call on the file other than a read.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.data.inspection, Inspection::Asked | Inspection::Cloning)
+    }
+
     /// Ends a helper's query of the file; returns whether there was one.
     pub(super) fn stop_asking(&mut self) -> bool {
-        let asked = self.data.inspection == Inspection::Asked;
+        let asked = self.is_asking();
         if asked {
             self.data.inspection = Inspection::Outstanding;
         }

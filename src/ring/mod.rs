@@ -5,6 +5,7 @@
 //! one part of the driver.
 #![forbid(unsafe_code)]
 
+mod clones;
 mod data;
 mod ending;
 mod files;
@@ -38,7 +39,6 @@ use crate::ring::pool::Pool;
 use crate::types::completion::Completion;
 use crate::types::errno::Result;
 use crate::types::file::Size;
-use crate::types::request::{RequestFlags, TO_EOF};
 use crate::types::stats::Counters;
 use files::Files;
 use job::{File, Inspection, Job};
@@ -218,7 +218,7 @@ impl<E: Engine> Driver<E> {
         }
         self.begin(slot);
         let job = &self.jobs[slot];
-        if job.operation.is_sending() || job.data.inspection == Inspection::Asked {
+        if job.operation.is_sending() || job.is_asking() {
             return 0;
         }
         let mut bytes = 0;
@@ -285,11 +285,7 @@ impl<E: Engine> Driver<E> {
             (Ok(size), Phase::Queued) => job.operation.start(size),
             (Ok(size), _) => job.operation.resume(size),
         }
-        let exact = job.operation.task().flags.contains(RequestFlags::EXACT);
-        let range = job.operation.file_length();
-        if exact && range != TO_EOF && range > self.room.pool.kept_max() {
-            job.operation.fail(-libc::EMSGSIZE);
-        }
+        self.clone_long(slot);
     }
 
     fn socket(&mut self, socket: usize) -> &mut Socket {
@@ -313,9 +309,10 @@ impl<E: Engine> Driver<E> {
                 Kind::Read => self.on_read(token, result),
                 Kind::Writable => self.on_writable(token, result, more),
                 Kind::Close => self.on_closed(token),
-                Kind::Intake | Kind::Disarm | Kind::Helpers | Kind::Inspect => {}
+                Kind::Intake | Kind::Disarm | Kind::Helpers | Kind::Inspect | Kind::Clone => {}
             },
             EngineEvent::Inspected { token, found } => self.on_inspected(token, found),
+            EngineEvent::Cloned { token, clone } => self.on_cloned(token, clone),
             EngineEvent::Released { token, copied } => self.on_released(token, copied),
         }
     }

@@ -276,7 +276,7 @@ impl<E: Engine> Driver<E> {
     // Waits briefly for a call on the file of an ended operation; true: it waits.
     pub(super) fn leave_file(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
-        if job.data.inspection != Inspection::Asked && !job.operation.is_reading() {
+        if !job.is_asking() && !job.operation.is_reading() {
             return false;
         }
         let leaves = job.file.as_mut().map(|file| std::mem::replace(&mut file.leaving, true));
@@ -296,11 +296,12 @@ impl<E: Engine> Driver<E> {
 
     fn call_of(&self, slot: usize) -> Token {
         let job = &self.jobs[slot];
-        Token::new(
-            if job.data.inspection == Inspection::Asked { Kind::Inspect } else { Kind::Read },
-            slot,
-            job.id,
-        )
+        let kind = match job.data.inspection {
+            Inspection::Asked => Kind::Inspect,
+            Inspection::Cloning => Kind::Clone,
+            _ => Kind::Read,
+        };
+        Token::new(kind, slot, job.id)
     }
 
     // Drops a call on the file of an operation that will not be made.
@@ -317,7 +318,7 @@ impl<E: Engine> Driver<E> {
     // Ends the operation without the call that has not returned.
     pub(super) fn abandon_call(&mut self, slot: usize) {
         let job = &self.jobs[slot];
-        if job.data.inspection != Inspection::Asked && !job.operation.is_reading() {
+        if !job.is_asking() && !job.operation.is_reading() {
             return;
         }
         if self.let_call_go(slot) {
@@ -378,10 +379,15 @@ impl<E: Engine> Driver<E> {
             self.shared.descriptors.give_back(1);
             return None;
         }
+        self.close_by_helper(fd, facts)
+    }
+
+    // Has a helper close a descriptor.  None: it has been closed here.
+    pub(super) fn close_by_helper(&mut self, fd: OwnedFd, facts: FileFacts) -> Option<Token> {
         let token = self.slow.close_token();
         let task = Task::Close(fd);
         if self.engine.start_call(helpers::BlockingCall { token, facts, task }).is_err() {
-            // It has been closed here: there is no memory to pass it to a helper.
+            // There is no memory to pass it to a helper.
             self.shared.descriptors.give_back(1);
             return None;
         }

@@ -6,6 +6,7 @@
 //! [`Mapping`], the pool, a staged header) can make.
 
 mod cancellation;
+mod clone;
 mod file;
 mod memory;
 mod message;
@@ -16,6 +17,7 @@ mod socket;
 mod thread;
 
 pub use cancellation::*;
+pub use clone::*;
 pub use file::*;
 pub use memory::*;
 pub use message::*;

@@ -89,6 +89,7 @@ impl World {
             staging_bytes: scale.pool / 8,
             chunk_bytes: scale.chunk,
             window_bytes: scale.windows,
+            snapshot_dir: None,
         };
         let shared = Arc::new(Shared::new(settings));
         let kernel = Simulated(Rc::new(RefCell::new(Machine::new(script))));
@@ -167,7 +168,7 @@ impl World {
     // What a caller asks for.
     fn task(&mut self) -> (Task, usize, Option<usize>) {
         let machine = &mut *self.kernel.machine();
-        let (files, sockets) = (machine.files.len() as u64, machine.sockets.len() as u64);
+        let (files, sockets) = (machine.originals(), machine.sockets.len() as u64);
         let script = &mut machine.script;
         let socket = script.pick(sockets) as usize;
         let file = if script.pick(12) == 11 { None } else { Some(script.pick(files) as usize) };
@@ -200,8 +201,7 @@ impl World {
         // With O_DIRECT a read that ends early leaves the rest of its room unused, so that a file
         // that is cut and grows again may take more of it than a small pool has.
         let is_direct = file.is_some_and(|file| machine.files[file].facts.direct);
-        let is_too_long = length != TO_EOF && length > pool_size::exact_max(&self.shared.settings);
-        if is_too_long || is_direct && self.scale.pool < LARGE_POOL {
+        if is_direct && self.scale.pool < LARGE_POOL {
             flags &= !RequestFlags::EXACT;
         }
         (Task { header, trailer, offset, length, flags }, socket, file)
@@ -228,6 +228,11 @@ impl World {
         let timeout = Duration::from_millis(machine.script.pick(200));
         let deadline = (machine.script.pick(8) == 7).then(|| machine.now + timeout);
         expected.deadline = deadline;
+        let is_long = task.length > pool_size::exact_max(&self.shared.settings);
+        if is_long && task.flags.contains(RequestFlags::EXACT) {
+            // The file may turn out to be none that can be cloned.
+            expected.may_fail_with(libc::EMSGSIZE);
+        }
         self.handles_in(registered).for_each(|known| known.explain(&mut expected));
         machine.operations.push(expected);
         let submission = Submission {

@@ -51,6 +51,8 @@ pub(super) struct Expected {
     pub(super) done: Option<Completion>,
     /// Errors that it may end with.
     may_fail: Vec<i32>,
+    /// The epoch of the clone of its file.
+    pub(super) cloned: Option<u32>,
     /// It was withdrawn, so that nothing is reported.
     pub(super) is_withdrawn: bool,
 }
@@ -83,6 +85,7 @@ impl Expected {
             sent_told: None,
             done: None,
             may_fail: Vec::new(),
+            cloned: None,
             is_withdrawn: false,
         }
     }
@@ -207,7 +210,6 @@ impl Expected {
             0 => true,
             libc::ENODATA => self.was_short(machine),
             libc::ETIMEDOUT => self.deadline.is_some_and(|at| at <= machine.now),
-            libc::EMSGSIZE => self.has(RequestFlags::EXACT) && self.task.length == TO_EOF,
             errno => {
                 machine.sockets[self.socket].failed == Some(errno) || self.may_fail.contains(&errno)
             }
@@ -346,6 +348,10 @@ impl Expected {
             What::File(epoch) => {
                 assert!(epoch >= self.submitted, "data from before it was submitted");
                 assert!(self.told.is_none_or(|told| epoch <= told), "data from after the snapshot");
+                // Only what the calling thread has sent is older than the clone.
+                let is_older = |cloned| epoch < cloned && !self.has(RequestFlags::EXACT);
+                let is_its = self.cloned.is_none_or(|cloned| epoch == cloned || is_older(cloned));
+                assert!(is_its, "data from another instant than the clone's");
                 assert!(
                     !self.has(RequestFlags::EXACT) || epoch <= first,
                     "RequestFlags::EXACT: read after the first byte"

@@ -90,16 +90,24 @@ impl Kernel for Simulated {
         machine.pick(4) != 3
     }
 
+    fn may_clone(&self, _facts: &FileFacts) -> bool {
+        self.machine().pick(4) != 3
+    }
+
     fn map(&self, file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {
         let mut machine = self.machine();
-        let owner = machine.file(file);
+        let file = machine.file(file);
         match machine.pick(16) {
             14 => return Err(Errno(libc::ENOMEM)),
             15 => return Err(Errno(libc::ENODEV)),
             _ => {}
         }
         let window = FileWindow::new(placeholder(), offset % PAGE, length)?;
-        let piece = Piece { owner, what: What::Window, at: offset, length: length as u64 };
+        let (owner, what) = match machine.files[file].of {
+            Some((original, epoch)) => (original, What::File(epoch)),
+            None => (file, What::Window),
+        };
+        let piece = Piece { owner, what, at: offset, length: length as u64 };
         machine.memory.write(window.span().address, piece);
         Ok(window)
     }
@@ -191,6 +199,9 @@ impl Engine for Fake {
                 let file = machine.file(file);
                 machine.note_read(job.token, file, offset);
                 Request::Read { file, offset, into: into.as_span() }
+            }
+            Task::Clone { file, offset, length, .. } => {
+                Request::Clone { file: machine.file(file), offset, length }
             }
             Task::Close(descriptor) => Request::Close(descriptor),
         };

@@ -42,7 +42,7 @@ impl World {
     /// Registers a file or a socket; the descriptor may get lost on its way.
     pub(super) fn register(&mut self) {
         let mut machine = self.kernel.machine();
-        let (files, sockets) = (machine.files.len() as u64, machine.sockets.len() as u64);
+        let (files, sockets) = (machine.originals(), machine.sockets.len() as u64);
         let thing = match machine.script.pick(2) {
             0 => Thing::File(machine.script.pick(files) as usize),
             _ => Thing::Socket(machine.script.pick(sockets) as usize),

@@ -12,7 +12,7 @@ use crate::engine::known_files::KnownFiles;
 use crate::handoff::questions::Question;
 use crate::sys::{self, PAGE, Span};
 use crate::types::errno::{Errno, Result};
-use crate::types::file::{FileFacts, Size};
+use crate::types::file::{FileFacts, FileState, Size};
 use crate::types::request::RequestFlags;
 use std::collections::HashMap;
 use std::fs;
@@ -43,6 +43,8 @@ pub(super) struct File {
     pub(super) is_hung: bool,
     /// It is cut when its last page is sent from a mapping.
     is_cut_when_sent: bool,
+    /// It is a clone: of which file, and as it was at which epoch.
+    pub(super) of: Option<(usize, u32)>,
     description: fs::File,
 }
 
@@ -158,6 +160,7 @@ pub(super) enum Request {
     ZeroCopy { socket: usize, parts: Vec<Span>, flags: i32 },
     Read { file: usize, offset: u64, into: Span },
     Inspect { file: usize },
+    Clone { file: usize, offset: u64, length: u64 },
     Close(OwnedFd),
 }
 
@@ -261,6 +264,7 @@ impl Machine {
             hides_size,
             is_hung: false,
             is_cut_when_sent,
+            of: None,
             description: description(),
         });
     }
@@ -325,7 +329,8 @@ impl Machine {
 
     /// Somebody may change a file.
     pub(super) fn stir(&mut self, file: usize) {
-        if self.is_chosen(12) {
+        // Nobody else has a clone.
+        if self.files[file].of.is_none() && self.is_chosen(12) {
             self.change(file);
         }
     }
@@ -367,8 +372,9 @@ impl Machine {
             7 if there > PAGE => there / PAGE * PAGE,
             _ => there,
         };
-        let what = What::File(self.epoch);
-        self.memory.write(into.address, Piece { owner: file, what, at: offset, length });
+        let (owner, epoch) = self.files[file].of.unwrap_or((file, self.epoch));
+        let what = What::File(epoch);
+        self.memory.write(into.address, Piece { owner, what, at: offset, length });
         self.stir(file);
         length
     }
@@ -575,14 +581,17 @@ impl Machine {
     /// The driver begins to read.
     pub(super) fn note_read(&mut self, token: Token, file: usize, offset: u64) {
         let expected = &self.operations[self.reader(token)];
+        let of = self.files[file].of;
+        let (direct, is_clone) = (self.files[file].facts.direct, of.is_some());
+        let file = of.map_or(file, |(original, _)| original);
         assert_eq!(expected.file, Some(file), "reads another's file");
-        let direct = self.files[file].facts.direct;
         // Whoever reads data that passes has the turn, so that the last bytes there are its own.
         let reached = self.sockets[expected.socket].reached == Some((file, offset));
         let is_next = reached || offset == expected.task.offset;
         let is_kept_next = expected.keeps() && offset == expected.read_until;
         assert!(direct || is_next || is_kept_next, "reads what it should not");
-        assert!(expected.told.is_none(), "reads the file after its snapshot has been reported");
+        let may = is_clone || expected.told.is_none();
+        assert!(may, "reads the file after its snapshot has been reported");
     }
 
     // ---- requests ------------------------------------------------------------------
@@ -605,7 +614,9 @@ impl Machine {
 
     fn is_hung(&self, at: usize) -> bool {
         let file = match self.pending[at].request {
-            Request::Read { file, .. } | Request::Inspect { file } => file,
+            Request::Read { file, .. }
+            | Request::Inspect { file }
+            | Request::Clone { file, .. } => file,
             _ => return false,
         };
         self.pending[at].is_call && self.files[file].is_hung
@@ -634,6 +645,10 @@ impl Machine {
                 self.stir(file);
                 EngineEvent::Inspected { token, found: Ok(self.files[file].stat()) }
             }
+            Request::Clone { file, offset, length } => {
+                let clone = self.clone_for(token, file, (offset, length));
+                EngineEvent::Cloned { token, clone }
+            }
             Request::Close(descriptor) => {
                 drop(descriptor);
                 EngineEvent::Completed { token, result: 0, more: false }
@@ -641,6 +656,46 @@ impl Machine {
         };
         self.ready.push(event);
         true
+    }
+
+    // Clones a range, widened to blocks.
+    fn clone_for(
+        &mut self,
+        token: Token,
+        file: usize,
+        (offset, length): (u64, u64),
+    ) -> Result<sys::Clone> {
+        const BLOCK: u64 = 64 << 10;
+        let operation = self.reader(token);
+        let errno = match self.pick(12) {
+            8 => libc::EXDEV,
+            9 => libc::ENOSPC,
+            10 => libc::EACCES,
+            11 => libc::ENOMEM,
+            _ => 0,
+        };
+        if errno != 0 {
+            let seen = if errno == libc::ENOMEM { errno } else { libc::EMSGSIZE };
+            self.operations[operation].may_fail_with(seen);
+            return Err(Errno(errno));
+        }
+        self.stir(file);
+        let end = offset.saturating_add(length).checked_next_multiple_of(BLOCK);
+        let size = self.files[file].size().min(end.unwrap_or(u64::MAX));
+        let FileFacts { kind, mount, .. } = self.files[file].facts;
+        let inode = 1000 + self.files.len() as u64;
+        self.add_file(FileFacts { kind, size, inode, mount, direct: false }, false);
+        let clone = self.files.len() - 1;
+        self.files[clone].of = Some((file, self.epoch));
+        self.operations[operation].cloned = Some(self.epoch);
+        self.stir(file);
+        let fd = self.descriptor(Thing::File(clone));
+        Ok(sys::Clone { fd, state: FileState { kind, size, inode, mount } })
+    }
+
+    /// How many files there are that are no clones.
+    pub(super) fn originals(&self) -> u64 {
+        self.files.iter().filter(|file| file.of.is_none()).count() as u64
     }
 
     fn read_for(&mut self, token: Token, file: usize, offset: u64, into: Span) -> i32 {
@@ -866,7 +921,7 @@ impl Machine {
 
     /// A call on a file took long, or did not.
     pub(super) fn learn_speed(&mut self, known: &KnownFiles) {
-        let count = self.files.len() as u64;
+        let count = self.originals();
         let FileFacts { mount, inode, .. } = self.files[self.script.pick(count) as usize].facts;
         if self.script.pick(2) == 1 {
             known.was_slow(mount, inode, 1000);

@@ -165,7 +165,11 @@ impl World {
         let sockets = machine.sockets.iter().enumerate();
         for (at, socket) in sockets.filter(|(_, socket)| socket.holds_back) {
             let may = machine.may_hold_back(socket) || socket.was_full;
-            assert!(may || machine.is_followed(at), "data is held back, and nothing follows");
+            assert!(
+                may || machine.is_followed(at),
+                "data is held back, and nothing follows: {}",
+                machine.story(at)
+            );
         }
     }
 
@@ -199,7 +203,7 @@ impl World {
 
     fn with_file(&mut self, act: impl FnOnce(&mut Machine, usize)) {
         let mut machine = self.kernel.machine();
-        let count = machine.files.len() as u64;
+        let count = machine.originals();
         let file = machine.script.pick(count) as usize;
         act(&mut machine, file);
     }

@@ -3,6 +3,10 @@
 #![forbid(unsafe_code)]
 
 use crate::types::errno::{Errno, Result};
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The engine that a context uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,7 +30,7 @@ pub enum EngineChoice {
 /// let context = Context::new(&Options::new().max_ops(1000).pool_bytes(8 << 20))?;
 /// # Ok::<(), snapsend::Errno>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Options {
     pub(crate) engine: EngineChoice,
@@ -34,6 +38,7 @@ pub struct Options {
     pub(crate) pool_bytes: u64,
     pub(crate) chunk_bytes: u64,
     pub(crate) window_bytes: u64,
+    pub(crate) snapshot_dir: Option<PathBuf>,
 }
 
 impl Options {
@@ -76,6 +81,15 @@ impl Options {
         self.window_bytes = bytes;
         self
     }
+
+    /// Sets the directory, by an absolute path, where unnamed files for clones are made
+    /// ([`EAGER`](crate::RequestFlags::EAGER) and [`EXACT`](crate::RequestFlags::EXACT) beyond
+    /// [`Info::exact_max`](crate::Info::exact_max)).  It must be on the file system of the files;
+    /// elsewhere nothing is cloned.  Default: the directory of each file, which /proc names.
+    pub fn snapshot_dir(mut self, path: impl Into<PathBuf>) -> Options {
+        self.snapshot_dir = Some(path.into());
+        self
+    }
 }
 
 /// The largest value of [`Options::max_ops`].
@@ -103,7 +117,7 @@ const WINDOWS_DEFAULT: u64 = if usize::BITS == 64 { 8 << 30 } else { 128 << 20 }
 const WINDOWS_MIN: u64 = 4096;
 
 /// Checked options with the defaults filled in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub engine: EngineChoice,
     pub max_ops: u32,
@@ -115,6 +129,8 @@ pub(crate) struct Settings {
     pub chunk_bytes: u64,
     /// The most address space for windows of files, in bytes.
     pub window_bytes: u64,
+    /// Where clones are made; None: in the directory of each file.
+    pub snapshot_dir: Option<Arc<CStr>>,
 }
 
 impl Settings {
@@ -142,8 +158,15 @@ impl Settings {
             staging_bytes: pool_bytes / 8,
             chunk_bytes: chunk_bytes.min(CHUNK_MAX),
             window_bytes,
+            snapshot_dir: options.snapshot_dir.as_deref().map(absolute).transpose()?,
         })
     }
+}
+
+// EINVAL: the path is relative, or contains a zero.
+fn absolute(path: &Path) -> Result<Arc<CStr>> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno(libc::EINVAL))?;
+    if path.as_bytes().first() == Some(&b'/') { Ok(path.into()) } else { Err(Errno(libc::EINVAL)) }
 }
 
 fn engine_from_environment() -> Result<EngineChoice> {

@@ -196,9 +196,8 @@ impl<'a> Request<'a> {
     /// Checks the fields without a system call.
     ///
     /// EINVAL: unknown or contradicting flags, a length without a file, an offset beyond the
-    /// largest file offset.  EOVERFLOW: offset and length together exceed it.  EMSGSIZE: an EXACT
-    /// range is longer than `exact_max`.
-    pub(crate) fn check(&self, exact_max: u64) -> Result<()> {
+    /// largest file offset.  EOVERFLOW: offset and length together exceed it.
+    pub(crate) fn check(&self) -> Result<()> {
         if !RequestFlags::all().contains(self.flags) {
             return Err(Errno(libc::EINVAL));
         }
@@ -215,10 +214,10 @@ impl<'a> Request<'a> {
         if self.file.is_none() && self.length != 0 {
             return Err(Errno(libc::EINVAL));
         }
-        self.check_range(exact_max)
+        self.check_range()
     }
 
-    fn check_range(&self, exact_max: u64) -> Result<()> {
+    fn check_range(&self) -> Result<()> {
         const OFFSET_MAX: u64 = i64::MAX as u64;
         if self.offset > OFFSET_MAX {
             return Err(Errno(libc::EINVAL));
@@ -228,9 +227,6 @@ impl<'a> Request<'a> {
         }
         if self.length > OFFSET_MAX - self.offset {
             return Err(Errno(libc::EOVERFLOW));
-        }
-        if self.flags.contains(RequestFlags::EXACT) && self.length > exact_max {
-            return Err(Errno(libc::EMSGSIZE));
         }
         Ok(())
     }

@@ -75,6 +75,8 @@ counters! {
     /// Bytes of file data that were sent straight from the page cache; `bytes_zerocopy` counts
     /// them, too.
     bytes_page_cache,
+    /// Snapshots that were taken by sharing extents.
+    snapshots_cloned,
     /// Connections that were reset to keep later changes of a file off the wire: an operation ended
     /// early, and the peer did not acknowledge its bytes in time.
     connections_reset,

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Operations that end while their file is being cloned, which a frozen file system holds up for as long as it is
+ * frozen: cancelled, out of time, with their context, with their process. Each ends in time, and nothing is left. */
+#include "clone_common.h"
+
+#include <linux/fs.h>
+#include <signal.h>
+
+#define LENGTH (8 * MIB + 1)
+#define SOON   2000 /* ms; a call in progress delays an end by 50 */
+
+static int disk;
+
+static void freeze(void)
+{
+	SYS(ioctl(disk, FIFREEZE, 0));
+}
+
+static void thaw(void)
+{
+	SYS(ioctl(disk, FITHAW, 0));
+}
+
+static uint64_t submit_exact(snapsend_t *ctx, int socket, int file, uint32_t timeout_ms)
+{
+	struct snapsend_request request = make_request(socket, file, 0, LENGTH);
+	request.flags = SNAPSEND_EXACT | SNAPSEND_NOTIFY_SNAPSHOT;
+	request.timeout_ms = timeout_ms;
+	return submit_ok(ctx, &request);
+}
+
+static void ends(snapsend_t *ctx, int file, int errno_wanted)
+{
+	int sv[2];
+	struct snapsend_completion done;
+	tcp_pair(sv);
+	freeze();
+	uint64_t id = submit_exact(ctx, sv[0], file, errno_wanted == ETIMEDOUT ? 100 : 0);
+	sleep_ms(50);
+	int64_t begin = now_ms();
+	if (errno_wanted == ECANCELED)
+		CHECK_EQ(snapsend_cancel(ctx, id), 0);
+	CHECK(wait_event(ctx, id, SNAPSEND_EVENT_DONE, &done, WAIT_MS));
+	if (slowness() == 1)
+		CHECK_LE(now_ms() - begin, SOON);
+	CHECK_EQ(done.status, -errno_wanted);
+	CHECK_UEQ(done.wire_bytes, 0);
+	thaw();
+	expect_silence(sv[1]);
+	/* The next one is not disturbed by the late clone. */
+	struct reader reader;
+	reader_start_check(&reader, sv[1], LENGTH, 0, 63);
+	id = submit_exact(ctx, sv[0], file, 0);
+	wait_done(ctx, id, &done);
+	CHECK_EQ(done.status, 0);
+	reader_join(&reader);
+	close_pair(sv);
+}
+
+/* The context is destroyed while it clones, and while it sends the clone. */
+static void destroyed(int file, bool frozen)
+{
+	int sv[2];
+	struct snapsend_completion event;
+	snapsend_t *ctx = clone_context(NULL);
+	tcp_pair(sv);
+	if (frozen)
+		freeze();
+	uint64_t id = submit_exact(ctx, sv[0], file, 0);
+	if (frozen)
+		sleep_ms(50);
+	else
+		CHECK(wait_event(ctx, id, SNAPSEND_EVENT_SNAPSHOT, &event, WAIT_MS));
+	int64_t begin = now_ms();
+	destroy_ctx(ctx);
+	if (slowness() == 1)
+		CHECK_LE(now_ms() - begin, SOON);
+	if (frozen)
+		thaw();
+	close_pair(sv);
+}
+
+/* kill -9 while it sends the clone. */
+static void killed(int file)
+{
+	int status, sv[2];
+	pid_t child = (pid_t)SYS(fork());
+	if (child == 0) {
+		struct snapsend_completion event;
+		snapsend_t *ctx = clone_context(NULL);
+		tcp_pair(sv);
+		uint64_t id = submit_exact(ctx, sv[0], file, 0);
+		CHECK(wait_event(ctx, id, SNAPSEND_EVENT_SNAPSHOT, &event, WAIT_MS));
+		kill(getpid(), SIGKILL);
+	}
+	SYS(waitpid(child, &status, 0));
+	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void on(const char *type)
+{
+	char dir[PATH_MAX], path[PATH_MAX + 8];
+	struct statfs before;
+	doing(type);
+	clone_mount(type, DISK_BYTES, dir);
+	disk = (int)SYS(open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	int file = clone_file(dir, LENGTH, 63, path);
+	SYS(syncfs(disk));
+	SYS(statfs(dir, &before));
+	snapsend_t *ctx = clone_context(NULL);
+	ends(ctx, file, ECANCELED);
+	ends(ctx, file, ETIMEDOUT);
+	destroy_ctx(ctx);
+	destroyed(file, true);
+	destroyed(file, false);
+	killed(file);
+	expect_names(dir, 1);
+	/* Overwritten, the file has the only reference to its blocks. */
+	pattern_write(file, 0, LENGTH, 64);
+	expect_room(dir, before.f_bfree, 4 * MIB / (uint64_t)before.f_bsize);
+	close(file);
+	close(disk);
+	for (int i = 0; umount2(dir, 0) != 0; i++) { /* a call left behind may have the file yet */
+		CHECK_LE(i, 200);
+		sleep_ms(20);
+	}
+}
+
+int main(void)
+{
+	for (size_t i = 0; i < COUNT_OF(CLONE_TYPES); i++)
+		on(CLONE_TYPES[i]);
+	return 0;
+}
