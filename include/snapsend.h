@@ -482,7 +482,8 @@ struct snapsend_stats {
      */
     uint64_t bytes_page_cache;
     /**
-     * 0: this version does not send files by reference because their content cannot change.
+     * File data sent by reference because its content cannot change, in bytes; bytes_zerocopy
+     * counts it, too.
      */
     uint64_t bytes_frozen;
     /**

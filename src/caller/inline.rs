@@ -73,7 +73,7 @@ fn is_for_one_send(
 }
 
 /// Does as much as can be done without waiting; the operation's state shows whether that was all.
-/// `chunk`: about the most bytes.
+/// `chunk`: about the most bytes.  Returns how many bytes of the file went by reference.
 ///
 /// There is only one read, or mapping, and one send, because each looks the caller's descriptor up
 /// anew.  Registered ones stay what they are, and need no other system calls.
@@ -84,13 +84,17 @@ pub(crate) fn run(
     known: &KnownFiles,
     chunk: u64,
     scratch: &mut [u8],
-) {
+) -> u64 {
+    if let Some(count) = super::frozen::run(kernel, numbers, submission, known, chunk) {
+        return count;
+    }
     let Handles { socket, file } = submission.registered;
     if socket.is_some() && (file.is_some() || submission.file.is_none()) {
         run_registered(kernel, numbers, submission, known, chunk, scratch);
     } else {
         run_once(kernel, numbers, submission, known, chunk, scratch);
     }
+    0
 }
 
 fn run_once(
@@ -133,13 +137,17 @@ fn run_once(
         return operation.send_refused();
     }
     let mapped = file.filter(|_| mapped.is_some());
-    record(operation, sent, |operation| {
+    record(operation, sent, CompletionFlags::WAS_COPIED, |operation| {
         mapped.map_or(u64::MAX, |file| available(kernel, file, operation))
     });
 }
 
-// Returns the size that submit has read, or that of a registered file now.
-fn kernel_size(kernel: &impl Kernel, number: Option<RawFd>, facts: &FileFacts) -> Result<Size> {
+/// Returns the size that submit has read, or that of a registered file now.
+pub(super) fn kernel_size(
+    kernel: &impl Kernel,
+    number: Option<RawFd>,
+    facts: &FileFacts,
+) -> Result<Size> {
     match (facts.known_size(), number) {
         (Some(size), _) => Ok(Size::Known(size)),
         (None, Some(number)) => kernel.size(number, facts),
@@ -166,7 +174,7 @@ fn run_registered(
         let passed = at_once::send(kernel, socket, operation, data, parts);
         operation.forget_held();
         let Some(Passed { asked, sent }) = passed else { break };
-        record(operation, sent, |_| u64::MAX);
+        record(operation, sent, CompletionFlags::WAS_COPIED, |_| u64::MAX);
         if sent != Ok(asked as usize) {
             break;
         }
@@ -208,16 +216,17 @@ fn read_piece(
     Some(count)
 }
 
-// Records the outcome of a send.
-fn record(
+/// Records the outcome of a send, which had bytes of the file go this way.
+pub(super) fn record(
     operation: &mut Operation,
     sent: Result<usize>,
+    was: CompletionFlags,
     available: impl FnOnce(&mut Operation) -> u64,
 ) {
     match sent {
         Ok(count) => {
             let available = available(operation);
-            operation.sent(count as u64, CompletionFlags::WAS_COPIED, available);
+            operation.sent(count as u64, was, available);
         }
         Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)) => {
             operation.send_refused();

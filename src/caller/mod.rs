@@ -4,6 +4,7 @@
 //! `poll`, `send` and sendfile, whose callers asked for that.
 #![forbid(unsafe_code)]
 
+mod frozen;
 pub mod inline;
 pub mod poll;
 mod prepare;

@@ -8,6 +8,8 @@ use super::inline::Numbers;
 use crate::collections::memory;
 use crate::decide::operation::{Operation, Task};
 use crate::engine::clones;
+use crate::engine::frozen;
+use crate::engine::kernel::System;
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::claims::Turn;
 use crate::handoff::port::Registration;
@@ -17,7 +19,7 @@ use crate::handoff::staging::{self, Staged};
 use crate::handoff::submissions::{Handles, Submission};
 use crate::sys;
 use crate::types::errno::{Errno, Result};
-use crate::types::file::{FileFacts, FileKind, FileState};
+use crate::types::file::{Content, FileFacts, FileKind, FileState};
 use crate::types::handle::Handle;
 use crate::types::request::{Descriptor, Request, RequestFlags};
 use std::os::fd::RawFd;
@@ -122,8 +124,9 @@ impl Caller {
     pub fn register_file(&self, number: RawFd) -> Result<Handle> {
         self.shared.life.alive()?;
         // Operations find the size out by themselves.
-        let facts = FileFacts { size: 0, ..check_file(number)? };
+        let mut facts = FileFacts { size: 0, ..check_file(number)? };
         self.shared.known_files.look_up(facts.kind, facts.mount);
+        frozen::find_out(&System, &self.shared.known_files, number, &mut facts);
         let files = &self.shared.registered.files;
         let handle = self.register(number, || files.add(number, facts), Registration::File)?;
         Ok(handle)
@@ -243,5 +246,8 @@ fn check_file(file: RawFd) -> Result<FileFacts> {
     }
     let direct = flags & libc::O_DIRECT != 0;
     let FileState { kind, size, inode, mount } = state;
-    Ok(FileFacts { kind, size, inode, mount, direct })
+    // Only a regular file that is read through the page cache can be sent by reference.
+    let may_be_frozen = kind == FileKind::Regular && !direct;
+    let content = if may_be_frozen { Content::Unknown } else { Content::Changing };
+    Ok(FileFacts { kind, size, inode, mount, direct, content })
 }

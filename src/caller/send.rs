@@ -80,13 +80,16 @@ impl Caller {
             return Inline::Rest(None);
         }
         // Without a buffer nothing is done, and the ring thread does it all.
-        let _ = self.scratch.with(|scratch| {
+        let by_reference = self.scratch.with(|scratch| {
             inline::run(&System, numbers, submission, &shared.known_files, chunk, scratch)
         });
+        let by_reference = by_reference.unwrap_or(0);
         let operation = &mut submission.operation;
         let counters = &shared.counters;
         Counters::add(&counters.bytes_inline, operation.range_sent());
-        Counters::add(&counters.bytes_copied, operation.range_sent());
+        Counters::add(&counters.bytes_copied, operation.range_sent() - by_reference);
+        Counters::add(&counters.bytes_zerocopy, by_reference);
+        Counters::add(&counters.bytes_frozen, by_reference);
         Counters::add(&counters.file_bytes, operation.range_sent());
         Counters::add(&counters.wire_bytes, operation.wire());
         let Some(status) = operation.ended() else {

@@ -4,6 +4,7 @@
 //! and carry the answers out.
 
 pub mod budget;
+pub mod frozen;
 pub mod operation;
 pub mod pace;
 pub mod plan;

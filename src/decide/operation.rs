@@ -82,6 +82,7 @@ pub struct Operation {
     was: u8,         // WAS_* flags; eight bits suffice
     lent: u32,       // sends of the file's own pages that the kernel may still read
     unchecked: bool, // the file may have become shorter since such a send
+    frozen: bool,    // the file's content cannot change
 }
 
 impl Operation {
@@ -103,6 +104,7 @@ impl Operation {
             was: 0,
             lent: 0,
             unchecked: false,
+            frozen: false,
         }
     }
 
@@ -183,6 +185,16 @@ impl Operation {
         self.range = end;
         self.file_length = end;
         self.held = self.held.min(end);
+    }
+
+    /// Records that the content of the file cannot change, so that it is its own snapshot.
+    pub fn freeze(&mut self) {
+        self.frozen = true;
+    }
+
+    /// Returns whether the content of the file is known never to change.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
     }
 
     /// Returns the next read into private memory: position in the range and length.  No read starts
@@ -269,7 +281,7 @@ impl Operation {
     // Returns whether a portion may be sent.  The header waits for the first data: until then the
     // file may turn out to be short.
     fn may_send(&self, available: u64) -> bool {
-        if self.task.flags.contains(RequestFlags::EXACT) {
+        if self.task.flags.contains(RequestFlags::EXACT) && !self.frozen {
             return self.held >= self.file_length;
         }
         self.range_sent() >= self.file_length || available > 0
@@ -432,7 +444,7 @@ impl Operation {
             && !self.snapshot_told
             && matches!(self.phase, Phase::Running | Phase::Ending(0))
             && !self.unchecked
-            && snapshotted >= self.file_length;
+            && (self.frozen || snapshotted >= self.file_length);
         self.snapshot_told |= due;
         due
     }

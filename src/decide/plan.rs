@@ -3,6 +3,8 @@
 //! pool with zero-copy.  The function takes the known facts and chooses; it queries nothing.
 #![forbid(unsafe_code)]
 
+use super::frozen::FROZEN_MIN;
+
 /// The result of earlier zero-copy sends on a socket, from the kernel's notifications.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ZeroCopy {
@@ -35,8 +37,11 @@ pub struct Known {
     pub pool_has_room: bool,
     /// Whether the pinned-memory budget has room.
     pub may_pin: bool,
-    /// Whether the caller lends the file's own pages (ZEROCOPY), and of what use they are.
+    /// Whether the file's own pages may be sent (ZEROCOPY, or content that cannot change), and of
+    /// what use they are.
     pub page_cache: PageCache,
+    /// Whether the socket takes references to the file's pages, whose content cannot change.
+    pub by_reference: bool,
 }
 
 /// The use of a file's own pages for zero-copy.
@@ -56,6 +61,8 @@ pub enum PageCache {
 pub enum Way {
     /// Send the page cache's own pages from a window that is kept.
     PageCache,
+    /// Put references to the file's pages into the socket (sendfile(2)).
+    ByReference,
     /// Map a window and send from it.
     Mapped,
     /// Read into the pool, then send a copy.
@@ -77,6 +84,9 @@ pub const MAPPED_MIN: u64 = 32 << 10;
 pub fn choose(known: &Known) -> Way {
     if may_lend(known) && known.resident {
         return Way::PageCache;
+    }
+    if known.by_reference && known.resident && known.remaining >= FROZEN_MIN {
+        return Way::ByReference;
     }
     let zero_copy = known.remaining >= ZERO_COPY_MIN
         && known.pool_has_room
@@ -122,6 +132,7 @@ mod tests {
         pool_has_room: true,
         may_pin: true,
         page_cache: PageCache::Excluded,
+        by_reference: false,
     };
 
     #[test]
@@ -131,6 +142,20 @@ mod tests {
         assert_eq!(choose(&Known { resident: false, ..WARM }), Way::Pooled);
         assert_eq!(choose(&Known { mappable: false, ..WARM }), Way::Pooled);
         assert_eq!(choose(&Known { remaining: 100, ..WARM }), Way::Pooled);
+    }
+
+    #[test]
+    fn what_cannot_change_is_sent_by_reference_where_zero_copy_is_not() {
+        let frozen = Known { by_reference: true, ..WARM };
+        assert_eq!(choose(&frozen), Way::ByReference);
+        assert_eq!(choose(&Known { exact_end: true, ..frozen }), Way::ByReference);
+        assert_eq!(choose(&Known { zero_copy: ZeroCopy::Real, ..frozen }), Way::ByReference);
+        assert_eq!(choose(&Known { remaining: FROZEN_MIN - 1, ..frozen }), Way::Mapped);
+        assert_eq!(choose(&Known { resident: false, ..frozen }), Way::Pooled);
+        assert!(depends_on_residency(&frozen));
+        let remote = Known { page_cache: PageCache::Mapped, zero_copy: ZeroCopy::Real, ..frozen };
+        assert_eq!(choose(&remote), Way::PageCache);
+        assert_eq!(choose(&Known { may_pin: false, ..remote }), Way::ByReference);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! them waits for a peer, a disk or a server.
 #![forbid(unsafe_code)]
 
+use crate::decide::frozen::{self, Traits};
 use crate::engine::clones;
 use crate::sys::{self, FileWindow, Span};
 use crate::types::errno::Result;
@@ -71,6 +72,17 @@ pub trait Kernel {
 
     /// Reads a range from the page cache, see [`sys::read_warm`]; EAGAIN: it is not all there.
     fn read_warm(&self, file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize>;
+
+    /// Returns whether the content of a file can never change, see [`frozen`].  `is_local`:
+    /// its file system may be queried.
+    fn is_frozen(&self, file: RawFd, is_local: bool) -> bool;
+
+    /// Returns whether [`Kernel::send_file`] may be used, see [`sys::takes_references`].
+    fn takes_references(&self, socket: RawFd) -> bool;
+
+    /// Puts references to a range of a file, which is in the page cache, into a socket: as much as
+    /// fits now.
+    fn send_file(&self, socket: RawFd, file: RawFd, offset: u64, length: u64) -> Result<usize>;
 }
 
 /// The kernel that this process runs on.
@@ -161,5 +173,31 @@ impl Kernel for System {
     #[inline]
     fn read_warm(&self, file: RawFd, offset: u64, into: &mut [u8]) -> Result<usize> {
         sys::read_warm(file, offset, into)
+    }
+
+    fn is_frozen(&self, file: RawFd, is_local: bool) -> bool {
+        if !sys::probes_allowed() {
+            return false;
+        }
+        let seals = sys::seals(file);
+        // File systems in memory answer without a wait.
+        if !is_local && seals.is_none() {
+            return false;
+        }
+        let Ok(magic) = sys::magic_of_file(file) else { return false };
+        let mut traits = Traits { magic, seals, ..Traits::default() };
+        if frozen::depends_on_attributes(magic) {
+            let Some(found) = sys::attributes(file) else { return false };
+            (traits.has_verity, traits.is_dax) = (found.has_verity, found.is_dax);
+        }
+        frozen::is_frozen(&traits)
+    }
+
+    fn takes_references(&self, socket: RawFd) -> bool {
+        sys::takes_references(socket)
+    }
+
+    fn send_file(&self, socket: RawFd, file: RawFd, offset: u64, length: u64) -> Result<usize> {
+        sys::send_file(socket, file, offset, length as usize)
     }
 }

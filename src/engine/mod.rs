@@ -8,6 +8,7 @@
 
 pub mod at_once;
 pub mod clones;
+pub mod frozen;
 pub mod helpers;
 pub mod kept;
 pub mod kernel;

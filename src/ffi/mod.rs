@@ -300,7 +300,8 @@ pub struct snapsend_stats {
     pub rings_kept: u64,
     /// File data sent straight from the page cache, in bytes; bytes_zerocopy counts it, too.
     pub bytes_page_cache: u64,
-    /// 0: this version does not send files by reference because their content cannot change.
+    /// File data sent by reference because its content cannot change, in bytes; bytes_zerocopy
+    /// counts it, too.
     pub bytes_frozen: u64,
     /// Snapshots of ranges beyond exact_max, taken by sharing extents.
     pub snapshots_cloned: u64,
@@ -1040,7 +1041,7 @@ pub unsafe extern "C-unwind" fn snapsend_get_stats(
             pool_resident: stats.pool_resident,
             rings_kept: stats.rings_kept,
             bytes_page_cache: stats.bytes_page_cache,
-            bytes_frozen: 0,
+            bytes_frozen: stats.bytes_frozen,
             snapshots_cloned: stats.snapshots_cloned,
             connections_reset: stats.connections_reset,
             window_bytes: stats.window_bytes,

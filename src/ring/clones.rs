@@ -14,7 +14,7 @@ use crate::engine::kernel::Kernel;
 use crate::sys;
 use crate::types::completion::Event as Report;
 use crate::types::errno::{Errno, Result};
-use crate::types::file::{FileFacts, FileState};
+use crate::types::file::{Content, FileFacts, FileState};
 use crate::types::request::{RequestFlags, TO_EOF};
 use crate::types::stats::Counters;
 
@@ -25,7 +25,7 @@ impl<E: Engine> Driver<E> {
         let job = &self.jobs[slot];
         let range = job.operation.file_length();
         let is_long = range != TO_EOF && range > self.room.pool.kept_max();
-        if !is_long || !job.is_kept() || job.operation.phase() != Phase::Running {
+        if !is_long || !job.is_held() || job.operation.phase() != Phase::Running {
             return;
         }
         if let Err(error) = self.start_clone(slot) {
@@ -64,7 +64,8 @@ impl<E: Engine> Driver<E> {
         let clone = clone.map(|sys::Clone { fd, state }| {
             self.shared.descriptors.add_one();
             let FileState { kind, size, inode, mount } = state;
-            (fd, FileFacts { kind, size, inode, mount, direct: false })
+            let content = Content::Changing; // though not by others: it is read as any file
+            (fd, FileFacts { kind, size, inode, mount, direct: false, content })
         });
         let slot = if self.take_back(token) { None } else { self.slot_of(token) };
         let slot = slot.filter(|&slot| self.jobs[slot].stop_asking());
@@ -89,9 +90,7 @@ impl<E: Engine> Driver<E> {
     // Takes the clone in place of the file.
     fn use_clone(&mut self, slot: usize, entry: usize) {
         let (fd, facts) = self.files.describe(entry);
-        let (entry, mappable, through_ring) = (entry as u32, true, false);
-        let file =
-            File { fd, entry, facts, mappable, through_ring, is_registered: false, leaving: false };
+        let file = File::new(fd, entry, facts);
         let socket = self.schedule.socket_of(slot);
         let job = &mut self.jobs[slot];
         let original = job.file.replace(file);

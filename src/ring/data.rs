@@ -18,8 +18,9 @@ use crate::types::request::{RequestFlags, TO_EOF};
 const FIRST_READ: u64 = 64 << 10;
 
 impl<E: Engine> Driver<E> {
-    // Chooses the way of the next bytes of the range and begins it.
-    pub(super) fn find_data(&mut self, socket: usize, slot: usize) {
+    // Chooses the way of the next bytes of the range and begins it.  True: they have been sent by
+    // reference, and the turn is over.
+    pub(super) fn find_data(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
         let chunk = self.shared.settings.chunk_bytes;
         let zero_copy = self.zero_copy_state(socket, slot);
         let may_keep = self.room.pool.may_keep(chunk);
@@ -28,40 +29,51 @@ impl<E: Engine> Driver<E> {
         let job = &mut self.jobs[slot];
         job.data.passing = false;
         if job.operation.is_reading() {
-            return;
+            return false;
         }
         if job.is_held() {
             self.read_ahead(slot);
             let job = &mut self.jobs[slot];
             let exact = job.operation.task().flags.contains(RequestFlags::EXACT);
             if exact || !job.data.waits.for_pool || job.operation.is_reading() {
-                return;
+                return false;
             }
             job.data.passing = true;
         }
-        let Some(mut known) = self.facts_for_plan(slot, zero_copy, may_keep) else { return };
+        let Some(mut known) = self.facts_for_plan(slot, zero_copy, may_keep) else { return false };
         if known.page_cache != PageCache::Excluded {
             let lent = Known { resident: true, ..known };
             if plan::choose(&lent) == Way::PageCache && self.take_piece(slot, chunk) {
-                return;
+                return false;
             }
             // Some of it is not in the page cache, or there is no window.
             known.page_cache = PageCache::Excluded;
         }
+        known.by_reference = self.takes_references(socket, slot);
+        if known.by_reference && self.send_kept(socket, slot, bytes) {
+            return true;
+        }
         let (files, kernel) = (&self.shared.known_files, self.engine.kernel());
         let job = &mut self.jobs[slot];
-        let Some((fd, facts)) = job.file.as_ref().map(|file| (file.fd, file.facts)) else { return };
+        let file = job.file.as_ref().map(|file| (file.fd, file.facts));
+        let Some((fd, facts)) = file else { return false };
         if plan::depends_on_residency(&known) {
             let offset = job.operation.task().offset + job.operation.range_sent();
             let is_resident = || kernel.is_resident(fd, offset, known.remaining.min(chunk));
             known.resident = files.timed(facts.mount, facts.inode, is_resident);
         }
         let way = plan::choose(&known);
+        if way == Way::ByReference && self.send_by_reference(socket, slot, chunk, bytes) {
+            return true;
+        }
+        let (files, kernel) = (&self.shared.known_files, self.engine.kernel());
+        let job = &mut self.jobs[slot];
         job.data.zero_copy = way == Way::PooledZeroCopy;
         if way == Way::Mapped && files.may_map(&facts, fd) && job.map(kernel, chunk) {
-            return;
+            return false;
         }
         self.read_ahead(slot);
+        false
     }
 
     // Returns what is known for the choice of a way, except whether the data is resident.
@@ -87,6 +99,7 @@ impl<E: Engine> Driver<E> {
             pool_has_room: may_keep,
             may_pin: self.zero_copies.allows(remaining.min(chunk), now),
             page_cache,
+            by_reference: false,
         })
     }
 

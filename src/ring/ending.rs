@@ -61,8 +61,9 @@ impl<E: Engine> Driver<E> {
             job.operation.fail(status);
             let socket = self.schedule.find(job.cookie);
             // It is not known what a send has done that is with the kernel.
-            let is_lending =
-                job.operation.is_sending() && matches!(job.data.source, Source::Lent { .. });
+            let is_lending = job.operation.is_sending()
+                && matches!(job.data.source, Source::Lent { .. })
+                && !job.operation.is_frozen();
             if job.operation.is_lent() || is_lending {
                 // Nothing will report that the kernel has given the pages back.
                 job.operation.was_reset();

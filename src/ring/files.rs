@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 use crate::collections::{NumberMap, Table};
+use crate::engine::frozen;
 use crate::engine::kernel::Kernel;
+use crate::engine::known_files::KnownFiles;
 use crate::sys;
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, Size};
@@ -127,6 +129,17 @@ impl Files {
         let open = &mut self.open[entry];
         open.may_map = open.may_map || found();
         open.may_map
+    }
+
+    /// Returns whether the content of a file can never change.
+    pub(super) fn is_frozen(
+        &mut self,
+        entry: usize,
+        kernel: &impl Kernel,
+        known: &KnownFiles,
+    ) -> bool {
+        let OpenFile { fd, facts, .. } = &mut self.open[entry];
+        frozen::find_out(kernel, known, sys::number(fd), facts)
     }
 
     /// Makes the sizes out of date that were queried before.

@@ -166,7 +166,9 @@ impl<E: Engine> Driver<E> {
         self.ready(socket);
         if self.jobs[slot].is_held() && !is_held_back {
             self.begin(slot);
-            self.read_ahead(slot);
+            if self.jobs[slot].is_held() {
+                self.read_ahead(slot);
+            }
             self.settle(slot);
         }
     }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::collections::{Numbered, memory};
+use crate::decide::frozen::FROZEN_MIN;
 use crate::decide::operation::{Operation, Phase};
 use crate::engine::kernel::Kernel;
 use crate::handoff::staging::Staged;
@@ -12,7 +13,7 @@ use crate::ring::pool::{Lease, Pool};
 use crate::sys::{FileWindow, PAGE, Span};
 use crate::types::completion::{Completion, Event as Report};
 use crate::types::errno::Result;
-use crate::types::file::{FileFacts, FileKind, Size};
+use crate::types::file::{Content, FileFacts, FileKind, Size};
 use crate::types::request::RequestFlags;
 
 use std::collections::VecDeque;
@@ -267,8 +268,9 @@ impl Job {
 
     /// Returns whether data that was read stays until it is sent.  An EAGER operation for which there
     /// is no room lets a piece pass.
+    /// Content that cannot change need not be kept.
     pub(super) fn is_held(&self) -> bool {
-        self.is_kept() && !self.data.passing
+        self.is_kept() && !self.data.passing && !self.operation.is_frozen()
     }
 
     /// Returns whether the rest of the range can be read in one piece, and none of it is being read
@@ -284,6 +286,13 @@ impl Job {
             && self.file.as_ref().is_none_or(reads_at_will)
     }
 
+    /// Returns whether the content of its file cannot change, and what is left of its range is long
+    /// enough to be sent by reference.
+    pub(super) fn goes_by_reference(&self) -> bool {
+        let left = self.operation.file_length().saturating_sub(self.operation.range_sent());
+        self.operation.is_frozen() && left >= FROZEN_MIN
+    }
+
     /// Returns whether it has begun and all of its range may be sent as lent pages.
     pub(super) fn can_lend_all(&self) -> bool {
         self.data.inspection == Inspection::Done
@@ -294,8 +303,8 @@ impl Job {
     /// Returns whether its size need not be queried: it is to be sent at once, and a read of its
     /// range finds the end of the file.
     pub(super) fn can_find_end(&self, most: u64) -> bool {
-        let is_registered = self.file.as_ref().is_some_and(|file| file.is_registered);
-        is_registered
+        let may = |file: &File| file.is_registered && file.facts.content != Content::Frozen;
+        self.file.as_ref().is_some_and(may)
             && self.operation.phase() == Phase::Queued
             && self.operation.task().length <= most
             && !self.sending.tried_at_once

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::{Job, Source};
+use super::job::{File, Job, Source};
 use crate::decide::operation::Phase;
 use crate::decide::plan::PageCache;
 use crate::decide::timers::Alarm;
@@ -32,11 +32,15 @@ impl<E: Engine> Driver<E> {
     /// Returns of what use the file's own pages are for the rest of the range.
     pub(super) fn page_cache(&mut self, slot: usize) -> PageCache {
         let job = &self.jobs[slot];
-        let Some(file) = job.file.as_ref().filter(|file| file.mappable && job.lends()) else {
+        let is_frozen = job.operation.is_frozen();
+        let is_sent = |file: &&File| file.mappable && (is_frozen || job.lends());
+        let Some(file) = job.file.as_ref().filter(is_sent) else {
             return PageCache::Excluded;
         };
         let known = &self.shared.known_files;
-        if !self.files.may_map(file.entry as usize, || known.may_map(&file.facts, file.fd)) {
+        if !is_frozen
+            && !self.files.may_map(file.entry as usize, || known.may_map(&file.facts, file.fd))
+        {
             return PageCache::Excluded;
         }
         let offset = job.operation.task().offset + job.operation.range_sent();

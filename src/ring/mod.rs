@@ -9,6 +9,7 @@ mod clones;
 mod data;
 mod ending;
 mod files;
+mod frozen;
 mod intake;
 mod job;
 mod lent;
@@ -227,8 +228,7 @@ impl<E: Engine> Driver<E> {
         }
         self.query_postponed(slot);
         if !self.send_next(socket, slot, &mut bytes) && self.jobs[slot].operation.needs_data() {
-            self.find_data(socket, slot);
-            if self.send_header_ahead(socket, slot) {
+            if self.find_data(socket, slot, &mut bytes) || self.send_header_ahead(socket, slot) {
                 return bytes;
             }
             self.send_next(socket, slot, &mut bytes);
@@ -284,6 +284,9 @@ impl<E: Engine> Driver<E> {
             (Err(error), _) => job.operation.fail(error.negative()),
             (Ok(size), Phase::Queued) => job.operation.start(size),
             (Ok(size), _) => job.operation.resume(size),
+        }
+        if matches!(size, Ok(Size::Known(_))) {
+            self.find_frozen(slot);
         }
         self.clone_long(slot);
     }

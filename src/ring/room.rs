@@ -265,9 +265,8 @@ impl<E: Engine> Driver<E> {
     // other.
     pub(super) fn reserve(&mut self, slot: usize) -> bool {
         let job = &mut self.jobs[slot];
-        if !job.operation.task().flags.contains(RequestFlags::EXACT)
-            || job.data.reserved_pages.is_some()
-        {
+        let keeps_all = job.operation.task().flags.contains(RequestFlags::EXACT) && job.is_held();
+        if !keeps_all || job.data.reserved_pages.is_some() {
             return true;
         }
         let range = job.operation.file_length().min(self.room.pool.kept_max());

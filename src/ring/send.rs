@@ -30,6 +30,9 @@ impl<E: Engine> Driver<E> {
         if self.zero_copy_state(socket, slot) != ZeroCopy::Useless {
             return false;
         }
+        if self.takes_references(socket, slot) {
+            return self.send_kept(socket, slot, bytes);
+        }
         let job = &mut self.jobs[slot];
         let file = job.file.as_ref().map(|file| (file.fd, file.facts));
         let known = &self.shared.known_files;
@@ -65,15 +68,22 @@ impl<E: Engine> Driver<E> {
         let available = job.available();
         let portion = job.operation.want_send(available, available);
         let Some(portion) = portion.filter(|portion| portion.header.1 > 0) else { return false };
+        let id = job.id;
+        self.send_header(socket, slot, &portion);
+        let goes_on = |job: &Job| job.id == id && matches!(job.data.source, Source::Lent { .. });
+        !self.jobs.get(slot).is_some_and(goes_on)
+    }
+
+    /// Sends the header of a portion, announcing more; the operation may end with it.
+    pub(super) fn send_header(&mut self, socket: usize, slot: usize, portion: &Portion) {
+        let job = &mut self.jobs[slot];
         let header = job.staged.header(portion.header);
         job.operation.send_started(true);
         job.sending.asked = portion.header.1;
-        let (id, number) = (job.id, self.socket(socket).number());
+        let number = self.socket(socket).number();
         let kernel = self.engine.kernel();
         let sent = kernel.send(number, &[header], kernel.more_flag(number, true));
         self.sent(slot, sent.map_or_else(Errno::negative, |count| count as i32));
-        let goes_on = |job: &Job| job.id == id && matches!(job.data.source, Source::Lent { .. });
-        !self.jobs.get(slot).is_some_and(goes_on)
     }
 
     // Sends the next portion if it is at hand.

@@ -3,6 +3,7 @@
 //! from them.  A send may carry bytes of several operations of a socket, a part of each.
 #![forbid(unsafe_code)]
 
+use super::job::Job;
 use super::pool::Lease;
 use crate::collections::Table;
 use crate::decide::budget::Budget;
@@ -31,6 +32,8 @@ pub(super) struct ZeroCopyUse {
     pub(super) sent: u64,
     /// The part of the operation behind, in the same send; NONE: this is the last one.
     next: u32,
+    /// The content of its file cannot change, so that the operation does not wait.
+    pub(super) is_frozen: bool,
     /// In the first part: bytes of the whole send that count as pinned; 0 after
     /// [`ZeroCopies::unpin`].
     pinned: u64,
@@ -41,16 +44,12 @@ pub(super) struct ZeroCopyUse {
 const NONE: u32 = u32::MAX;
 
 impl ZeroCopyUse {
-    /// Describes `asked` bytes in `lease`, for the operation `id` in `slot`.
-    pub(super) fn new(
-        lease: Option<Lease>,
-        (slot, id): (usize, u64),
-        cookie: u64,
-        asked: u64,
-    ) -> Self {
-        let slot = slot as u32;
+    /// Describes `asked` bytes in `lease`, for the operation in `slot`.
+    pub(super) fn new(lease: Option<Lease>, (slot, job): (usize, &Job), asked: u64) -> Self {
+        let (slot, id, cookie) = (slot as u32, job.id, job.cookie);
+        let is_frozen = job.operation.is_frozen();
         let (sent, next, pinned, generation) = (0, NONE, 0, 0);
-        ZeroCopyUse { lease, slot, id, cookie, asked, sent, next, pinned, generation }
+        ZeroCopyUse { lease, slot, id, cookie, asked, sent, next, is_frozen, pinned, generation }
     }
 }
 

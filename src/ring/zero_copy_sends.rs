@@ -58,7 +58,7 @@ impl<E: Engine> Driver<E> {
         let mut parts = [job.next_bytes(&self.room.pool, portion.range); LENT_MAX];
         let mut more = portion.more || portion.zeros > 0 || portion.trailer.1 > 0;
         job.operation.send_started(more);
-        let first = ZeroCopyUse::new(lease, (slot, job.id), job.cookie, portion.range.1);
+        let first = ZeroCopyUse::new(lease, (slot, job), portion.range.1);
         let (index, generation) = self.zero_copies.begin(first);
         let is_whole = portion.zeros == 0 && portion.trailer.1 == 0;
         let (mut count, mut length) = (1, portion.range.1);
@@ -104,7 +104,7 @@ impl<E: Engine> Driver<E> {
             }
             let job = &self.jobs[next];
             parts[count] = job.next_bytes(&self.room.pool, portion.range);
-            let behind = ZeroCopyUse::new(None, (next, job.id), job.cookie, portion.range.1);
+            let behind = ZeroCopyUse::new(None, (next, job), portion.range.1);
             part = self.zero_copies.append(part, behind);
             (last, more) = (next, portion.more);
             count += 1;
@@ -124,7 +124,8 @@ impl<E: Engine> Driver<E> {
     fn join_next(&mut self, socket: usize, slot: usize, most: u64) -> Option<Portion> {
         let job = &self.jobs[slot];
         let task = job.operation.task();
-        if !job.lends() || task.header > 0 || task.trailer > 0 || task.length > most {
+        let may_go = job.lends() || job.operation.is_frozen();
+        if !may_go || task.header > 0 || task.trailer > 0 || task.length > most {
             return None;
         }
         let is_new = matches!(job.operation.phase(), Phase::Queued | Phase::Running)
@@ -185,12 +186,11 @@ impl<E: Engine> Driver<E> {
             let used = self.zero_copies.part(index);
             used.sent = left.min(used.asked);
             left -= used.sent;
-            let is_lent = used.lease.is_none() && more;
-            let taken = Taken { sent: used.sent, asked: used.asked, is_lent };
             let (slot, id, is_first) = (used.slot as usize, used.id, index == token.slot());
-            if self.jobs.get(slot).is_none_or(|job| job.id != id) {
-                continue;
-            }
+            let Some(job) = self.jobs.get(slot).filter(|job| job.id == id) else { continue };
+            // Content that cannot change is not waited for.
+            let is_lent = used.lease.is_none() && more && !job.operation.is_frozen();
+            let taken = Taken { sent: used.sent, asked: used.asked, is_lent };
             match result {
                 0.. if taken.sent > 0 || is_first => self.on_taken(slot, taken),
                 0.. => self.leave_send(slot),
@@ -292,6 +292,7 @@ impl<E: Engine> Driver<E> {
             Counters::add(&counters.bytes_zerocopy, used.sent);
             let lent = if used.lease.is_none() { used.sent } else { 0 };
             Counters::add(&counters.bytes_page_cache, lent);
+            Counters::add(&counters.bytes_frozen, if used.is_frozen { lent } else { 0 });
         }
         let slot = used.slot as usize;
         let is_there = self.jobs.get(slot).is_some_and(|job| job.id == used.id);
@@ -305,7 +306,7 @@ impl<E: Engine> Driver<E> {
         } else {
             CompletionFlags::WAS_ZEROCOPY
         });
-        if used.lease.is_none() {
+        if used.lease.is_none() && !used.is_frozen {
             job.operation.give_back();
             self.settle(slot);
         }

@@ -8,6 +8,7 @@
 mod cancellation;
 mod clone;
 mod file;
+mod frozen;
 mod memory;
 mod message;
 mod pipe;
@@ -19,6 +20,7 @@ mod thread;
 pub use cancellation::*;
 pub use clone::*;
 pub use file::*;
+pub use frozen::*;
 pub use memory::*;
 pub use message::*;
 pub use pipe::*;

@@ -24,7 +24,7 @@ use crate::ring::Driver;
 use crate::ring::pool::Pool;
 use crate::sys::{PAGE, Span};
 use crate::types::completion::{Completion, CompletionFlags};
-use crate::types::file::{FileFacts, FileKind, Mount};
+use crate::types::file::{Content, FileFacts, FileKind, Mount};
 use crate::types::options::{EngineChoice, Settings};
 use crate::types::request::{Descriptor, Request, RequestFlags, TO_EOF};
 use std::cell::RefCell;
@@ -139,11 +139,14 @@ impl World {
                 inode: 77 + number,
                 mount: Mount::numbered(mount),
                 direct: machine.script.pick(8) == 7,
+                content: Content::Unknown,
             };
+            let is_frozen = machine.script.pick(3) == 2 && !facts.direct && size > 0;
+            let hides_size = hides_size && !is_frozen;
             if machine.script.pick(4) != 3 {
                 self.shared.known_files.timed(facts.mount, facts.inode, || ());
             }
-            machine.add_file(facts, hides_size);
+            machine.add_file(facts, hides_size, is_frozen);
         }
         for _ in 0..1 + machine.script.pick(3) {
             let capacity = match machine.script.pick(3) {
@@ -156,6 +159,7 @@ impl World {
                 is_unix: machine.script.pick(4) == 3,
                 is_remote: machine.script.pick(3) != 2,
                 has_tls: machine.script.pick(8) == 7,
+                blocks: machine.script.pick(4) == 3,
                 copies: machine.script.pick(3) == 2,
             };
             machine.add_socket(manner);

@@ -286,7 +286,7 @@ impl Expected {
             self.check_owner(index, machine, &part);
             more = part.more;
             first = first.min(part.epoch);
-            if matches!(part.piece.what, What::File(_)) || part.is_lent() {
+            if matches!(part.piece.what, What::File(_) | What::Frozen) || part.is_lent() {
                 ways[usize::from(part.is_zero_copy)] += length;
             }
             lent_until = lent_until.max(part.is_lent().then_some(part.until));
@@ -327,7 +327,7 @@ impl Expected {
         let is_its = match run.piece.what {
             What::Zero => owner == NOBODY,
             What::Header | What::Trailer => owner == index,
-            What::File(_) | What::Window => self.file == Some(owner),
+            What::File(_) | What::Window | What::Frozen => self.file == Some(owner),
         };
         let story = || machine.story(self.socket);
         assert!(is_its, "bytes of {owner} within those of {index}: {}", story());
@@ -347,17 +347,20 @@ impl Expected {
             What::Zero => wire.put(Part::Padding, wire.range(), piece.length),
             What::File(epoch) => {
                 assert!(epoch >= self.submitted, "data from before it was submitted");
-                assert!(self.told.is_none_or(|told| epoch <= told), "data from after the snapshot");
+                let is_frozen = machine.files[piece.owner].is_frozen;
+                let is_told = is_frozen || self.told.is_none_or(|told| epoch <= told);
+                assert!(is_told, "data from after the snapshot");
                 // Only what the calling thread has sent is older than the clone.
                 let is_older = |cloned| epoch < cloned && !self.has(RequestFlags::EXACT);
                 let is_its = self.cloned.is_none_or(|cloned| epoch == cloned || is_older(cloned));
                 assert!(is_its, "data from another instant than the clone's");
                 assert!(
-                    !self.has(RequestFlags::EXACT) || epoch <= first,
+                    !self.has(RequestFlags::EXACT) || epoch <= first || is_frozen,
                     "RequestFlags::EXACT: read after the first byte"
                 );
                 wire.put(Part::File, at, piece.length);
             }
+            What::Frozen => wire.put(Part::File, at, piece.length),
             What::Window => {
                 let (from, to) = self.hole(machine, run);
                 wire.put(Part::File, at, from);

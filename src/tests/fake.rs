@@ -138,6 +138,23 @@ impl Kernel for Simulated {
         }
         Ok(machine.read(file, offset, Span::of(into)) as usize)
     }
+
+    fn is_frozen(&self, file: RawFd, is_local: bool) -> bool {
+        let machine = self.machine();
+        is_local && machine.files[machine.file(file)].is_frozen
+    }
+
+    fn takes_references(&self, socket: RawFd) -> bool {
+        let machine = self.machine();
+        machine.sockets[machine.socket(socket)].manner.takes_references()
+    }
+
+    fn send_file(&self, socket: RawFd, file: RawFd, offset: u64, length: u64) -> Result<usize> {
+        let mut machine = self.machine();
+        let (socket, file) = (machine.socket(socket), machine.file(file));
+        let sent = machine.send_file(socket, file, offset, length);
+        usize::try_from(sent).map_err(|_| Errno(-sent))
+    }
 }
 
 /// The engine.

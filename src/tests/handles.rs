@@ -7,7 +7,7 @@ use super::expected::Expected;
 use super::machine::Thing;
 use crate::handoff::port::Registration;
 use crate::handoff::submissions::Handles;
-use crate::types::file::FileFacts;
+use crate::types::file::{Content, FileFacts};
 use crate::types::handle::Handle;
 
 /// A descriptor that has been registered.
@@ -52,7 +52,14 @@ impl World {
         let registered = &self.shared.registered;
         let handle = match thing {
             Thing::File(file) => {
-                let facts = FileFacts { size: 0, ..machine.files[file].facts };
+                let facts = machine.files[file].facts;
+                let is_frozen = machine.files[file].is_frozen;
+                let content = match is_frozen {
+                    _ if machine.script.pick(3) == 2 => Content::Unknown,
+                    true => Content::Frozen,
+                    false => Content::Changing,
+                };
+                let facts = FileFacts { size: 0, content, ..facts };
                 registered.files.add(-1, facts)
             }
             Thing::Socket(socket) => registered.sockets.add(-1, machine.sockets[socket].cookie),

@@ -12,7 +12,7 @@ use crate::engine::known_files::KnownFiles;
 use crate::handoff::questions::Question;
 use crate::sys::{self, PAGE, Span};
 use crate::types::errno::{Errno, Result};
-use crate::types::file::{FileFacts, FileState, Size};
+use crate::types::file::{Content, FileFacts, FileState, Size};
 use crate::types::request::RequestFlags;
 use std::collections::HashMap;
 use std::fs;
@@ -39,6 +39,8 @@ pub(super) struct File {
     pub(super) sizes: Vec<(u32, u64)>,
     /// Like those of /proc: says 0 and has more.
     pub(super) hides_size: bool,
+    /// Its content cannot change.
+    pub(super) is_frozen: bool,
     /// Calls of helpers on it do not come back.
     pub(super) is_hung: bool,
     /// It is cut when its last page is sent from a mapping.
@@ -118,8 +120,17 @@ pub(super) struct Manner {
     pub(super) is_unix: bool,
     pub(super) is_remote: bool,
     pub(super) has_tls: bool,
+    /// O_NONBLOCK is not set.
+    pub(super) blocks: bool,
     /// Zero-copy sends are copied here.
     pub(super) copies: bool,
+}
+
+impl Manner {
+    /// Whether sendfile(2) neither waits nor leaves a record of TLS open.
+    pub(super) fn takes_references(&self) -> bool {
+        !self.blocks && !self.has_tls
+    }
 }
 
 /// A socket and its peer.
@@ -148,6 +159,14 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    // More is announced behind its last bytes.
+    fn hold_back(&mut self) {
+        self.holds_back = true;
+        if let Some(last) = self.wire.last_mut() {
+            last.more = true;
+        }
+    }
+
     fn is_writable(&self) -> bool {
         self.failed.is_some() || self.used * 3 <= self.manner.capacity * 2
     }
@@ -256,12 +275,13 @@ impl Machine {
 
     // ---- descriptors ---------------------------------------------------------------
 
-    pub(super) fn add_file(&mut self, facts: FileFacts, hides_size: bool) {
-        let is_cut_when_sent = self.script.pick(8) == 7;
+    pub(super) fn add_file(&mut self, facts: FileFacts, hides_size: bool, is_frozen: bool) {
+        let is_cut_when_sent = !is_frozen && self.script.pick(8) == 7;
         self.files.push(File {
             facts,
             sizes: vec![(0, facts.size)],
             hides_size,
+            is_frozen,
             is_hung: false,
             is_cut_when_sent,
             of: None,
@@ -337,6 +357,9 @@ impl Machine {
 
     /// Somebody writes to a file, cuts it or lets it grow.
     pub(super) fn change(&mut self, file: usize) {
+        if self.files[file].is_frozen {
+            return;
+        }
         let (now, first) = (self.files[file].size(), self.files[file].sizes[0].1);
         let size = match self.script.pick(6) {
             0 | 1 => now,
@@ -473,8 +496,46 @@ impl Machine {
         flags: i32,
         is_zero_copy: bool,
     ) -> i32 {
+        let wanted = parts.iter().map(|part| part.length as u64).sum();
+        let more = flags & libc::MSG_MORE != 0;
+        self.send_as(socket, wanted, more, |machine, most| {
+            machine.cut_what_is_sent(parts);
+            machine.put(socket, parts, most, is_zero_copy)
+        })
+    }
+
+    /// A send of references to pages of a file.
+    pub(super) fn send_file(&mut self, socket: usize, file: usize, at: u64, length: u64) -> i32 {
+        let state = &self.files[file];
+        assert!(state.is_frozen, "what may change is sent by reference");
+        assert!(self.sockets[socket].manner.takes_references(), "the ring thread waits");
+        assert!(length <= self.chunk, "more than a chunk in one send");
+        assert!(at + length <= state.size(), "more than the file has");
+        match self.pick(16) {
+            14 => return -libc::EIO,
+            15 => return 0,
+            _ => {}
+        }
+        let taken = self.send_as(socket, length, false, |machine, most| {
+            let piece = Piece { owner: file, what: What::Frozen, at, length: length.min(most) };
+            machine.put_frozen(socket, piece, true)
+        });
+        // The kernel announces what it has not sent yet.
+        if (1..length as i32).contains(&taken) {
+            self.sockets[socket].hold_back();
+        }
+        taken
+    }
+
+    // A send: how much the socket takes, or -errno.  `put` puts up to so many bytes on the wire.
+    fn send_as(
+        &mut self,
+        socket: usize,
+        wanted: u64,
+        more: bool,
+        put: impl FnOnce(&mut Machine, u64) -> u64,
+    ) -> i32 {
         let state = &self.sockets[socket];
-        let wanted: usize = parts.iter().map(|part| part.length).sum();
         let room = state.manner.capacity - state.used.min(state.manner.capacity);
         if let Some(errno) = state.failed {
             return -errno;
@@ -486,9 +547,8 @@ impl Machine {
             self.sockets[socket].was_full = true;
             return -libc::EAGAIN;
         }
-        self.cut_what_is_sent(parts);
         let most = match self.pick(24) {
-            8..=12 => self.script.at_most(wanted as u64),
+            8..=12 => self.script.at_most(wanted),
             13 => 0,
             14 => return self.refuse(socket, libc::EAGAIN),
             15 => return self.refuse(socket, libc::EINTR),
@@ -499,17 +559,17 @@ impl Machine {
             }
             _ => u64::MAX,
         };
-        let taken = self.put(socket, parts, room.min(most), is_zero_copy);
+        let taken = put(self, room.min(most));
         if taken == 0 && most > 0 {
             return -libc::EFAULT;
         }
         let state = &mut self.sockets[socket];
         state.used += taken;
-        state.was_full = taken < wanted as u64;
+        state.was_full = taken < wanted;
         if taken > 0 {
-            state.holds_back = flags & libc::MSG_MORE != 0;
+            state.holds_back = more;
             if let Some(last) = state.wire.last_mut() {
-                last.more = state.holds_back;
+                last.more = more;
             }
             // What had room for more has less now.
             if let Some(wait) = &mut state.wait {
@@ -541,6 +601,10 @@ impl Machine {
     }
 
     fn put_piece(&mut self, socket: usize, part: Span, piece: Piece, is_zero_copy: bool) -> u64 {
+        if piece.what == What::Window && self.files[piece.owner].is_frozen {
+            assert!(is_mapped(part), "a window has gone while the kernel sends from it");
+            return self.put_frozen(socket, piece, is_zero_copy);
+        }
         let epoch = self.epoch;
         let mut there = piece.length;
         let mut put = |piece: Piece, until| {
@@ -572,6 +636,19 @@ impl Machine {
         there
     }
 
+    // Puts bytes on the wire that cannot change; how many the file has.
+    fn put_frozen(&mut self, socket: usize, piece: Piece, is_zero_copy: bool) -> u64 {
+        let there = self.files[piece.owner].size().saturating_sub(piece.at).min(piece.length);
+        if there > 0 {
+            let piece = Piece { what: What::Frozen, length: there, ..piece };
+            let (epoch, more) = (self.epoch, true);
+            let run = Run { piece, epoch, until: epoch, is_zero_copy, more };
+            self.sockets[socket].wire.push(run);
+            self.sockets[socket].reached = Some((piece.owner, piece.at + there));
+        }
+        there
+    }
+
     /// The operation of a read.
     pub(super) fn reader(&self, token: Token) -> usize {
         let is_its = |operation: &Expected| operation.id > 0 && token.is_of(operation.id);
@@ -590,7 +667,7 @@ impl Machine {
         let is_next = reached || offset == expected.task.offset;
         let is_kept_next = expected.keeps() && offset == expected.read_until;
         assert!(direct || is_next || is_kept_next, "reads what it should not");
-        let may = is_clone || expected.told.is_none();
+        let may = is_clone || expected.told.is_none() || self.files[file].is_frozen;
         assert!(may, "reads the file after its snapshot has been reported");
     }
 
@@ -684,9 +761,11 @@ impl Machine {
         let size = self.files[file].size().min(end.unwrap_or(u64::MAX));
         let FileFacts { kind, mount, .. } = self.files[file].facts;
         let inode = 1000 + self.files.len() as u64;
-        self.add_file(FileFacts { kind, size, inode, mount, direct: false }, false);
+        let content = Content::Unknown;
+        self.add_file(FileFacts { kind, size, inode, mount, direct: false, content }, false, false);
         let clone = self.files.len() - 1;
         self.files[clone].of = Some((file, self.epoch));
+        self.files[clone].is_cut_when_sent = false;
         self.operations[operation].cloned = Some(self.epoch);
         self.stir(file);
         let fd = self.descriptor(Thing::File(clone));
@@ -736,7 +815,12 @@ impl Machine {
             let copied = self.sockets[socket].manner.copies ^ self.is_chosen(8);
             // Only lent pages of several operations go together.
             let span = parts[0].part(0, parts[0].len().min(result.max(0) as usize));
-            let pieces = self.memory.read(span);
+            let mut pieces = self.memory.read(span);
+            for piece in &mut pieces {
+                if piece.what == What::Window && self.files[piece.owner].is_frozen {
+                    piece.what = What::Frozen;
+                }
+            }
             let runs = before..self.sockets[socket].wire.len();
             let is_stuck = self.is_chosen(24);
             let is_reported = false;
@@ -758,7 +842,7 @@ impl Machine {
         let used = self.used.remove(at.expect("one of them"));
         if used.is_lent() {
             self.is_read_no_more(&used);
-        } else {
+        } else if used.pieces.iter().all(|piece| piece.what != What::Frozen) {
             let pieces = self.memory.read(used.span);
             assert_eq!(pieces, used.pieces, "overwritten before its notification");
         }
@@ -878,16 +962,17 @@ impl Machine {
             .filter(move |&(at, expected)| match what {
                 What::Zero => true,
                 What::Header | What::Trailer => at == owner,
-                What::File(_) | What::Window => expected.file == Some(owner),
+                What::File(_) | What::Window | What::Frozen => expected.file == Some(owner),
             })
             .map(|(_, expected)| expected)
     }
 
     /// Whether what a socket holds back is about to be followed.  A read is no reason to hold
-    /// anything back, except where pages had to be read that could not be lent.
+    /// anything back, except where pages had to be read that could not be sent themselves.
     pub(super) fn is_followed(&self, at: usize) -> bool {
         let is_send = |pending: &Pending| match pending.request {
             Request::Send { socket, .. } | Request::ZeroCopy { socket, .. } => socket == at,
+            Request::Read { file, .. } if self.files[file].is_frozen => true,
             _ => self.has_zero_copy,
         };
         self.has_events() || self.pending.iter().any(is_send)

@@ -15,12 +15,14 @@ pub(super) enum What {
     File(u32),
     /// Of the file, as it is when somebody looks.
     Window,
+    /// Of a file whose content cannot change.
+    Frozen,
     Zero,
 }
 
 impl What {
     pub(super) fn is_of_file(self) -> bool {
-        matches!(self, What::File(_) | What::Window)
+        matches!(self, What::File(_) | What::Window | What::Frozen)
     }
 }
 

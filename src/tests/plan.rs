@@ -2,6 +2,7 @@
 //! Tests each choice of a way separately.
 #![forbid(unsafe_code)]
 
+use crate::decide::frozen::FROZEN_MIN;
 use crate::decide::plan::{
     Known, MAPPED_MIN, PAGE_CACHE_MAPPED_MIN, PAGE_CACHE_MIN, PageCache, Way, ZERO_COPY_MIN,
     ZeroCopy, choose, depends_on_residency,
@@ -9,11 +10,11 @@ use crate::decide::plan::{
 
 fn all_known() -> Vec<Known> {
     let mut all = Vec::new();
-    let at = [ZERO_COPY_MIN, MAPPED_MIN, PAGE_CACHE_MIN, PAGE_CACHE_MAPPED_MIN];
+    let at = [FROZEN_MIN, ZERO_COPY_MIN, MAPPED_MIN, PAGE_CACHE_MIN, PAGE_CACHE_MAPPED_MIN];
     let edges = at.iter().flat_map(|&edge| [edge - 1, edge, edge + 1]);
     for remaining in edges.chain([1, 4096, 1 << 20, u64::MAX]) {
         for zero_copy in [ZeroCopy::Untried, ZeroCopy::Trying, ZeroCopy::Real, ZeroCopy::Useless] {
-            for bits in 0..96u32 {
+            for bits in 0..192u32 {
                 let bit = |index: u32| bits & (1 << index) != 0;
                 all.push(Known {
                     remaining,
@@ -24,7 +25,8 @@ fn all_known() -> Vec<Known> {
                     pool_has_room: bit(3),
                     may_pin: bit(4),
                     page_cache: [PageCache::Excluded, PageCache::NotMapped, PageCache::Mapped]
-                        [bits as usize / 32],
+                        [bits as usize / 64],
+                    by_reference: bit(5),
                 });
             }
         }
@@ -48,8 +50,8 @@ fn model_plan_keeps_only_what_there_is_room_for_and_pays() {
         let hopeful = matches!(known.zero_copy, ZeroCopy::Untried | ZeroCopy::Real);
         let room = known.pool_has_room && known.may_pin;
         let may = room && hopeful && known.remaining >= ZERO_COPY_MIN;
-        let lent = choose(&known) == Way::PageCache;
-        assert_eq!(zero_copy, may && !lent, "{known:?}");
+        let unread = matches!(choose(&known), Way::PageCache | Way::ByReference);
+        assert_eq!(zero_copy, may && !unread, "{known:?}");
     }
 }
 
@@ -71,17 +73,26 @@ fn model_plan_lends_what_the_caller_lends_where_it_pays() {
 }
 
 #[test]
+fn model_plan_sends_by_reference_what_the_socket_takes_and_what_is_not_zero_copy() {
+    for known in all_known() {
+        let may = known.by_reference && known.resident && known.remaining >= FROZEN_MIN;
+        let lent = choose(&known) == Way::PageCache;
+        assert_eq!(choose(&known) == Way::ByReference, may && !lent, "{known:?}");
+    }
+}
+
+#[test]
 fn model_plan_asks_about_residency_exactly_when_it_matters() {
     for known in all_known() {
         let [there, missing] = [true, false].map(|resident| choose(&Known { resident, ..known }));
         assert_eq!(depends_on_residency(&known), there != missing, "{known:?}");
         assert!(
-            !matches!(missing, Way::Mapped | Way::PageCache),
+            !matches!(missing, Way::Mapped | Way::PageCache | Way::ByReference),
             "a page fault would wait for the disk: {known:?}"
         );
         // Unless a condition forbids it, the cheapest way is chosen.
         let best = known.mappable && !known.exact_end && known.remaining >= MAPPED_MIN;
-        let zero_copy = matches!(there, Way::PooledZeroCopy | Way::PageCache);
+        let zero_copy = matches!(there, Way::PooledZeroCopy | Way::PageCache | Way::ByReference);
         assert_eq!(there == Way::Mapped, best && !zero_copy, "{known:?}");
     }
 }

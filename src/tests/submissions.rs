@@ -13,7 +13,7 @@ use crate::handoff::submissions::{
     self, Arrival, Arrivals, HandOver, Handles, IdRange, Submission,
 };
 use crate::sys;
-use crate::types::file::{FileFacts, FileKind, Mount};
+use crate::types::file::{Content, FileFacts, FileKind, Mount};
 use crate::types::handle::Handle;
 use crossbeam_channel::Sender;
 use proptest::prelude::*;
@@ -93,6 +93,7 @@ fn submission(id: u64, group: &Group) -> Submission {
         inode: 1,
         mount: Mount::numbered(1),
         direct: false,
+        content: Content::Unknown,
     };
     let is_first = id == group.ids.first;
     let may_be_registered = !group.is_announced || id % 5 == 0 && !is_first;

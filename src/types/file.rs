@@ -78,6 +78,17 @@ pub enum Size {
     Unknown,
 }
 
+/// Whether the content of an open file can change, see `decide::frozen`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Content {
+    /// Nobody has found out.
+    Unknown,
+    /// It can, as far as is known.
+    Changing,
+    /// It cannot.
+    Frozen,
+}
+
 /// The facts that submit has read from a file.  Packed, because each operation in flight has them.
 #[derive(Clone, Copy, Debug)]
 #[repr(Rust, packed(4))]
@@ -91,6 +102,8 @@ pub(crate) struct FileFacts {
     pub mount: Mount,
     /// O_DIRECT: reads must be aligned.
     pub direct: bool,
+    /// Whether its content can change.
+    pub content: Content,
 }
 
 impl FileFacts {

@@ -75,6 +75,9 @@ counters! {
     /// Bytes of file data that were sent straight from the page cache; `bytes_zerocopy` counts
     /// them, too.
     bytes_page_cache,
+    /// Bytes of file data that were sent by reference because their content cannot change;
+    /// `bytes_zerocopy` counts them, too.
+    bytes_frozen,
     /// Snapshots that were taken by sharing extents.
     snapshots_cloned,
     /// Connections that were reset to keep later changes of a file off the wire: an operation ended
