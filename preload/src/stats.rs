@@ -165,6 +165,7 @@ fn add(counters: &Counters, moved: &Moved) {
         Route::Socket => 0,
         Route::Pipe => 2,
         Route::PassedOn => 4,
+        Route::Frozen => 6,
     };
     counters[at].fetch_add(1, Relaxed);
     counters[at + 1].fetch_add(moved.result.unwrap_or(0) as u64, Relaxed);

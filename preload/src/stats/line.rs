@@ -10,8 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub const LENGTH: usize = 512;
 
 /// The names of the counters, in the order in which they are printed.
-pub const COUNTERS: [&str; 6] =
-    ["socket_calls", "socket_bytes", "pipe_calls", "pipe_bytes", "passed_on", "passed_bytes"];
+pub const COUNTERS: [&str; 8] = [
+    "socket_calls",
+    "socket_bytes",
+    "pipe_calls",
+    "pipe_bytes",
+    "passed_on",
+    "passed_bytes",
+    "frozen_calls",
+    "frozen_bytes",
+];
 
 const START: &[u8] = b"snapsend pid=";
 

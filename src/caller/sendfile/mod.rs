@@ -11,6 +11,8 @@
 mod pipe;
 mod socket;
 
+use crate::decide::frozen::FROZEN_MIN;
+use crate::engine::kernel::{Kernel, System};
 use crate::sys::{self, Buffers, CallerOffset, PAGE, SignalMask, Span};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::FileKind;
@@ -35,6 +37,8 @@ pub enum Route {
     Socket,
     /// Copied into a pipe by this library.
     Pipe,
+    /// Sent by the kernel, by reference: the file's content cannot change, so that the promise holds.
+    Frozen,
     /// Passed on to the kernel: the promise does not hold, or there was nothing to move.
     PassedOn,
 }
@@ -271,6 +275,17 @@ impl Call {
         self.wait(Wait::Kernel)
     }
 
+    // Returns whether the content of the file cannot change, where that pays.
+    fn is_frozen(&self) -> bool {
+        let Arguments { file, count, .. } = self.arguments;
+        count as u64 >= FROZEN_MIN && System.is_frozen(file, true)
+    }
+
+    fn pass_frozen(&mut self) -> Step {
+        self.route = Route::Frozen;
+        self.wait(Wait::Kernel)
+    }
+
     fn done(&mut self, result: Result<usize>) -> Step {
         if let Some(mask) = self.mask.take() {
             sys::release_signals(mask);
@@ -301,6 +316,9 @@ impl Call {
     // ---- sendfile --------------------------------------------------------------------
 
     fn begin_sendfile(&mut self) -> Step {
+        if self.is_frozen() {
+            return self.pass_frozen();
+        }
         if let Some(step) = self.at_once() {
             return step;
         }

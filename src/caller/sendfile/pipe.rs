@@ -25,6 +25,7 @@ enum Pause {
 impl Call {
     pub(super) fn begin_splice(&mut self) -> Step {
         match self.is_ours() {
+            Ok(true) if self.is_frozen() => return self.pass_frozen(),
             Ok(true) => {}
             Ok(false) => return self.pass_on(),
             Err(error) => return self.done(Err(error)),
