@@ -193,7 +193,7 @@ int main(int argc, char **argv)
 			options.stalled = limit.rlim_cur > 512 ? (unsigned)limit.rlim_cur - 256 : 0;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	make_files(options.dir, options.quick);
+	make_files(options.dir, options.quick, options.frozen);
 	plan_cases(count_skipped_workload);
 	print_machine();
 	for (int i = 0; i < case_count; i++)

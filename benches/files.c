@@ -5,7 +5,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct files files;
@@ -33,7 +36,50 @@ static void write_pattern(int fd, uint64_t offset, uint64_t *block, size_t lengt
 		die("writing a file in %s: %s", directory, strerror(errno));
 }
 
-void make_files(const char *the_directory, bool quick)
+static int make_memory_file(char *path)
+{
+	int fd = memfd_create("snapsend-bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		die("memfd_create: %s", strerror(errno));
+	snprintf(path, sizeof(files.path), "/proc/self/fd/%d", fd);
+	return fd;
+}
+
+static void seal(int fd)
+{
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		die("F_ADD_SEALS: %s", strerror(errno));
+}
+
+/* Copies the file onto a squashfs, in a mount namespace with which it vanishes; root only. */
+static void move_to_squashfs(int fd, char *path)
+{
+	char folder[1024], command[8192];
+	int moved;
+
+	snprintf(folder, sizeof(folder), "%s/snapsend-bench.XXXXXX", directory);
+	if (mkdtemp(folder) == NULL || unshare(CLONE_NEWNS) < 0 ||
+	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		die("%s: %s (squashfs needs root)", folder, strerror(errno));
+	snprintf(command, sizeof(command),
+		 "cd %s && mkdir content mounted && cp /proc/%d/fd/%d content/file && "
+		 "mksquashfs content image -quiet -no-progress -noD -noF >/dev/null && "
+		 "mount -o loop,ro -t squashfs image mounted",
+		 folder, (int)getpid(), fd);
+	if (system(command) != 0)
+		die("cannot make a squashfs in %s (squashfs-tools?)", folder);
+	snprintf(command, sizeof(command), "%s/mounted/file", folder);
+	moved = open(command, O_RDONLY | O_CLOEXEC);
+	snprintf(command, sizeof(command), "rm -rf %s/content %s/image; umount -l %s/mounted && rm -r %s", folder,
+		 folder, folder, folder);
+	if (moved < 0 || system(command) != 0)
+		die("%s: %s", folder, strerror(errno));
+	close(fd);
+	snprintf(path, sizeof(files.path), "/proc/self/fd/%d", moved);
+}
+
+void make_files(const char *the_directory, bool quick, enum frozen frozen)
 {
 	uint64_t *block = malloc(MIB), available;
 	int fd;
@@ -44,12 +90,16 @@ void make_files(const char *the_directory, bool quick)
 	files.warm = quick ? 64 * MIB : 256 * MIB; /* a power of two: see wire.c */
 	if (block == NULL)
 		die("no memory");
-	fd = make_file(files.path, "snapsend-bench");
+	fd = frozen == IN_MEMORY ? make_memory_file(files.path) : make_file(files.path, "snapsend-bench");
 	for (uint64_t offset = 0; offset < files.size; offset += MIB)
 		write_pattern(fd, offset, block, MIB);
 	/* Written back now, not in the middle of a run; and only clean pages can be dropped. */
 	if (fsync(fd) < 0)
 		die("fsync: %s", strerror(errno));
+	if (frozen == IN_MEMORY)
+		seal(fd);
+	else if (frozen == ON_SQUASHFS)
+		move_to_squashfs(fd, files.path);
 	/* Sparse but for a page in each MiB, which is checked; all of it is to be in the cache. */
 	files.huge_size = 8 * GIB;
 	while (files.huge_size > available / 2)

@@ -15,8 +15,11 @@ struct files {
 
 extern struct files files;
 
+/* Whether the content of the file that is sent cannot change: a sealed memfd, or on squashfs. */
+enum frozen { MAY_CHANGE, IN_MEMORY, ON_SQUASHFS };
+
 /* In a directory, which must outlive the program. */
-void make_files(const char *directory, bool quick);
+void make_files(const char *directory, bool quick, enum frozen frozen);
 /* Brings all of a file into the cache, unless it is there.  The huge one is made when it is first asked for. */
 void warm_file(bool huge);
 /* Drops the cold part, what is behind the first warm bytes, from the cache.  Reports if it stays. */

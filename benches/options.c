@@ -79,12 +79,19 @@ static void take_connections(const char *word)
 	options.connections[options.connection_count++] = (unsigned)n;
 }
 
+static void take_frozen(const char *word)
+{
+	if (strcmp(word, "memory") != 0 && strcmp(word, "squashfs") != 0)
+		die("unknown --frozen %s (use memory or squashfs)", word);
+	options.frozen = strcmp(word, "memory") == 0 ? IN_MEMORY : ON_SQUASHFS;
+}
+
 static void usage(FILE *out)
 {
 	fputs("bench [--quick] [--workload bulk,answers,cold,stalled,wire,lan] [--way NAME,...] [--size N,...]\n"
 	      "      [--connections N,...] [--stalled N] [--rounds N] [--seconds-per-run S] [--csv FILE]\n"
 	      "      [--dir DIRECTORY] [--pin] [--calm PERCENT] [--patience S]\n"
-	      "      [--congestion-control NAME]\nways:",
+	      "      [--congestion-control NAME] [--frozen memory|squashfs]\nways:",
 	      out);
 	for (unsigned i = 0; i < way_count; i++)
 		fprintf(out, " %s", ways[i].name);
@@ -127,6 +134,7 @@ static void take_option(int c)
 	case 'P': options.patience = strtod(optarg, NULL); break;
 	case 'g': options.congestion_control = optarg; break;
 	case 'p': options.pin = true; break;
+	case 'f': take_frozen(optarg); break;
 	case 'h': usage(stdout); exit(EXIT_SUCCESS);
 	default: usage(stderr); exit(EXIT_FAILURE);
 	}
@@ -165,6 +173,7 @@ void parse_options(int argc, char **argv)
 		{ "calm", required_argument, NULL, 'C' },
 		{ "patience", required_argument, NULL, 'P' },
 		{ "congestion-control", required_argument, NULL, 'g' },
+		{ "frozen", required_argument, NULL, 'f' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};

@@ -6,6 +6,7 @@
 #define BENCH_OPTIONS_H
 
 #include "common.h"
+#include "files.h"
 #include "ways.h"
 
 #include <stdio.h>
@@ -27,6 +28,7 @@ struct options {
 	unsigned stalled, rounds;
 	double seconds, calm, patience;
 	const char *dir, *congestion_control;
+	enum frozen frozen;
 	FILE *csv;
 };
 
