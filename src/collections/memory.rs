@@ -74,6 +74,15 @@ pub fn list<T>(capacity: usize) -> Result<Vec<T>> {
     })
 }
 
+/// Gives up what an empty list has beyond room for `capacity` items.
+pub fn shrink<T>(kept: &mut Vec<T>, capacity: usize) {
+    if kept.is_empty() && kept.capacity() > capacity {
+        if let Ok(smaller) = list(capacity) {
+            *kept = smaller;
+        }
+    }
+}
+
 /// Returns an empty queue with room for exactly `capacity` items.
 pub fn queue<T>(capacity: usize) -> Result<VecDeque<T>> {
     list(capacity).map(VecDeque::from)

@@ -107,6 +107,7 @@ impl Engine for Portable {
     }
 
     fn trim(&mut self) {
+        memory::shrink(&mut self.ready, READY);
         self.helpers.reap();
     }
 

@@ -24,6 +24,9 @@ const CQ_ENTRIES_MIN: u32 = 1024;
 // More do not shorten the chains further (io_ring_ctx_alloc() in io_uring/io_uring.c).
 const CQ_ENTRIES_MAX: u32 = 8192;
 
+// Room for this many events is kept.
+const EVENTS: usize = 256;
+
 // From linux/io_uring.h; private in the io-uring crate.
 const IORING_SEND_ZC_REPORT_USAGE: u16 = 1 << 3;
 const IORING_NOTIF_USAGE_ZC_COPIED: u32 = 1 << 31;
@@ -117,7 +120,7 @@ impl Uring {
             next_message: 0,
             intake,
             helpers: Helpers::new(known)?,
-            ready: memory::list(CQ_ENTRIES_MIN as usize / 4)?,
+            ready: memory::list(EVENTS)?,
             not_disarmed: Vec::new(),
             broken: None,
             refused: 0,
@@ -411,6 +414,7 @@ impl Engine for Uring {
     }
 
     fn trim(&mut self) {
+        memory::shrink(&mut self.ready, EVENTS);
         self.helpers.reap();
     }
 

@@ -171,7 +171,7 @@ const MESSAGES_PER_ROUND: usize = 64;
 // never hand its own over, if a signal handler jumped out of submit.
 const REJECTIONS: u32 = 10_000;
 const REJECT_AGAIN: Duration = Duration::from_micros(100);
-// Room for this many events is reserved at creation.
+// Room for this many events is kept.
 const EVENTS: usize = 256;
 
 impl<E: Engine> RingThread<E> {
@@ -299,6 +299,7 @@ impl<E: Engine> RingThread<E> {
                 Slept::Otherwise { timed_out } => {
                     if timed_out && limit.take().is_some() {
                         self.driver.trim();
+                        memory::shrink(&mut self.events, EVENTS);
                         self.intake.shrink();
                     }
                 }
