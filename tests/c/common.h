@@ -25,6 +25,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -317,6 +318,13 @@ static inline long status_kib(const char *name)
 static inline long rss_kib(void)
 {
 	return status_kib("RssAnon");
+}
+
+/* What is allocated, in KiB.  It is exact, where RssAnon has what the C library keeps, stacks and page tables' slack. */
+static inline long allocated_kib(void)
+{
+	struct mallinfo2 info = mallinfo2();
+	return (long)((info.uordblks + info.hblkhd) / KIB);
 }
 
 /* Starts the program again with a C library that keeps no stacks and no memory for later threads: what it keeps is more

@@ -2,7 +2,6 @@
 /* run: alone */
 /* Operations pending on as many peers that do not read, as far as descriptors allow: at most 512 bytes of memory for
  * each, and 128 for a file, also just above powers of two; with timeouts and files of their own. */
-#include <malloc.h>
 #include "pending.h"
 
 #define LENGTH 4096
@@ -12,13 +11,6 @@
 static const int counts[] = { 1000, 2049, 4000, 10000, MOST };
 static int sockets[MOST], files[MOST];
 static struct snapsend_completion batch[256];
-
-/* What is allocated, in KiB.  It is exact, where RssAnon has what the C library keeps, stacks and page tables' slack. */
-static long allocated_kib(void)
-{
-	struct mallinfo2 info = mallinfo2();
-	return (long)((info.uordblks + info.hblkhd) / KIB);
-}
 
 static void with(int count, int made, bool own_files)
 {
