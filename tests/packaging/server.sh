@@ -25,6 +25,8 @@ fail() {
 }
 
 serve() { # program argument...
+	# The server's process may come to it only after sed.
+	: >"$work/out"
 	"$@" >"$work/out" 2>"$work/errors" &
 	server=$!
 	for _ in $(seq 100); do
