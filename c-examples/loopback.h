@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * Helpers of several examples: ending with a message, connections and listeners, a temporary file.
+ * Helpers of several examples: ending with a message, a clock, connections and listeners, a temporary file.
  */
 #ifndef LOOPBACK_H
 #define LOOPBACK_H
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 /* error is an errno value or the -errno that a snapsend call returned. */
@@ -21,6 +25,39 @@ _Noreturn static inline void die(const char *what, int error)
 {
 	fprintf(stderr, "%s: %s\n", what, strerror(error < 0 ? -error : error));
 	exit(2);
+}
+
+static inline int64_t milliseconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static inline int open_directory(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		die(path, errno);
+	return fd;
+}
+
+/* Returns a descriptor that becomes readable at SIGINT or SIGTERM, which do nothing else from now on. */
+static inline int stop_signals(void)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (fd < 0)
+		die("signalfd", errno);
+	return fd;
 }
 
 /* Makes a TCP connection over 127.0.0.1.  buffer_bytes, if not 0, is the requested size of the socket buffers of

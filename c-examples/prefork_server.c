@@ -4,31 +4,23 @@
  * Each worker takes one client at a time and responds with snapsend_send(), which waits.  The parent replaces a
  * worker that dies; SIGTERM and SIGINT end all.  GET, HEAD, one Range, keep-alive.
  *
- *	prefork_server --root DIR [--port N] [--workers N]
+ *	prefork_server DIRECTORY [PORT [WORKERS]]
  *
  * The calls of snapsend are in worker() and send_answer().  The ring thread of a context does not survive fork().
  * Therefore the parent creates no context, and each worker creates its own; it costs an idle worker well under 1 MiB.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
-#include <getopt.h>
 #include <poll.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "http.h"
 #include "loopback.h"
 #include "snapsend.h"
 
-#define WORKERS_MAX   1024
-#define IDLE_MS       5000  /* an idle client keeps its worker from others */
-#define SLOWEST_START 60u   /* a client is disconnected after so many seconds ... */
-#define SLOWEST_RATE  4096u /* ... plus one for each so many bytes of its answer */
-#define GRACE_SECONDS 5     /* for answers in flight at the end of the server */
+#define WORKERS_MAX 1024
+#define IDLE_MS     5000 /* an idle client keeps its worker from others */
+#define GRACE_MS    5000 /* for answers in flight at the end of the server */
 
 static int root_fd = -1, listener = -1;
 static sigset_t waiting_mask; /* the signals that are blocked while a worker waits: none that ends it */
@@ -38,15 +30,7 @@ static volatile sig_atomic_t stopping;
 
 struct client {
 	int fd;
-	size_t length;
-	char in[HTTP_HEAD_MAX];
-};
-
-struct answer {
-	int status;
-	int file_fd; /* or -1 */
-	uint64_t offset, length, size;
-	bool keep_alive, head_only;
+	struct http_input input;
 };
 
 /* Waits for input.  A worker waits only here and in snapsend_send(), and receives signals only here. */
@@ -58,69 +42,49 @@ static bool input_comes(int fd, int timeout_ms)
 	return !stopping && ppoll(&entry, 1, timeout_ms < 0 ? NULL : &time, &waiting_mask) > 0;
 }
 
-/* Returns the length of the next request's head, or 0 if no request follows. */
-static size_t next_head(struct client *c)
+/* False: no request follows. */
+static bool next_answer(struct client *c, struct http_answer *answer)
 {
-	for (;;) {
-		size_t length = http_head_length(c->in, c->length);
+	struct http_input *input = &c->input;
+
+	while (!http_take(input, root_fd, answer)) {
 		ssize_t n;
 
-		if (length > 0 || c->length == sizeof(c->in) || !input_comes(c->fd, IDLE_MS))
-			return length;
-		n = recv(c->fd, c->in + c->length, sizeof(c->in) - c->length, MSG_DONTWAIT);
+		if (!input_comes(c->fd, IDLE_MS))
+			return false;
+		n = recv(c->fd, input->bytes + input->length, sizeof(input->bytes) - input->length, MSG_DONTWAIT);
+		/* 0 if the head is too long, too. */
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-			return 0;
-		c->length += n > 0 ? (size_t)n : 0;
+			return false;
+		input->length += n > 0 ? (size_t)n : 0;
 	}
-}
-
-static void make_answer(const struct client *c, size_t length, struct answer *answer)
-{
-	struct http_request request;
-	struct stat st;
-
-	*answer = (struct answer){ .status = http_parse(c->in, length, &request), .file_fd = -1 };
-	answer->keep_alive = request.keep_alive;
-	answer->head_only = request.head_only;
-	if (answer->status != 0)
-		return;
-	answer->status = 404;
-	answer->file_fd = openat(root_fd, request.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (answer->file_fd < 0 || fstat(answer->file_fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return;
-	answer->size = (uint64_t)st.st_size;
-	answer->status = http_select(&request, answer->size, &answer->offset, &answer->length);
+	return true;
 }
 
 /* Sends head and file as one operation and waits for it.  When it returns, the file may change, and the
  * data that the client has not read yet cannot.  False: the connection must be closed. */
-static bool send_answer(snapsend_t *snapsend, const struct client *c, const struct answer *answer)
+static bool send_answer(snapsend_t *snapsend, const struct client *c, struct http_answer *answer)
 {
-	bool body = !answer->head_only && answer->length > 0;
-	uint64_t seconds = SLOWEST_START + (body ? answer->length / SLOWEST_RATE : 0);
-	char head[HTTP_ANSWER_MAX];
-	struct iovec header = { .iov_base = head };
+	struct iovec header = { .iov_base = answer->head, .iov_len = answer->head_length };
 	struct snapsend_request request = {
 		.socket_fd = c->fd,
-		.file_fd = body ? answer->file_fd : -1,
-		.offset = body ? answer->offset : 0,
-		.length = body ? answer->length : 0,
+		.file_fd = answer->file_fd,
+		.offset = answer->offset,
+		.length = answer->length,
 		.header = &header,
 		.header_count = 1,
-		.timeout_ms = seconds < UINT32_MAX / 1000 ? (uint32_t)seconds * 1000 : UINT32_MAX,
+		.timeout_ms = http_timeout_ms(answer),
 	};
 	struct snapsend_completion done;
-	int r;
+	int r = snapsend_send(snapsend, &request, sizeof(request), &done);
 
-	header.iov_len =
-		http_write_head(head, answer->status, answer->keep_alive, answer->offset, answer->length, answer->size);
-	r = snapsend_send(snapsend, &request, sizeof(request), &done);
 	if (r < 0) /* no client can cause this: the parent starts another worker */
 		die("snapsend_send", r);
 	if (done.status < 0 && done.wire_bytes == 0 && answer->file_fd >= 0) {
 		/* The file has become shorter or is unreadable.  The stream is untouched, so an error can be sent. */
-		struct answer sorry = { .status = 500, .file_fd = -1 };
+		struct http_answer sorry = { .file_fd = -1 };
 
+		http_write_head(&sorry, 500);
 		return send_answer(snapsend, c, &sorry);
 	}
 	return done.status == 0 && answer->keep_alive;
@@ -130,7 +94,8 @@ static bool send_answer(snapsend_t *snapsend, const struct client *c, const stru
 static void close_gently(struct client *c)
 {
 	if (shutdown(c->fd, SHUT_WR) == 0)
-		while (input_comes(c->fd, IDLE_MS) && recv(c->fd, c->in, sizeof(c->in), MSG_DONTWAIT) > 0)
+		while (input_comes(c->fd, IDLE_MS) &&
+		       recv(c->fd, c->input.bytes, sizeof(c->input.bytes), MSG_DONTWAIT) > 0)
 			;
 	close(c->fd);
 }
@@ -138,20 +103,15 @@ static void close_gently(struct client *c)
 static void serve(snapsend_t *snapsend, int fd)
 {
 	static struct client c;
+	struct http_answer answer;
 	bool goes_on = true;
-	size_t length;
 
 	c.fd = fd;
-	c.length = 0;
-	while (goes_on && (length = next_head(&c)) > 0) {
-		struct answer answer;
-
-		make_answer(&c, length, &answer);
+	c.input.length = 0;
+	while (goes_on && next_answer(&c, &answer)) {
 		goes_on = send_answer(snapsend, &c, &answer);
 		if (answer.file_fd >= 0)
 			close(answer.file_fd); /* snapsend has released it */
-		c.length -= length;
-		memmove(c.in, c.in + length, c.length);
 	}
 	close_gently(&c);
 }
@@ -191,23 +151,15 @@ _Noreturn static void worker(void)
 
 struct process {
 	pid_t pid;
-	time_t started;
+	int64_t started_ms;
 };
-
-static time_t seconds_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
-}
 
 static void start_worker(struct process *process)
 {
 	pid_t parent = getpid();
 
 	fflush(NULL);
-	process->started = seconds_now();
+	process->started_ms = milliseconds();
 	process->pid = fork();
 	if (process->pid == 0) {
 		/* The worker ends with the parent, however that ends. */
@@ -251,7 +203,7 @@ static void bury(struct process *workers, int count)
 static void replace(struct process *workers, int count)
 {
 	for (int i = 0; i < count; i++)
-		if (workers[i].pid < 0 && seconds_now() > workers[i].started)
+		if (workers[i].pid < 0 && milliseconds() >= workers[i].started_ms + 1000)
 			start_worker(&workers[i]);
 }
 
@@ -275,7 +227,7 @@ static void supervise(struct process *workers, int count, const sigset_t *signal
 {
 	const struct timespec second = { .tv_sec = 1 };
 	int signal = 0;
-	time_t end;
+	int64_t end;
 
 	for (int i = 0; i < count; i++)
 		start_worker(&workers[i]);
@@ -286,8 +238,8 @@ static void supervise(struct process *workers, int count, const sigset_t *signal
 	}
 	close(listener);
 	signal_all(workers, count, SIGTERM);
-	end = seconds_now() + GRACE_SECONDS;
-	while (count_alive(workers, count) > 0 && seconds_now() < end) {
+	end = milliseconds() + GRACE_MS;
+	while (count_alive(workers, count) > 0 && milliseconds() < end) {
 		sigtimedwait(signals, NULL, &second);
 		bury(workers, count);
 	}
@@ -298,40 +250,22 @@ static void supervise(struct process *workers, int count, const sigset_t *signal
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "root", required_argument, NULL, 'r' },
-		{ "port", required_argument, NULL, 'p' },
-		{ "workers", required_argument, NULL, 'w' },
-		{ NULL, 0, NULL, 0 },
-	};
 	static struct process workers[WORKERS_MAX];
-	int port = 0, count = 4, option;
-	const char *root = NULL;
+	int count = argc > 3 ? atoi(argv[3]) : 4;
 	sigset_t signals;
-	bool good = true;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (option) {
-		case 'r': root = optarg; break;
-		case 'p': port = atoi(optarg); break;
-		case 'w': count = atoi(optarg); break;
-		default: good = false;
-		}
-	}
-	if (!good || root == NULL || optind != argc || count < 1 || count > WORKERS_MAX) {
-		fprintf(stderr, "usage: %s --root DIR [--port N] [--workers N]\n", argv[0]);
+	if (argc < 2 || argc > 4 || count < 1 || count > WORKERS_MAX) {
+		fprintf(stderr, "usage: %s DIRECTORY [PORT [WORKERS]]\n", argv[0]);
 		return 2;
 	}
-	root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (root_fd < 0)
-		die(root, errno);
+	root_fd = open_directory(argv[1]);
 	/* Blocked here and in the workers, except where each waits, so that none is missed. */
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
 	sigaddset(&signals, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &signals, &waiting_mask);
-	listener = tcp_listener("127.0.0.1", port);
+	listener = tcp_listener("127.0.0.1", argc > 2 ? atoi(argv[2]) : 0);
 	supervise(workers, count, &signals);
 	return 0;
 }

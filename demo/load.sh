@@ -65,7 +65,7 @@ held_kib() {
 # Runs the server with a time limit, and records its own process id.
 # shellcheck disable=SC2016
 timeout -k 10 $((seconds + 120)) sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$work/pid" \
-	"$bin/http_server" --root "$work" >"$work/server.out" 2>"$work/server.err" &
+	"$bin/http_server" "$work" >"$work/server.out" 2>"$work/server.err" &
 server=$!
 for _ in $(seq 100); do
 	read -r line 2>/dev/null <"$work/server.out" && break

@@ -85,7 +85,7 @@ tail -n 1 receive.out
 
 echo
 echo "== files over HTTP, whole and by range (http_server)"
-timeout -k 10 600 "$bin/http_server" --root root >server.out 2>server.err &
+timeout -k 10 600 "$bin/http_server" root >server.out 2>server.err &
 server=$!
 await_port server.out
 cd root

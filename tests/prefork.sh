@@ -70,7 +70,7 @@ done
 set -- *.bin sub/more.bin
 cd "$work"
 
-"$bin/prefork_server" --root root --workers 4 >server.out 2>server.err &
+"$bin/prefork_server" root 0 4 >server.out 2>server.err &
 server=$!
 await_workers 4
 read -r line <server.out

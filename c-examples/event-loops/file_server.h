@@ -34,9 +34,7 @@ struct client {
 	int socket_fd;
 	int file_fd;
 	bool keep_alive;
-	char request[HTTP_HEAD_MAX];
-	size_t received;
-	char header[HTTP_ANSWER_MAX];
+	struct http_input input;
 };
 
 struct server {
@@ -131,70 +129,46 @@ static void client_free(struct client *client)
 
 static bool client_has_request(const struct client *client)
 {
-	return http_head_length(client->request, client->received) > 0;
+	return memmem(client->input.bytes, client->input.length, "\r\n\r\n", 4) != NULL;
 }
 
 /* 1: the request is complete.  0: incomplete.  -1: the client has disconnected, or the request is too long. */
 static int client_read(struct client *client)
 {
-	ssize_t n = recv(client->socket_fd, client->request + client->received,
-			 sizeof(client->request) - client->received, 0);
+	struct http_input *input = &client->input;
+	ssize_t n = recv(client->socket_fd, input->bytes + input->length, sizeof(input->bytes) - input->length, 0);
 
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -1;
 	if (n == 0)
 		return -1;
-	client->received += (size_t)n;
-	if (client_has_request(client))
-		return 1;
-	return client->received < sizeof(client->request) ? 0 : -1;
-}
-
-/* Opens the file of the request and selects the range; returns the status of the answer.  Symbolic links are
- * followed: a user who may create one in the directory may publish with it. */
-static int client_open_file(struct client *client, const struct http_request *asked, uint64_t *offset, uint64_t *length,
-			    uint64_t *size)
-{
-	struct stat st;
-
-	client->file_fd = openat(client->server->root_fd, asked->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (client->file_fd < 0 || fstat(client->file_fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return 404;
-	*size = (uint64_t)st.st_size;
-	return http_select(asked, *size, offset, length);
+	input->length += (size_t)n;
+	return client_has_request(client);
 }
 
 /* Answers the request.  0: the operation's DONE follows, with the client as user_data.
  * -errno: the operation was not accepted, and the client must be closed. */
 static int client_answer(struct client *client)
 {
-	size_t head = http_head_length(client->request, client->received);
-	struct http_request asked;
-	struct iovec header = { .iov_base = client->header };
+	struct http_answer answer;
+	struct iovec header = { .iov_base = answer.head };
 	struct snapsend_request request = {
 		.socket_fd = client->socket_fd,
-		.file_fd = -1,
 		.header = &header,
 		.header_count = 1,
 		.user_data = (uintptr_t)client,
 	};
-	uint64_t offset = 0, length = 0, size = 0;
-	int status = http_parse(client->request, head, &asked), r;
+	int r;
 
-	client->keep_alive = asked.keep_alive;
-	if (status == 0)
-		status = client_open_file(client, &asked, &offset, &length, &size);
-	/* The data behind the request is the beginning of the next. */
-	client->received -= head;
-	memmove(client->request, client->request + head, client->received);
-
-	header.iov_len = http_write_head(client->header, status, client->keep_alive, offset, length, size);
-	if (length > 0 && !asked.head_only) {
-		/* The announced length: if the file becomes shorter, the operation ends with -ENODATA. */
-		request.file_fd = client->file_fd;
-		request.offset = offset;
-		request.length = length;
-	}
+	if (!http_take(&client->input, client->server->root_fd, &answer))
+		return -EAGAIN;
+	client->keep_alive = answer.keep_alive;
+	client->file_fd = answer.file_fd;
+	header.iov_len = answer.head_length;
+	/* The announced length: if the file becomes shorter, the operation ends with -ENODATA. */
+	request.file_fd = answer.file_fd;
+	request.offset = answer.offset;
+	request.length = answer.length;
 	r = snapsend_submit(client->server->ctx, &request, sizeof(request), NULL);
 	if (r < 0)
 		fprintf(stderr, "snapsend_submit: %s\n", strerror(-r));

@@ -37,7 +37,7 @@ exec 3<>"/dev/tcp/127.0.0.1/$port"
 printf 'GET /1 HTTP/1.1\r\n\r\nGET /1000 HTTP/1.1\r\nConnection: close\r\n\r\n' >&3
 timeout 20 cat <&3 >"$work/two"
 exec 3<&-
-[ "$(grep -ao "HTTP/1.1 200 OK" "$work/two" | wc -l)" = 2 ] || fail "two requests in one piece"
+[ "$(grep -ao "HTTP/1.1 200 " "$work/two" | wc -l)" = 2 ] || fail "two requests in one piece"
 tail -c 1000 "$work/two" | cmp - "$work/files/1000"
 
 # Clients that go in the middle do no harm; all descriptors come back.
