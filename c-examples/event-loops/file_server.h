@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * The common part of the four servers: the listening socket, reading a request, choosing the file (../http.h
- * implements HTTP).  It does not wait, and does not depend on the event loop.
+ * The common part of the four servers: clients, requests, answers (../http.h implements HTTP).  It does not wait.  The
+ * server of each event loop defines the three functions loop_*, and calls server_on_input() when the listening socket is
+ * readable, client_on_input() when a client is, and server_on_completions() when the library's event descriptor is.
  *
  * A client is watched until its request is complete, and not again until the DONE of the answer.  During that
  * time the library watches the connection, and DONE reports if it broke.  Therefore a client and its file are
@@ -10,22 +11,18 @@
 #ifndef FILE_SERVER_H
 #define FILE_SERVER_H
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
 #include <snapsend.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "../http.h"
+#include "../loopback.h"
 
-struct server;
+struct server {
+	snapsend_t *ctx;
+	int root_fd;
+	int listen_fd;
+	int spare_fd; /* closed for a moment if no other descriptor is available */
+	struct client *clients;
+};
 
 struct client {
 	struct server *server;
@@ -37,118 +34,79 @@ struct client {
 	struct http_input input;
 };
 
-struct server {
-	snapsend_t *ctx;
-	int root_fd;
-	int listen_fd;
-	int spare_fd; /* closed for a moment if no other descriptor is available */
-	struct client *clients;
-};
-
-static void die(const char *what, int error)
-{
-	fprintf(stderr, "%s: %s\n", what, strerror(error));
-	exit(1);
-}
+/* Prepares client->watch for the descriptor, which is not watched yet.  False: there is no memory. */
+static bool loop_add(struct client *client);
+/* Watches the descriptor for input, or no longer; also if that is so already. */
+static void loop_watch(struct client *client, bool on);
+/* Releases client->watch.  The descriptor is closed next. */
+static void loop_remove(struct client *client);
 
 /* Arguments: DIRECTORY [PORT].  Prints the address of the server. */
 static void server_open(struct server *server, int argc, char **argv)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET };
-	socklen_t length = sizeof(address);
-	int on = 1, r;
+	int r;
 
 	if (argc < 2 || argc > 3) {
 		fprintf(stderr, "usage: %s DIRECTORY [PORT]\n", argv[0]);
 		exit(2);
 	}
 	memset(server, 0, sizeof(*server));
-	server->root_fd = open(argv[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (server->root_fd < 0)
-		die(argv[1], errno);
+	server->root_fd = open_directory(argv[1]);
 	server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	server->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	address.sin_port = htons((uint16_t)(argc > 2 ? atoi(argv[2]) : 0));
-	if (server->listen_fd < 0 || setsockopt(server->listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    bind(server->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-	    listen(server->listen_fd, SOMAXCONN) < 0 ||
-	    getsockname(server->listen_fd, (struct sockaddr *)&address, &length) < 0)
-		die("listen", errno);
+	server->listen_fd = tcp_listener("127.0.0.1", argc > 2 ? atoi(argv[2]) : 0);
 	r = snapsend_create(NULL, 0, &server->ctx);
 	if (r < 0)
-		die("snapsend_create", -r);
-	printf("listening on http://127.0.0.1:%d\n", ntohs(address.sin_port));
-	fflush(stdout);
+		die("snapsend_create", r);
 }
 
-/* Returns the next client, or NULL if none is waiting. */
-static struct client *server_accept(struct server *server)
-{
-	struct client *client;
-	int fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-	if (fd < 0) {
-		if (errno == EMFILE || errno == ENFILE) {
-			/* The client is refused; otherwise the loop would report it repeatedly. */
-			close(server->spare_fd);
-			close(accept(server->listen_fd, NULL, NULL));
-			server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		}
-		return NULL;
-	}
-	client = calloc(1, sizeof(*client));
-	if (client == NULL) {
-		close(fd);
-		return NULL;
-	}
-	client->server = server;
-	client->socket_fd = fd;
-	client->file_fd = -1;
-	client->next = server->clients;
-	if (client->next != NULL)
-		client->next->previous = client;
-	server->clients = client;
-	return client;
-}
-
-/* The event loop no longer watches it, and no operation is in flight. */
+/* No operation is in flight. */
 static void client_free(struct client *client)
 {
-	if (client->previous != NULL)
-		client->previous->next = client->next;
-	else
-		client->server->clients = client->next;
+	*(client->previous != NULL ? &client->previous->next : &client->server->clients) = client->next;
 	if (client->next != NULL)
 		client->next->previous = client->previous;
+	loop_remove(client);
 	if (client->file_fd >= 0)
 		close(client->file_fd);
 	close(client->socket_fd);
 	free(client);
 }
 
-static bool client_has_request(const struct client *client)
+static void client_new(struct server *server, int fd)
 {
-	return memmem(client->input.bytes, client->input.length, "\r\n\r\n", 4) != NULL;
+	struct client *client = calloc(1, sizeof(*client));
+
+	if (client != NULL)
+		*client = (struct client){ .server = server, .socket_fd = fd, .file_fd = -1 };
+	if (client == NULL || !loop_add(client)) {
+		free(client);
+		close(fd);
+		return;
+	}
+	client->next = server->clients;
+	if (client->next != NULL)
+		client->next->previous = client;
+	server->clients = client;
+	loop_watch(client, true);
 }
 
-/* 1: the request is complete.  0: incomplete.  -1: the client has disconnected, or the request is too long. */
-static int client_read(struct client *client)
+/* Accepts all clients that wait. */
+static void server_on_input(struct server *server)
 {
-	struct http_input *input = &client->input;
-	ssize_t n = recv(client->socket_fd, input->bytes + input->length, sizeof(input->bytes) - input->length, 0);
+	int fd;
 
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -1;
-	if (n == 0)
-		return -1;
-	input->length += (size_t)n;
-	return client_has_request(client);
+	while ((fd = accept4(server->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0)
+		client_new(server, fd);
+	if (errno == EMFILE || errno == ENFILE) {
+		/* A client is refused; otherwise the loop would report it repeatedly. */
+		close(server->spare_fd);
+		close(accept(server->listen_fd, NULL, NULL));
+		server->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	}
 }
 
-/* Answers the request.  0: the operation's DONE follows, with the client as user_data.
- * -errno: the operation was not accepted, and the client must be closed. */
-static int client_answer(struct client *client)
+/* Answers the next request, if it is complete: DONE follows, with the client as user_data. */
+static void client_serve(struct client *client)
 {
 	struct http_answer answer;
 	struct iovec header = { .iov_base = answer.head };
@@ -160,8 +118,11 @@ static int client_answer(struct client *client)
 	};
 	int r;
 
-	if (!http_take(&client->input, client->server->root_fd, &answer))
-		return -EAGAIN;
+	if (!http_take(&client->input, client->server->root_fd, &answer)) {
+		loop_watch(client, true);
+		return;
+	}
+	loop_watch(client, false);
 	client->keep_alive = answer.keep_alive;
 	client->file_fd = answer.file_fd;
 	header.iov_len = answer.head_length;
@@ -170,20 +131,51 @@ static int client_answer(struct client *client)
 	request.offset = answer.offset;
 	request.length = answer.length;
 	r = snapsend_submit(client->server->ctx, &request, sizeof(request), NULL);
-	if (r < 0)
+	if (r < 0) {
 		fprintf(stderr, "snapsend_submit: %s\n", strerror(-r));
-	return r;
+		client_free(client);
+	}
 }
 
-/* Handles DONE of an answer.  True: the next request may be read; false: the client must be closed. */
-static bool client_is_done(struct client *client, const struct snapsend_completion *done)
+static void client_on_input(struct client *client)
 {
-	if (client->file_fd >= 0)
-		close(client->file_fd);
-	client->file_fd = -1;
-	return done->status == 0 && client->keep_alive;
+	struct http_input *input = &client->input;
+	ssize_t n = recv(client->socket_fd, input->bytes + input->length, sizeof(input->bytes) - input->length, 0);
+
+	if (n > 0) {
+		input->length += (size_t)n;
+		client_serve(client);
+	} else if (n == 0 || (errno != EAGAIN && errno != EINTR)) { /* 0 if the request is too long, too */
+		client_free(client);
+	} else {
+		loop_watch(client, true);
+	}
 }
 
+static void server_on_completions(struct server *server)
+{
+	struct snapsend_completion done[32];
+	int n;
+
+	while ((n = snapsend_poll(server->ctx, done, 32, 0)) > 0) {
+		for (int i = 0; i < n; i++) {
+			struct client *client = (struct client *)(uintptr_t)done[i].user_data;
+
+			if (done[i].status < 0 || !client->keep_alive) {
+				client_free(client);
+				continue;
+			}
+			if (client->file_fd >= 0)
+				close(client->file_fd);
+			client->file_fd = -1;
+			client_serve(client);
+		}
+	}
+	if (n < 0)
+		die("snapsend_poll", n);
+}
+
+/* The event loop no longer watches the descriptors of the server; it still watches clients. */
 static void server_close(struct server *server)
 {
 	/* First, because it ends what is in flight and waits until no descriptor is in use. */

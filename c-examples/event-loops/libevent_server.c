@@ -12,62 +12,42 @@
 
 static struct event_base *base;
 
-static void drop(struct client *client)
+static void on_client(evutil_socket_t fd, short what, void *client)
+{
+	(void)fd;
+	(void)what;
+	client_on_input(client);
+}
+
+static void on_listener(evutil_socket_t fd, short what, void *server)
+{
+	(void)fd;
+	(void)what;
+	server_on_input(server);
+}
+
+static void on_completions(evutil_socket_t fd, short what, void *server)
+{
+	(void)fd;
+	(void)what;
+	server_on_completions(server);
+}
+
+static bool loop_add(struct client *client)
+{
+	client->watch = event_new(base, client->socket_fd, EV_READ | EV_PERSIST, on_client, client);
+	return client->watch != NULL;
+}
+
+static void loop_watch(struct client *client, bool on)
+{
+	if ((on ? event_add(client->watch, NULL) : event_del(client->watch)) < 0)
+		die("libevent", ENOMEM);
+}
+
+static void loop_remove(struct client *client)
 {
 	event_free(client->watch);
-	client_free(client);
-}
-
-static void on_client(evutil_socket_t fd, short what, void *argument)
-{
-	struct client *client = argument;
-	int r = client_read(client);
-
-	(void)fd;
-	(void)what;
-	if (r == 0)
-		return;
-	/* The client is not watched while its answer is in flight. */
-	event_del(client->watch);
-	if (r < 0 || client_answer(client) < 0)
-		drop(client);
-}
-
-static void on_listener(evutil_socket_t fd, short what, void *argument)
-{
-	struct client *client;
-
-	(void)fd;
-	(void)what;
-	while ((client = server_accept(argument)) != NULL) {
-		client->watch = event_new(base, client->socket_fd, EV_READ | EV_PERSIST, on_client, client);
-		if (client->watch == NULL || event_add(client->watch, NULL) < 0)
-			die("event_new", ENOMEM);
-	}
-}
-
-static void on_completions(evutil_socket_t fd, short what, void *argument)
-{
-	struct server *server = argument;
-	struct snapsend_completion done[32];
-	int n;
-
-	(void)fd;
-	(void)what;
-	while ((n = snapsend_poll(server->ctx, done, 32, 0)) > 0) {
-		for (int i = 0; i < n; i++) {
-			struct client *client = (struct client *)(uintptr_t)done[i].user_data;
-
-			if (!client_is_done(client, &done[i]))
-				drop(client);
-			else if (!client_has_request(client))
-				event_add(client->watch, NULL);
-			else if (client_answer(client) < 0)
-				drop(client);
-		}
-	}
-	if (n < 0)
-		die("snapsend_poll", -n);
 }
 
 static void on_signal(evutil_socket_t number, short what, void *argument)
@@ -99,8 +79,6 @@ int main(int argc, char **argv)
 
 	for (i = 0; i < 4; i++)
 		event_free(watches[i]);
-	for (struct client *client = server.clients; client != NULL; client = client->next)
-		event_free(client->watch);
 	server_close(&server);
 	event_base_free(base);
 	return 0;

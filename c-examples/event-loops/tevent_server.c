@@ -18,64 +18,45 @@
 static struct tevent_context *ev;
 static bool running = true;
 
-static void drop(struct client *client)
+static void on_client(struct tevent_context *context, struct tevent_fd *fde, uint16_t flags, void *client)
 {
-	/* The descriptor is closed after tevent has released it. */
+	(void)context;
+	(void)fde;
+	(void)flags;
+	client_on_input(client);
+}
+
+static void on_listener(struct tevent_context *context, struct tevent_fd *fde, uint16_t flags, void *server)
+{
+	(void)context;
+	(void)fde;
+	(void)flags;
+	server_on_input(server);
+}
+
+static void on_completions(struct tevent_context *context, struct tevent_fd *fde, uint16_t flags, void *server)
+{
+	(void)context;
+	(void)fde;
+	(void)flags;
+	server_on_completions(server);
+}
+
+static bool loop_add(struct client *client)
+{
+	client->watch = tevent_add_fd(ev, ev, client->socket_fd, 0, on_client, client);
+	return client->watch != NULL;
+}
+
+static void loop_watch(struct client *client, bool on)
+{
+	tevent_fd_set_flags(client->watch, on ? TEVENT_FD_READ : 0);
+}
+
+/* The descriptor may be closed only after tevent has released it. */
+static void loop_remove(struct client *client)
+{
 	talloc_free(client->watch);
-	client_free(client);
-}
-
-static void on_client(struct tevent_context *context, struct tevent_fd *fde, uint16_t flags, void *argument)
-{
-	struct client *client = argument;
-	int r = client_read(client);
-
-	(void)context;
-	(void)flags;
-	if (r == 0)
-		return;
-	/* The client is not watched while its answer is in flight. */
-	tevent_fd_set_flags(fde, 0);
-	if (r < 0 || client_answer(client) < 0)
-		drop(client);
-}
-
-static void on_listener(struct tevent_context *context, struct tevent_fd *fde, uint16_t flags, void *argument)
-{
-	struct client *client;
-
-	(void)fde;
-	(void)flags;
-	while ((client = server_accept(argument)) != NULL) {
-		client->watch = tevent_add_fd(context, context, client->socket_fd, TEVENT_FD_READ, on_client, client);
-		if (client->watch == NULL)
-			die("tevent_add_fd", ENOMEM);
-	}
-}
-
-static void on_completions(struct tevent_context *context, struct tevent_fd *fde, uint16_t flags, void *argument)
-{
-	struct server *server = argument;
-	struct snapsend_completion done[32];
-	int n;
-
-	(void)context;
-	(void)fde;
-	(void)flags;
-	while ((n = snapsend_poll(server->ctx, done, 32, 0)) > 0) {
-		for (int i = 0; i < n; i++) {
-			struct client *client = (struct client *)(uintptr_t)done[i].user_data;
-
-			if (!client_is_done(client, &done[i]))
-				drop(client);
-			else if (!client_has_request(client))
-				tevent_fd_set_flags(client->watch, TEVENT_FD_READ);
-			else if (client_answer(client) < 0)
-				drop(client);
-		}
-	}
-	if (n < 0)
-		die("snapsend_poll", -n);
 }
 
 static void on_signal(struct tevent_context *context, struct tevent_signal *se, int number, int count, void *info,
@@ -92,19 +73,23 @@ static void on_signal(struct tevent_context *context, struct tevent_signal *se, 
 
 int main(int argc, char **argv)
 {
+	struct tevent_fd *listener, *completions;
 	struct server server;
 
 	server_open(&server, argc, argv);
 	ev = tevent_context_init(NULL);
-	if (ev == NULL || tevent_add_fd(ev, ev, server.listen_fd, TEVENT_FD_READ, on_listener, &server) == NULL ||
-	    tevent_add_fd(ev, ev, snapsend_event_fd(server.ctx), TEVENT_FD_READ, on_completions, &server) == NULL ||
-	    tevent_add_signal(ev, ev, SIGINT, 0, on_signal, NULL) == NULL ||
+	if (ev == NULL)
+		die("tevent_context_init", ENOMEM);
+	listener = tevent_add_fd(ev, ev, server.listen_fd, TEVENT_FD_READ, on_listener, &server);
+	completions = tevent_add_fd(ev, ev, snapsend_event_fd(server.ctx), TEVENT_FD_READ, on_completions, &server);
+	if (listener == NULL || completions == NULL || tevent_add_signal(ev, ev, SIGINT, 0, on_signal, NULL) == NULL ||
 	    tevent_add_signal(ev, ev, SIGTERM, 0, on_signal, NULL) == NULL)
 		die("tevent", ENOMEM);
 	while (running && tevent_loop_once(ev) == 0)
 		;
-	/* This frees all watches before their descriptors are closed. */
-	talloc_free(ev);
+	talloc_free(listener);
+	talloc_free(completions);
 	server_close(&server);
+	talloc_free(ev);
 	return 0;
 }
