@@ -90,6 +90,33 @@ static inline void loopback_pair(int *sender, int *peer, int buffer_bytes)
 	close(listener);
 }
 
+/* Forks a child process that is the peer of a connection.  Returns its process id, or 0 in the child.  A program calls
+ * this before it creates a context, because a child must not use its parent's context. */
+static inline pid_t loopback_child(int *sender, int *peer)
+{
+	pid_t child;
+
+	loopback_pair(sender, peer, 0);
+	child = fork();
+	if (child < 0)
+		die("fork", errno);
+	close(child == 0 ? *sender : *peer);
+	return child;
+}
+
+/* Connects to an IPv4 address. */
+static inline int tcp_connect(const char *numbers, const char *port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (inet_pton(AF_INET, numbers, &address.sin_addr) != 1)
+		die(numbers, EINVAL);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		die("connect", errno);
+	return fd;
+}
+
 /* Listens on an IPv4 address with a non-blocking accept, and prints it.  Port 0: any free port. */
 static inline int tcp_listener(const char *numbers, int port)
 {

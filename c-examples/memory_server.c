@@ -74,21 +74,12 @@ static _Noreturn void be_client(int peer)
 	_exit(0);
 }
 
-/* Forks a client; a child must not use its parent's context, so this comes before it. */
 static int start_client(void)
 {
 	int socket_fd, peer, flags;
-	pid_t child;
 
-	loopback_pair(&socket_fd, &peer, 0);
-	child = fork();
-	if (child < 0)
-		die("fork", errno);
-	if (child == 0) {
-		close(socket_fd);
+	if (loopback_child(&socket_fd, &peer) == 0)
 		be_client(peer);
-	}
-	close(peer);
 	/* Pages go by reference only into sockets that do not block. */
 	flags = fcntl(socket_fd, F_GETFL);
 	if (flags < 0 || fcntl(socket_fd, F_SETFL, flags | O_NONBLOCK) < 0)

@@ -17,18 +17,6 @@
 #include "loopback.h"
 #include "snapsend.h"
 
-static int connect_to(const char *numbers, const char *port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (inet_pton(AF_INET, numbers, &address.sin_addr) != 1)
-		die(numbers, EINVAL);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		die("connect", errno);
-	return fd;
-}
-
 /* Starts a child process that reads everything. */
 static int connect_to_child(void)
 {
@@ -36,21 +24,14 @@ static int connect_to_child(void)
 	uint64_t total = 0;
 	int sender, peer;
 	ssize_t n;
-	pid_t child;
 
-	loopback_pair(&sender, &peer, 0);
-	child = fork();
-	if (child < 0)
-		die("fork", errno);
-	if (child == 0) {
-		close(sender);
+	if (loopback_child(&sender, &peer) == 0) {
 		while ((n = read(peer, buffer, sizeof(buffer))) > 0)
 			total += (uint64_t)n;
 		printf("peer: %" PRIu64 " bytes\n", total);
 		fflush(stdout);
 		_exit(n < 0);
 	}
-	close(peer);
 	return sender;
 }
 
@@ -77,7 +58,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: %s IMAGE [ADDRESS PORT]\n", argv[0]);
 		return 2;
 	}
-	request.socket_fd = argc == 4 ? connect_to(argv[2], argv[3]) : connect_to_child();
+	request.socket_fd = argc == 4 ? tcp_connect(argv[2], argv[3]) : connect_to_child();
 	request.file_fd = open(argv[1], O_RDONLY | O_CLOEXEC);
 	if (request.file_fd < 0)
 		die(argv[1], errno);

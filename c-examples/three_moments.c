@@ -24,18 +24,6 @@
 
 static int64_t started;
 
-static int connect_to(const char *numbers, const char *port)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port)) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (inet_pton(AF_INET, numbers, &address.sin_addr) != 1)
-		die(numbers, EINVAL);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		die("connect", errno);
-	return fd;
-}
-
 /* Starts a child process that is the peer. */
 static int connect_to_child(pid_t *child)
 {
@@ -43,15 +31,11 @@ static int connect_to_child(pid_t *child)
 	static char buffer[FILE_BYTES];
 	int sender, peer;
 
-	loopback_pair(&sender, &peer, 0);
-	*child = fork();
-	if (*child < 0)
-		die("fork", errno);
+	*child = loopback_child(&sender, &peer);
 	if (*child == 0) {
 		nanosleep(&late, NULL);
 		_exit(read_all(peer, buffer, sizeof(buffer)) == sizeof(buffer) ? 0 : 1);
 	}
-	close(peer);
 	return sender;
 }
 
@@ -107,7 +91,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	request.file_fd = make_file();
-	request.socket_fd = argc == 3 ? connect_to(argv[1], argv[2]) : connect_to_child(&child);
+	request.socket_fd = argc == 3 ? tcp_connect(argv[1], argv[2]) : connect_to_child(&child);
 	/* So that everything fits into the socket although the peer does not read. */
 	setsockopt(request.socket_fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
 	r = snapsend_create(NULL, 0, &ctx);

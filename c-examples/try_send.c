@@ -34,8 +34,7 @@ static void report(const char *call, const struct snapsend_completion *done)
 	check(done->status == 0, strerror(-done->status));
 }
 
-/* Forks a child that reads the stream to its end and writes its length to *count_fd.  The fork comes
- * before the context is created, because a child must not use its parent's context. */
+/* Forks a child that reads the stream to its end and writes its length to *count_fd. */
 static pid_t start_peer(int *socket_fd, int *count_fd)
 {
 	static char buffer[1 << 16];
@@ -44,19 +43,14 @@ static pid_t start_peer(int *socket_fd, int *count_fd)
 	pid_t child;
 	size_t n;
 
-	loopback_pair(socket_fd, &peer, 0);
 	if (pipe(ends) < 0)
 		die("pipe", errno);
-	child = fork();
-	if (child < 0)
-		die("fork", errno);
+	child = loopback_child(socket_fd, &peer);
 	if (child > 0) {
-		close(peer);
 		close(ends[1]);
 		*count_fd = ends[0];
 		return child;
 	}
-	close(*socket_fd);
 	close(ends[0]);
 	while ((n = read_all(peer, buffer, sizeof(buffer))) > 0)
 		count += n;
