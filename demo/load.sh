@@ -4,36 +4,11 @@
 # load.sh [SECONDS]: 1,000 connections at once fetch random ranges of a 1 GiB file and compare every
 # byte.  It fails if a byte was wrong, or if the server held more than 64 MiB at any time (without
 # the file's pages).
-#
-#   SNAPSEND_ENGINE    auto, uring or portable: passed to the programs
-#   SNAPSEND_EXAMPLES  the directory of the built examples (target/c-examples)
-
-set -eu
-
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
 seconds=${1:-${LOAD_SECONDS:-30}}
 connections=${LOAD_CONNECTIONS:-1000}
 most_kib=65536
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
-[ -x "$bin/fetch" ] || {
-	echo "load.sh: cannot run $bin/fetch: no such file (run make demo)" >&2
-	exit 2
-}
-work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-load.XXXXXX")
-server=
-client=
-
-cleanup() {
-	trap - EXIT INT TERM
-	for pid in $client $server; do
-		kill "$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
-	done
-	rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 # For each client, the server needs two descriptors and fetch one.
 # shellcheck disable=SC3045 # every shell in use has it
@@ -67,11 +42,7 @@ held_kib() {
 timeout -k 10 $((seconds + 120)) sh -c 'echo $$ >"$1"; shift; exec "$@"' sh "$work/pid" \
 	"$bin/http_server" "$work" >"$work/server.out" 2>"$work/server.err" &
 server=$!
-for _ in $(seq 100); do
-	read -r line 2>/dev/null <"$work/server.out" && break
-	sleep 0.1
-done
-port=${line##*:}
+await_port "$work/server.out"
 pid=$(cat "$work/pid")
 idle=$(held_kib "$pid")
 

@@ -4,33 +4,9 @@
 # Serves real files with http_server, fetches them whole and by range with concurrent clients and
 # compares every byte.  Then shows the purpose of the library.  The exit status is 0 only if
 # everything was correct.
-#
-#   SNAPSEND_ENGINE    auto, uring or portable: passed to the programs
-#   SNAPSEND_EXAMPLES  the directory of the built examples (target/c-examples)
-
-set -eu
-
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
-[ -x "$bin/fetch" ] || {
-	echo "run.sh: cannot run $bin/fetch: no such file (run make demo)" >&2
-	exit 2
-}
-work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-demo.XXXXXX")
-server=
+# shellcheck source=common.sh
+. "$(dirname "$0")/common.sh"
 failed=
-
-cleanup() {
-	trap - EXIT INT TERM
-	if [ -n "$server" ]; then
-		kill "$server" 2>/dev/null || true
-		wait "$server" 2>/dev/null || true
-	fi
-	rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 # Runs one step with a time limit, and records its failure.
 step() {
@@ -42,30 +18,10 @@ step() {
 	}
 }
 
-# Waits until a program has printed its address; sets $port.
-await_port() {
-	port=
-	for _ in $(seq 100); do
-		read -r line 2>/dev/null <"$1" || line=
-		case $line in
-		*:*)
-			port=${line##*:}
-			return 0
-			;;
-		esac
-		sleep 0.1
-	done
-	echo "FAILED: the program did not print its address within 10 s"
-	exit 1
-}
-
-mkdir "$work/root" "$work/root/sub"
+mkdir "$work/root"
 cd "$work/root"
-for size in 0 1 4095 4096 4097 65536 102400 1048576 1048577 16777215 67108864; do
-	"$bin/fetch" --make "size-$size.bin" "$size"
-done
-"$bin/fetch" --make sub/index.html 30001
-cp "$here/run.sh" run.txt
+make_files 0 1 4095 4096 4097 65536 102400 1048576 1048577 16777215 67108864
+cp "$root/demo/run.sh" run.txt
 cd "$work"
 
 echo "== the calls, one after another (tour, try_send, cancel, three_moments)"
@@ -77,10 +33,11 @@ step three_moments 60 "$bin/three_moments"
 echo
 echo "== one file over one connection (send_file)"
 timeout -k 10 60 "$bin/fetch" --receive root/size-16777215.bin >receive.out 2>&1 &
-receiver=$!
+client=$!
 await_port receive.out
 step send_file 60 "$bin/send_file" root/size-16777215.bin 127.0.0.1 "$port"
-wait "$receiver" || failed="$failed receive"
+wait "$client" || failed="$failed receive"
+client=
 tail -n 1 receive.out
 
 echo
@@ -89,7 +46,7 @@ timeout -k 10 600 "$bin/http_server" root >server.out 2>server.err &
 server=$!
 await_port server.out
 cd root
-set -- *.* sub/index.html
+set -- *.* sub/more.bin
 cd ..
 step "fetch, 16 connections" 200 \
 	"$bin/fetch" --port "$port" --root root --connections 16 --limit 180 "$@"

@@ -3,36 +3,8 @@
 #
 # prefork_server: files fetched and compared, before and after workers were killed; SIGTERM ends all of it, in the
 # middle of an answer to a slow client, too.
-#
-#   SNAPSEND_ENGINE    auto, uring or portable: handed on to what is run
-#   SNAPSEND_EXAMPLES  where the built examples are (target/c-examples)
-
-set -eu
-
-here=$(cd "$(dirname "$0")" && pwd)
-bin=${SNAPSEND_EXAMPLES:-$("$here/../build/target-dir")/c-examples}
-for program in prefork_server fetch; do
-	[ -x "$bin/$program" ] || {
-		echo "there is no $bin/$program: build the examples first" >&2
-		exit 2
-	}
-done
-bin=$(cd "$bin" && pwd)
-work=$(mktemp -d "${TMPDIR:-/tmp}/snapsend-prefork.XXXXXX")
-server=
-slow=
-
-cleanup() {
-	trap - EXIT INT TERM
-	for pid in $server $slow; do
-		kill "$pid" 2>/dev/null || true
-		wait "$pid" 2>/dev/null || true
-	done
-	rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+# shellcheck source=../demo/common.sh
+. "$(dirname "$0")/../demo/common.sh"
 
 fail() {
 	echo "FAILED: $*"
@@ -60,12 +32,9 @@ fetch() {
 	timeout -k 10 100 "$bin/fetch" --port "$port" --root root --limit 90 "$@" || fail "fetch, $what"
 }
 
-mkdir "$work/root" "$work/root/sub"
+mkdir "$work/root"
 cd "$work/root"
-for size in 0 1 4096 102400 1048577 16777215; do
-	"$bin/fetch" --make "size-$size.bin" "$size"
-done
-"$bin/fetch" --make sub/more.bin 30001
+make_files 0 1 4096 102400 1048577 16777215
 "$bin/fetch" --make ../secret.bin 1000
 set -- *.bin sub/more.bin
 cd "$work"
@@ -73,8 +42,7 @@ cd "$work"
 "$bin/prefork_server" root 0 4 >server.out 2>server.err &
 server=$!
 await_workers 4
-read -r line <server.out
-port=${line##*:}
+await_port server.out
 
 fetch "4 connections" --connections 4 --ranges 60 "$@"
 fetch "as many connections as workers and twice" --connections 8 --ranges 20 --pipeline 4 --seed 2 "$@"
@@ -113,7 +81,7 @@ fi
 most_killed=5
 if command -v curl >/dev/null 2>&1; then
 	curl -s --limit-rate 100k -o /dev/null "http://127.0.0.1:$port/size-16777215.bin" &
-	slow=$!
+	client=$!
 	most_killed=6
 	sleep 0.5
 fi
