@@ -9,7 +9,6 @@
  * while they are open.  The next request of a client is answered at SENT, when all of the answer before it is in the
  * socket.  A client is closed at its last DONE, which with --zerocopy comes later: the socket holds pages of the file
  * until the peer has acknowledged them.  If a client disconnects during an answer, the server cancels its operations.
- * For small answers, snapsend_try_send() would save the way to another thread (try_send.c).
  */
 #define _GNU_SOURCE
 #include <sys/epoll.h>
@@ -20,6 +19,7 @@
 
 #define CLIENTS 65536 /* clients have descriptors below this */
 #define FILES   256u  /* kept open */
+#define SHORT   65536 /* answers up to this length are tried on this thread */
 #define TICK_MS 1000  /* how often deadlines are checked */
 #define BATCH   256
 
@@ -134,8 +134,9 @@ static int keep_file(const struct http_answer *answer)
 }
 
 /* Sends the head as the request's header, then a range of the file.  Answers without a file are also operations, so that
- * pipelined answers keep their order. */
-static void start_answer(struct client *c, struct http_answer *answer)
+ * pipelined answers keep their order.  Returns whether the answer has been sent; else completions follow, or the client
+ * has been closed. */
+static bool send_answer(struct client *c, struct http_answer *answer)
 {
 	bool body = answer->file_fd >= 0;
 	struct iovec header = { .iov_base = answer->head, .iov_len = answer->head_length };
@@ -151,25 +152,36 @@ static void start_answer(struct client *c, struct http_answer *answer)
 		.timeout_ms = http_timeout_ms(answer),
 	};
 
-	if (snapsend_submit(server.snapsend, &request, sizeof(request), NULL) < 0) { /* no room or memory */
+	struct snapsend_completion done;
+	int r;
+
+	/* A short answer usually fits into the socket, and then needs no other thread. */
+	if (answer->length <= SHORT)
+		r = snapsend_try_send(server.snapsend, &request, sizeof(request), &done);
+	else
+		r = snapsend_submit(server.snapsend, &request, sizeof(request), NULL);
+	c->keep_alive = answer->keep_alive;
+	c->deadline = server.now + server.idle_ms;
+	if (r == 1 && done.status == 0)
+		return true;
+	if (r != 0) { /* no room, no memory, or the peer is gone */
 		end_client(c);
-		return;
+		return false;
 	}
 	c->in_flight++;
-	c->keep_alive = answer->keep_alive;
 	c->state = SENDING;
+	return false;
 }
 
-/* Answers the next request, if it is complete.  After the last answer, it ends the stream instead and discards input:
+/* Answers requests that are complete, one at a time.  After the last answer, it ends the stream instead and discards input:
  * closing while the peer still sends would reset the connection, and the peer could lose the end of the answer. */
 static void serve(struct client *c)
 {
 	struct http_answer answer;
 
-	if (c->keep_alive && http_take(&c->input, server.root, &answer)) {
-		start_answer(c, &answer);
-		return;
-	}
+	while (c->keep_alive && http_take(&c->input, server.root, &answer))
+		if (!send_answer(c, &answer))
+			return;
 	if (!c->keep_alive) {
 		shutdown(c->fd, SHUT_WR);
 		c->input.length = 0;
