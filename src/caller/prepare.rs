@@ -106,18 +106,17 @@ impl Caller {
     }
 
     fn file_of(&self, request: &Request<'_>, file: Descriptor) -> Result<Checked<FileFacts>> {
-        match file {
+        let checked = match file {
             Descriptor::Number(number) => {
-                let facts = check_file(number)?;
-                self.check_exact(request, &facts)?;
-                Ok(Checked { number, facts, handle: None })
+                Checked { number, facts: check_file(number)?, handle: None }
             }
             Descriptor::Registered(handle) => {
                 let Registered { number, facts, .. } = self.shared.registered.files.find(handle)?;
-                self.check_exact(request, &facts)?;
-                Ok(Checked { number, facts, handle: Some(handle) })
+                Checked { number, facts, handle: Some(handle) }
             }
-        }
+        };
+        self.check_exact(request, &checked)?;
+        Ok(checked)
     }
 
     /// Registers a file; returns its handle.
@@ -211,12 +210,13 @@ impl Caller {
         Ok(cookie)
     }
 
-    // Returns EMSGSIZE for an EXACT range that is longer than the pool takes, of a file that cannot
-    // be cloned.
-    fn check_exact(&self, request: &Request<'_>, file: &FileFacts) -> Result<()> {
+    // Returns EMSGSIZE for an EXACT range that is longer than the pool takes, of a file that can
+    // change and cannot be cloned.
+    fn check_exact(&self, request: &Request<'_>, checked: &Checked<FileFacts>) -> Result<()> {
         if !request.flags.contains(RequestFlags::EXACT) {
             return Ok(());
         }
+        let file = &checked.facts;
         // The size of a network file may be out of date; the ring thread queries the server.
         let is_sure = |known: &KnownFiles| {
             !request.is_open_ended() || known.look_up(file.kind, file.mount).is_local()
@@ -226,10 +226,21 @@ impl Caller {
             false => request.length,
         };
         let is_too_long = length > self.exact_max && is_sure(&self.shared.known_files);
-        if is_too_long && !clones::may_clone(file) {
+        if is_too_long && !clones::may_clone(file) && !self.is_frozen(checked) {
             return Err(Errno(libc::EMSGSIZE));
         }
         Ok(())
+    }
+
+    // Returns whether the content of the file cannot change.
+    fn is_frozen(&self, file: &Checked<FileFacts>) -> bool {
+        // The ring thread finds out for itself, of its own descriptor.
+        let mut facts = file.facts;
+        match file.handle {
+            // The caller may have closed its number.
+            Some(_) => facts.content == Content::Frozen,
+            None => frozen::find_out(&System, &self.shared.known_files, file.number, &mut facts),
+        }
     }
 }
 

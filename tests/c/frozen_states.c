@@ -17,6 +17,27 @@ static void changing(const char *what, int file)
 	CHECK_UEQ(by_reference(ctx, file, image, LENGTH), 0);
 }
 
+/* Nothing of it needs to be kept, so that a pool of any size will do. */
+static void exact_beyond_the_pool(int file)
+{
+	struct snapsend_options options = { .pool_bytes = MIB / 2 };
+	snapsend_t *small = NULL;
+	int sv[2];
+	CHECK_EQ(snapsend_create(&options, sizeof options, &small), 0);
+	int handle = snapsend_register_file(small, file, 0);
+	CHECK_GT(handle, 0);
+	tcp_pair(sv);
+	for (int i = 0; i < 4; i++) {
+		bool by_handle = i % 2;
+		struct snapsend_request request =
+			make_request(sv[0], by_handle ? handle : file, 0, i / 2 ? SNAPSEND_TO_EOF : LENGTH);
+		request.flags = SNAPSEND_EXACT | (by_handle ? SNAPSEND_REGISTERED_FILE : 0);
+		(void)transfer_ok(small, sv, request, image, LENGTH);
+	}
+	close_pair(sv);
+	destroy_ctx(small);
+}
+
 static void frozen(const char *what, int file)
 {
 	doing(what);
@@ -35,6 +56,7 @@ static void frozen(const char *what, int file)
 	CHECK_UGE(frozen_bytes(ctx) - before, 2 * LENGTH);
 	CHECK_EQ(snapsend_unregister_file(ctx, handle), 0);
 	close_pair(sv);
+	exact_beyond_the_pool(file);
 }
 
 /* DONE, then a change, then the peer reads: what it gets must be what the file had. */
