@@ -72,7 +72,8 @@
 
 /**
  * Takes the snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.  A range
- * beyond exact_max is cloned as with EXACT; where that cannot be, it goes as far as the pool allows.
+ * beyond exact_max is cloned, see EXACT; if it cannot be cloned, the operation continues as far as
+ * the pool allows.
  */
 #define SNAPSEND_EAGER (1u << 0)
 
@@ -83,11 +84,15 @@
  * socket are in flight.  A file that is too short may therefore be reported before those are
  * done.
  *
- * A range beyond exact_max needs no room in the pool, but a file system that shares extents: XFS,
- * btrfs and others.  A helper clones it at one instant (FICLONERANGE) into an unnamed file, see
- * snapshot_dir, after dirty pages have been written; SNAPSHOT comes then.  A store through a shared
- * mapping during the clone may be in it or not.  Where the clone turns out to be impossible (no
- * permission, no space, quota, another mount), the operation ends with -EMSGSIZE.
+ * A range beyond exact_max is not read into the pool but cloned (FICLONERANGE), where the file
+ * system shares extents: XFS with reflink, btrfs, and others by trying.  A helper thread has dirty
+ * pages written, then clones the range at one instant into an unnamed file, see snapshot_dir;
+ * SNAPSHOT comes then.  A store through a shared mapping during the clone may be in it or not.  A
+ * file that can never be cloned gives -EMSGSIZE from submit, as far as that is known by then.  If
+ * the clone fails (no permission, no space, quota, RLIMIT_FSIZE, a read-only mount), DONE has
+ * -EMSGSIZE, and nothing was sent.
+ *
+ * Content that cannot change is neither kept nor cloned: SNAPSHOT comes at once, for any length.
  */
 #define SNAPSEND_EXACT (1u << 1)
 
@@ -245,10 +250,12 @@ struct snapsend_options {
      */
     uint64_t window_bytes;
     /**
-     * An absolute path: the directory where unnamed files for clones are made (EAGER and EXACT
-     * beyond exact_max).  It must be on the file system of the files; elsewhere nothing is cloned.
-     * The string is copied, and resolved for each clone.  NULL: the directory of each file, which
-     * /proc names.  A relative path: -EINVAL.
+     * The directory in which unnamed files for clones are made (EAGER and EXACT beyond exact_max),
+     * as an absolute path.  It must be on the file system of the files, before Linux 5.18 on the
+     * same mount, and the context's threads must be allowed to create files there; otherwise
+     * nothing is cloned.  Nothing is left behind in it, however an operation or the process ends.
+     * The string is copied; the path is resolved for each clone.  NULL: the directory of each file,
+     * which /proc names.  A relative or an empty path: -EINVAL.
      */
     const char *snapshot_dir;
 };
@@ -392,8 +399,8 @@ struct snapsend_info {
      */
     uint64_t pool_bytes;
     /**
-     * The longest range that SNAPSEND_EXACT keeps in the pool, in bytes; a longer one is cloned, or
-     * gives -EMSGSIZE.
+     * The longest range that EAGER and EXACT keep in the pool as a whole, in bytes.  A longer one is
+     * cloned; if that is not possible, EXACT gives -EMSGSIZE.
      */
     uint64_t exact_max;
     /**
@@ -478,7 +485,8 @@ struct snapsend_stats {
      */
     uint64_t rings_kept;
     /**
-     * File data sent straight from the page cache, in bytes; bytes_zerocopy counts it, too.
+     * File data sent with zero-copy straight from the page cache, in bytes; bytes_zerocopy counts
+     * it, too.
      */
     uint64_t bytes_page_cache;
     /**
@@ -487,7 +495,7 @@ struct snapsend_stats {
      */
     uint64_t bytes_frozen;
     /**
-     * Snapshots of ranges beyond exact_max, taken by sharing extents.
+     * Snapshots of ranges beyond exact_max, taken by cloning (EAGER, EXACT).
      */
     uint64_t snapshots_cloned;
     /**
@@ -551,7 +559,8 @@ int snapsend_destroy(snapsend_t *ctx);
  *   device.
  * -EISDIR: the file is a directory.
  * -EOVERFLOW: offset plus length is beyond the largest possible file.
- * -EMSGSIZE: header and trailer, or an EXACT range, are too long.
+ * -EMSGSIZE: header and trailer are too long, or the range is longer than exact_max and the file can
+ *   change and cannot be cloned for EXACT.
  * -EBADF: a descriptor is closed, the file is not open for reading, or the process has closed the
  *   context's own descriptor.
  * -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN: the descriptor is not a socket, not a stream socket, or

@@ -41,7 +41,8 @@ pub struct Info {
     pub max_ops: u32,
     /// The most private memory, in bytes, as created.
     pub pool_bytes: u64,
-    /// The longest range that EXACT accepts, in bytes.
+    /// The longest range that EAGER and EXACT keep in the pool as a whole, in bytes.  A longer one is
+    /// cloned; if that is not possible, EXACT gives EMSGSIZE.
     pub exact_max: u64,
     /// The newer kernel features in use.
     pub kernel_features: KernelFeatures,
@@ -115,8 +116,9 @@ impl Context {
     /// ENOBUFS: the system has no memory.  EBADF, ENOTSOCK, ESOCKTNOSUPPORT, ENOTCONN (a listening
     /// socket), EISDIR, EINVAL: a descriptor is closed or of the wrong kind, or the file is not open
     /// for reading.  EINVAL: contradicting flags, or an offset beyond the largest file offset.
-    /// EOVERFLOW: the range ends beyond it.  EMSGSIZE: header and trailer, or an EXACT range, are too
-    /// long.  ECHILD: after fork.  EBADF, or another errno that made the context unusable.
+    /// EOVERFLOW: the range ends beyond it.  EMSGSIZE: header and trailer are too long, or the range is
+    /// longer than [`Info::exact_max`] and the file can change and cannot be cloned for EXACT.
+    /// ECHILD: after fork.  EBADF, or another errno that made the context unusable.
     pub fn submit(&self, request: &Request<'_>) -> Result<u64> {
         let mut id = 0;
         self.submit_with_id(request, &mut |given| id = given)?;

@@ -81,10 +81,12 @@ pub struct snapsend_options {
     /// Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes,
     /// at least 4096; 0: the library chooses.
     pub window_bytes: u64,
-    /// An absolute path: the directory where unnamed files for clones are made (EAGER and EXACT
-    /// beyond exact_max).  It must be on the file system of the files; elsewhere nothing is cloned.
-    /// The string is copied, and resolved for each clone.  NULL: the directory of each file, which
-    /// /proc names.  A relative path: -EINVAL.
+    /// The directory in which unnamed files for clones are made (EAGER and EXACT beyond exact_max),
+    /// as an absolute path.  It must be on the file system of the files, before Linux 5.18 on the
+    /// same mount, and the context's threads must be allowed to create files there; otherwise
+    /// nothing is cloned.  Nothing is left behind in it, however an operation or the process ends.
+    /// The string is copied; the path is resolved for each clone.  NULL: the directory of each file,
+    /// which /proc names.  A relative or an empty path: -EINVAL.
     pub snapshot_dir: *const c_char,
 }
 
@@ -95,7 +97,8 @@ pub struct snapsend_options {
 pub const SNAPSEND_TO_EOF: u64 = u64::MAX;
 
 /// Takes the snapshot at the disk's pace, not the peer's, as far as pool_bytes allows.  A range
-/// beyond exact_max is cloned as with EXACT; where that cannot be, it goes as far as the pool allows.
+/// beyond exact_max is cloned, see EXACT; if it cannot be cloned, the operation continues as far as
+/// the pool allows.
 pub const SNAPSEND_EAGER: u32 = 1 << 0;
 /// Sends no byte before the whole range has been snapshotted.  If the file is too short, nothing
 /// is sent.  The operation waits for room in the pool; timeout_ms runs during that wait.  As with
@@ -103,11 +106,15 @@ pub const SNAPSEND_EAGER: u32 = 1 << 0;
 /// socket are in flight.  A file that is too short may therefore be reported before those are
 /// done.
 ///
-/// A range beyond exact_max needs no room in the pool, but a file system that shares extents: XFS,
-/// btrfs and others.  A helper clones it at one instant (FICLONERANGE) into an unnamed file, see
-/// snapshot_dir, after dirty pages have been written; SNAPSHOT comes then.  A store through a shared
-/// mapping during the clone may be in it or not.  Where the clone turns out to be impossible (no
-/// permission, no space, quota, another mount), the operation ends with -EMSGSIZE.
+/// A range beyond exact_max is not read into the pool but cloned (FICLONERANGE), where the file
+/// system shares extents: XFS with reflink, btrfs, and others by trying.  A helper thread has dirty
+/// pages written, then clones the range at one instant into an unnamed file, see snapshot_dir;
+/// SNAPSHOT comes then.  A store through a shared mapping during the clone may be in it or not.  A
+/// file that can never be cloned gives -EMSGSIZE from submit, as far as that is known by then.  If
+/// the clone fails (no permission, no space, quota, RLIMIT_FSIZE, a read-only mount), DONE has
+/// -EMSGSIZE, and nothing was sent.
+///
+/// Content that cannot change is neither kept nor cloned: SNAPSHOT comes at once, for any length.
 pub const SNAPSEND_EXACT: u32 = 1 << 1;
 /// Also reports SNAPSEND_EVENT_SNAPSHOT.  Ignored by calls that return DONE directly.
 pub const SNAPSEND_NOTIFY_SNAPSHOT: u32 = 1 << 2;
@@ -250,8 +257,8 @@ pub struct snapsend_info {
     pub max_ops: u32,
     /// As set by snapsend_create().
     pub pool_bytes: u64,
-    /// The longest range that SNAPSEND_EXACT keeps in the pool, in bytes; a longer one is cloned, or
-    /// gives -EMSGSIZE.
+    /// The longest range that EAGER and EXACT keep in the pool as a whole, in bytes.  A longer one is
+    /// cloned; if that is not possible, EXACT gives -EMSGSIZE.
     pub exact_max: u64,
     /// A set of SNAPSEND_KERNEL_* bits.
     pub kernel_features: u64,
@@ -298,12 +305,13 @@ pub struct snapsend_stats {
     /// Gauge, for the whole process: io_urings of destroyed contexts, kept open until peers have
     /// acknowledged what was sent without a copy; at most 16.
     pub rings_kept: u64,
-    /// File data sent straight from the page cache, in bytes; bytes_zerocopy counts it, too.
+    /// File data sent with zero-copy straight from the page cache, in bytes; bytes_zerocopy counts
+    /// it, too.
     pub bytes_page_cache: u64,
     /// File data sent by reference because its content cannot change, in bytes; bytes_zerocopy
     /// counts it, too.
     pub bytes_frozen: u64,
-    /// Snapshots of ranges beyond exact_max, taken by sharing extents.
+    /// Snapshots of ranges beyond exact_max, taken by cloning (EAGER, EXACT).
     pub snapshots_cloned: u64,
     /// Connections that were reset to keep later changes of a file off the wire: an operation with
     /// SNAPSEND_ZEROCOPY ended early, and the peer did not acknowledge its bytes in time.
@@ -528,7 +536,8 @@ unsafe fn slices<'a>(iovecs: *const iovec, count: u32) -> Result<&'a [IoSlice<'a
 ///   device.
 /// -EISDIR: the file is a directory.
 /// -EOVERFLOW: offset plus length is beyond the largest possible file.
-/// -EMSGSIZE: header and trailer, or an EXACT range, are too long.
+/// -EMSGSIZE: header and trailer are too long, or the range is longer than exact_max and the file can
+///   change and cannot be cloned for EXACT.
 /// -EBADF: a descriptor is closed, the file is not open for reading, or the process has closed the
 ///   context's own descriptor.
 /// -ENOTSOCK, -ESOCKTNOSUPPORT, -ENOTCONN: the descriptor is not a socket, not a stream socket, or

@@ -82,10 +82,12 @@ impl Options {
         self
     }
 
-    /// Sets the directory, by an absolute path, where unnamed files for clones are made
+    /// Sets the directory, by an absolute path, in which unnamed files for clones are made
     /// ([`EAGER`](crate::RequestFlags::EAGER) and [`EXACT`](crate::RequestFlags::EXACT) beyond
-    /// [`Info::exact_max`](crate::Info::exact_max)).  It must be on the file system of the files;
-    /// elsewhere nothing is cloned.  Default: the directory of each file, which /proc names.
+    /// [`Info::exact_max`](crate::Info::exact_max)).  It must be on the file system of the files,
+    /// before Linux 5.18 on the same mount, and the context's threads must be allowed to create
+    /// files there; otherwise nothing is cloned.  Default: the directory of each file, which /proc
+    /// names.  EINVAL from [`Context::new`](crate::Context::new): the path is relative or empty.
     pub fn snapshot_dir(mut self, path: impl Into<PathBuf>) -> Options {
         self.snapshot_dir = Some(path.into());
         self

@@ -16,10 +16,13 @@ bitflags::bitflags! {
     /// How an operation is carried out.
     #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
     pub struct RequestFlags: u32 {
-        /// Snapshot at the disk's pace, not the peer's, as far as the pool has memory.
+        /// Snapshot at the disk's pace, not the peer's, as far as the pool has memory.  A range beyond
+        /// [`Info::exact_max`](crate::Info::exact_max) is cloned, if possible.
         const EAGER = 1 << 0;
         /// No byte is sent before the whole range has been snapshotted.  If the file is too short,
-        /// nothing is sent.
+        /// nothing is sent.  A range beyond [`Info::exact_max`](crate::Info::exact_max) is cloned at
+        /// one instant, on file systems that share extents (XFS with reflink, btrfs, others by
+        /// trying); elsewhere EMSGSIZE.
         const EXACT = 1 << 1;
         /// Also report the snapshot, by [`Event::Snapshot`](crate::Event::Snapshot).
         const NOTIFY_SNAPSHOT = 1 << 2;

@@ -78,7 +78,7 @@ counters! {
     /// Bytes of file data that were sent by reference because their content cannot change;
     /// `bytes_zerocopy` counts them, too.
     bytes_frozen,
-    /// Snapshots that were taken by sharing extents.
+    /// Snapshots of ranges beyond [`Info::exact_max`](crate::Info::exact_max), taken by cloning.
     snapshots_cloned,
     /// Connections that were reset to keep later changes of a file off the wire: an operation ended
     /// early, and the peer did not acknowledge its bytes in time.
