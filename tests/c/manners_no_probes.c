@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A sandbox that kills at calls that only find something out: with SNAPSEND_PROBES=none in the environment the
- * library makes none of them, and sends all the same. The control: without, the sandbox kills. */
+/* A sandbox that kills at calls that only find something out, and at those of the ways that depend on them: with
+ * SNAPSEND_PROBES=none in the environment the library makes none of them, and sends all the same. The control: without,
+ * the sandbox kills. */
 #include "data_common.h"
 
 #include <linux/filter.h>
@@ -13,8 +14,12 @@
 static void forbid(void)
 {
 	enum { CACHESTAT = 451, STATMOUNT = 457 };
-	static const long numbers[] = { CACHESTAT, STATMOUNT,   SYS_mincore,  SYS_preadv2,
-					SYS_kcmp,  SYS_fstatfs, SYS_readahead };
+	static const long numbers[] = { CACHESTAT,      STATMOUNT,    SYS_mincore,       SYS_preadv2,
+					SYS_kcmp,       SYS_fstatfs,  SYS_readahead,
+#ifdef SYS_readlink
+					SYS_readlink,
+#endif
+					SYS_readlinkat, SYS_sendfile, SYS_rt_sigpending, SYS_rt_sigtimedwait };
 	struct sock_filter filter[2 * COUNT_OF(numbers) + 2];
 	size_t n = 0;
 	filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
@@ -49,14 +54,42 @@ static void many(snapsend_t *ctx, int file)
 	}
 }
 
+/* Nothing goes by reference, and no clone is tried. */
+static void in_memory(snapsend_t *ctx, int file, const unsigned char *image)
+{
+	int sv[2];
+	struct snapsend_info info;
+	struct snapsend_stats stats;
+	CHECK_EQ(snapsend_get_info(ctx, &info, sizeof info), 0);
+	tcp_pair(sv);
+	set_nonblock(sv[0]);
+	struct snapsend_request request = make_request(sv[0], file, 0, info.exact_max + 1);
+	request.flags = SNAPSEND_EXACT;
+	CHECK_EQ(snapsend_submit(ctx, &request, sizeof request, NULL), -EMSGSIZE);
+	every_way(ctx, sv, file, image, LENGTH, NULL, NULL, NULL);
+	CHECK_EQ(snapsend_get_stats(ctx, &stats, sizeof stats), 0);
+	CHECK_UEQ(stats.bytes_frozen + stats.snapshots_cloned, 0);
+	close_pair(sv);
+}
+
+static int sealed(const unsigned char *image)
+{
+	int file = (int)SYS(memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+	file_put(file, 0, image, LENGTH);
+	SYS(fcntl(file, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW));
+	return file;
+}
+
 static int sandboxed(void)
 {
 	int sv[2], file = temp_file(LENGTH, 8);
 	unsigned char *image = image_of(0, LENGTH, 8);
+	int frozen = sealed(image);
 	tcp_pair(sv);
 	forbid();
 	snapsend_t *ctx = create_ctx();
 	every_way(ctx, sv, file, image, LENGTH, NULL, NULL, NULL);
+	in_memory(ctx, frozen, image);
 	many(ctx, file);
 	destroy_ctx(ctx);
 	free(image);

@@ -57,6 +57,37 @@ static void cancelled(snapsend_t *ctx, int file)
 		close_pair(sv[i]);
 }
 
+/* A memfd: a clone is tried, because its mount is in no namespace; sealed, it goes by reference, to a peer that has
+ * gone, too, where SIGPIPE is taken away. */
+static void in_memory(snapsend_t *ctx)
+{
+	int sv[2], file = (int)SYS(memfd_create("calls", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+	struct snapsend_info info;
+	sigset_t only_pipe;
+	CHECK_EQ(snapsend_get_info(ctx, &info, sizeof info), 0);
+	pattern_write(file, 0, LENGTH, 9);
+	SYS(ftruncate(file, (off_t)info.exact_max + 1));
+	tcp_pair(sv);
+	set_nonblock(sv[0]);
+	struct snapsend_request request = make_request(sv[0], file, 0, info.exact_max + 1);
+	request.flags = SNAPSEND_EXACT;
+	mark(1);
+	CHECK_EQ(call_done(ctx, CALL_SUBMIT, request).status, -EMSGSIZE);
+	mark(0);
+	SYS(fcntl(file, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW));
+	send_all(ctx, file, sv, false);
+	SYS(shutdown(sv[0], SHUT_WR));
+	sigemptyset(&only_pipe);
+	sigaddset(&only_pipe, SIGPIPE);
+	SYS(sigprocmask(SIG_BLOCK, &only_pipe, NULL));
+	mark(1);
+	CHECK_EQ(call_done(ctx, CALL_TRY_SEND, make_request(sv[0], file, 0, 100000)).status, -EPIPE);
+	mark(0);
+	SYS(sigprocmask(SIG_UNBLOCK, &only_pipe, NULL));
+	close(file);
+	close_pair(sv);
+}
+
 int main(int argc, char **argv)
 {
 	snapsend_t *ctx;
@@ -73,6 +104,7 @@ int main(int argc, char **argv)
 		close_pair(sv);
 	}
 	cancelled(ctx, file);
+	in_memory(ctx);
 	if (proc >= 0) { /* of a file system that is not a local one */
 		struct reader reader;
 		unix_pair(sv);
