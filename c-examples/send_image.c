@@ -6,8 +6,10 @@
  *	send_image IMAGE               to a child process, which counts the bytes
  *	send_image IMAGE ADDRESS PORT  to an IPv4 address, on which for example this runs: nc -l 9000 >copy
  *
- * The image is on XFS or btrfs, whose files can be cloned; elsewhere only a range that fits into the pool can be sent
- * so.  The virtual machine goes on writing, and its writes after the snapshot are not in what arrives.
+ * The image is on XFS or btrfs, whose files can be cloned, in a directory that this program may write to.  The virtual
+ * machine goes on writing, and its writes after the snapshot are not in what arrives.  A file that fits into the pool
+ * (20 MiB) is read, not cloned: hold back its writers until the snapshot.  A longer one on another file system gives
+ * EMSGSIZE.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
