@@ -6,7 +6,8 @@
  * control, without EXACT, must mix.
  *
  * CLONE_TORTURE_MIB   size of the file, 40 by default
- * CLONE_TORTURE_RUNS  transfers on each file system, 2 by default */
+ * CLONE_TORTURE_RUNS  pairs of transfers on each file system, 2 by default
+ * CLONE_TORTURE_DIR   where the images of the file systems are, in memory by default */
 #include "clone_common.h"
 
 #define BLOCK 4096
@@ -97,7 +98,7 @@ static uint64_t transfer(snapsend_t *ctx, uint32_t flags)
 static void at_any_moment(snapsend_t *ctx)
 {
 	int sv[2], runs = 1;
-	unsigned char block[BLOCK];
+	static unsigned char piece[64 * BLOCK];
 	uint64_t last = 0, now;
 	struct snapsend_completion done;
 	tcp_pair(sv);
@@ -105,8 +106,10 @@ static void at_any_moment(snapsend_t *ctx)
 	request.flags = SNAPSEND_EXACT;
 	uint64_t id = submit_ok(ctx, &request);
 	for (uint64_t at = 0; at < size; at += BLOCK) {
-		CHECK_UEQ(read_all(sv[1], block, BLOCK), BLOCK);
-		memcpy(&now, block, sizeof now);
+		size_t in_piece = at % sizeof piece;
+		if (in_piece == 0)
+			CHECK_UEQ(read_all(sv[1], piece, sizeof piece), sizeof piece);
+		memcpy(&now, piece + in_piece, sizeof now);
 		if (at > 0 && now != last) {
 			CHECK_UEQ(now, last - 1);
 			runs++;
@@ -119,14 +122,41 @@ static void at_any_moment(snapsend_t *ctx)
 	close_pair(sv);
 }
 
+/* Room for the file, some clones and what is written meanwhile: in memory, or in a folder that is given. */
+static void mount_disk(const char *type, char dir[PATH_MAX])
+{
+	static bool is_private;
+	char folder[PATH_MAX - 32], image[PATH_MAX];
+	const char *parent = getenv("CLONE_TORTURE_DIR");
+	if (parent == NULL) {
+		clone_mount(type, DISK_BYTES + 8 * size, dir);
+		return;
+	}
+	if (!is_private)
+		(void)private_mounts();
+	is_private = true;
+	snprintf(folder, sizeof folder, "%s/clone-torture-XXXXXX", parent);
+	CHECK(mkdtemp(folder) != NULL);
+	image_attach(folder, type, type, DISK_BYTES + 8 * size, dir);
+	snprintf(image, sizeof image, "%s/%s.img", folder, type);
+	SYS(unlink(image)); /* the loop device has it open */
+}
+
+static void unmount_disk(char dir[PATH_MAX])
+{
+	SYS(umount2(dir, 0));
+	SYS(rmdir(dir));
+	*strrchr(dir, '/') = 0;
+	(void)rmdir(dir); /* the folder made for it */
+}
+
 static void on(const char *type, int runs)
 {
 	char dir[PATH_MAX], path[PATH_MAX + 8];
 	uint64_t mixed = 0;
 	pthread_t thread;
 	doing(type);
-	/* Room for the file, some clones and what is written meanwhile. */
-	clone_mount(type, DISK_BYTES + 8 * size, dir);
+	mount_disk(type, dir);
 	file = clone_file(dir, 0, 0, path);
 	SYS(ftruncate(file, (off_t)size));
 	mapping = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -147,16 +177,20 @@ static void on(const char *type, int runs)
 		fail("the control saw one generation only: the test cannot fail");
 	atomic_store(&over, true);
 	pthread_join(thread, NULL);
+	printf("%s: %" PRIu64 " generations; %d clones of %" PRIu64 " bytes, none mixed; control: %" PRIu64
+	       " of %" PRIu64 " blocks mixed\n",
+	       type, generation, 2 * runs, size, mixed, size / BLOCK);
 	destroy_ctx(ctx);
 	munmap(mapping, size);
 	close(file);
-	SYS(umount2(dir, 0));
+	unmount_disk(dir);
 }
 
 int main(void)
 {
 	size = from_environment("CLONE_TORTURE_MIB", 40) * MIB;
 	int runs = (int)from_environment("CLONE_TORTURE_RUNS", 2);
+	time_limit(60 + (unsigned)(size / MIB) * (unsigned)runs);
 	for (size_t i = 0; i < COUNT_OF(CLONE_TYPES); i++)
 		on(CLONE_TYPES[i], runs);
 	return 0;
