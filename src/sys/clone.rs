@@ -121,15 +121,24 @@ const FS_IOC_SETFLAGS: libc::c_ulong =
 // Gives an empty file the attribute of another one that it is not copied on write (chattr +C).
 // False: both had or lacked it.
 fn copy_no_cow(from: RawFd, to: RawFd) -> Result<bool> {
+    const FS_COMPR_FL: libc::c_int = 0x0000_0004;
     const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
     let (one, other) = (attributes(from)?, attributes(to)?);
-    let wanted = other & !FS_NOCOW_FL | one & FS_NOCOW_FL;
-    if wanted == other {
+    if (one ^ other) & FS_NOCOW_FL == 0 {
         return Ok(false);
     }
-    // SAFETY: the request reads one int.
-    check(unsafe { libc::ioctl(to, FS_IOC_SETFLAGS as _, &raw const wanted) })?;
+    // Compression, which a directory hands on, excludes the attribute, and goes by a step of its own.
+    let uncompressed = other & !FS_COMPR_FL;
+    if uncompressed != other {
+        set_attributes(to, uncompressed)?;
+    }
+    set_attributes(to, uncompressed ^ FS_NOCOW_FL)?;
     Ok(true)
+}
+
+fn set_attributes(file: RawFd, attributes: libc::c_int) -> Result<()> {
+    // SAFETY: the request reads one int.
+    check(unsafe { libc::ioctl(file, FS_IOC_SETFLAGS as _, &raw const attributes) }).map(|_| ())
 }
 
 fn attributes(file: RawFd) -> Result<libc::c_int> {

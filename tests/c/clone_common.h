@@ -42,6 +42,49 @@ static inline int clone_file(const char *dir, uint64_t length, uint64_t seed, ch
 	return fd;
 }
 
+enum outcome { CLONED, REFUSED };
+
+/* EXACT and EAGER of all but the first bytes of a file that holds the pattern. Cloned, both go out; refused, EXACT gives
+ * -EMSGSIZE and sends nothing, EAGER goes as far as the pool allows, until all is sent. */
+static inline void expect_snapshot(const char *snapshot_dir, int file, uint64_t length, uint64_t seed,
+				   enum outcome outcome)
+{
+	snapsend_t *ctx = clone_context(snapshot_dir);
+	for (int i = 0; i < 2; i++) {
+		int sv[2];
+		struct reader reader;
+		struct snapsend_completion done;
+		uint64_t id = 0, wanted = outcome == CLONED || i == 1 ? length - 3 : 0;
+		tcp_pair(sv);
+		reader_start_check(&reader, sv[1], UINT64_MAX, 3, seed);
+		struct snapsend_request request = make_request(sv[0], file, 3, length - 3);
+		request.flags = i == 0 ? SNAPSEND_EXACT : SNAPSEND_EAGER;
+		/* Where it is known at once, submit refuses it. */
+		int result = snapsend_submit(ctx, &request, sizeof request, &id);
+		if (result == 0) {
+			wait_done(ctx, id, &done);
+			CHECK_UEQ(done.wire_bytes, wanted);
+			result = done.status;
+		}
+		CHECK_EQ(result, wanted > 0 ? 0 : -EMSGSIZE);
+		SYS(shutdown(sv[0], SHUT_WR));
+		CHECK_UEQ(reader_join(&reader), wanted);
+		close_pair(sv);
+	}
+	CHECK_UEQ(clones_of(ctx), outcome == CLONED ? 2 : 0);
+	destroy_ctx(ctx);
+}
+
+/* The file system of an image that clone_mount() has made, which is not mounted any more, must be whole. */
+static inline void expect_whole(const char *type, const char *dir)
+{
+	char image[PATH_MAX + 8];
+	snprintf(image, sizeof image, "%s.img", dir);
+	const char *const xfs[] = { "xfs_repair", "-n", "-f", image, NULL };
+	const char *const btrfs[] = { "btrfs", "check", "--readonly", image, NULL };
+	CHECK_EQ(run_tool(strcmp(type, "xfs") == 0 ? xfs : btrfs), 0);
+}
+
 /* Whether a directory holds so many names. */
 static inline void expect_names(const char *dir, int count)
 {
