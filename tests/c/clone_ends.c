@@ -29,6 +29,27 @@ static uint64_t submit_exact(snapsend_t *ctx, int socket, int file, uint32_t tim
 	return submit_ok(ctx, &request);
 }
 
+/* A helper waits for the clone, and nobody else. */
+static void others_are_served(snapsend_t *ctx)
+{
+	static unsigned char *image;
+	static int other;
+	int sv[2];
+	if (image == NULL) {
+		image = image_of(0, 3 * MIB, 65);
+		other = temp_file(3 * MIB, 65);
+	}
+	tcp_pair(sv);
+	int64_t begin = now_ms();
+	for (int i = 0; i < 3; i++) {
+		struct snapsend_request request = make_request(-1, other, 0, i == 1 ? 100 * KIB : 3 * MIB);
+		request.flags = i == 1 ? SNAPSEND_EXACT : i == 2 ? SNAPSEND_EAGER : 0;
+		(void)transfer_ok(ctx, sv, request, image, request.length);
+	}
+	CHECK_LE(now_ms() - begin, SOON * slowness());
+	close_pair(sv);
+}
+
 static void ends(snapsend_t *ctx, int file, int errno_wanted)
 {
 	int sv[2];
@@ -37,6 +58,8 @@ static void ends(snapsend_t *ctx, int file, int errno_wanted)
 	freeze();
 	uint64_t id = submit_exact(ctx, sv[0], file, errno_wanted == ETIMEDOUT ? 100 : 0);
 	sleep_ms(50);
+	if (errno_wanted == ECANCELED)
+		others_are_served(ctx);
 	int64_t begin = now_ms();
 	if (errno_wanted == ECANCELED)
 		CHECK_EQ(snapsend_cancel(ctx, id), 0);
@@ -107,13 +130,12 @@ static void on(const char *type)
 	int file = clone_file(dir, LENGTH, 63, path);
 	SYS(syncfs(disk));
 	SYS(statfs(dir, &before));
-	snapsend_t *ctx = clone_context(NULL);
-	ends(ctx, file, ECANCELED);
-	ends(ctx, file, ETIMEDOUT);
-	destroy_ctx(ctx);
 	destroyed(file, true);
 	destroyed(file, false);
 	killed(file);
+	snapsend_t *ctx = clone_context(NULL);
+	ends(ctx, file, ECANCELED);
+	ends(ctx, file, ETIMEDOUT);
 	expect_names(dir, 1);
 	/* Overwritten, the file has the only reference to its blocks. */
 	pattern_write(file, 0, LENGTH, 64);
@@ -124,6 +146,7 @@ static void on(const char *type)
 		CHECK_LE(i, 200);
 		sleep_ms(20);
 	}
+	destroy_ctx(ctx); /* nothing of the clones was open in it */
 }
 
 int main(void)
