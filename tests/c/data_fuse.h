@@ -6,6 +6,7 @@
  *   fuse_mount(size, seed, threads)  the path of the file, which holds the pattern
  *   fuse->delay_ms  fuse->hold  fuse->error_from  fuse->short_max  fuse->direct  may be changed at any time,
  *   fuse->size  fuse->seed  fuse->open_flags  fuse->changes  fuse->attr_delay_ms  fuse->flush_delay_ms  too
+ *   fuse->attributes
  *   fuse_init_flags  before it is mounted
  */
 #ifndef SNAPSEND_TESTS_DATA_FUSE_H
@@ -13,6 +14,7 @@
 
 #include "data_common.h"
 
+#include <linux/fs.h>
 #include <linux/fuse.h>
 #include <sys/prctl.h>
 
@@ -28,6 +30,7 @@ struct fuse_control {
 	atomic_int changes;          /* the time of the last change */
 	atomic_int attr_delay_ms;    /* before each answer to a question for attributes */
 	atomic_int flush_delay_ms;   /* before each answer to a close */
+	atomic_int attributes;       /* FS_*_FL, for lsattr(1) */
 };
 
 static uint32_t fuse_init_flags = FUSE_ASYNC_READ;
@@ -92,6 +95,21 @@ static inline void fuse_start(int fd, uint64_t unique, const struct fuse_init_in
 	fuse_answer(fd, unique, 0, &out, sizeof out);
 }
 
+/* Only the question for attributes is answered. */
+static inline void fuse_ioctl(int fd, uint64_t unique, const struct fuse_ioctl_in *in)
+{
+	struct {
+		struct fuse_ioctl_out out;
+		uint32_t attributes;
+	} answer;
+	memset(&answer, 0, sizeof answer);
+	answer.attributes = (uint32_t)atomic_load(&fuse->attributes);
+	if (in->cmd == (uint32_t)FS_IOC_GETFLAGS)
+		fuse_answer(fd, unique, 0, &answer, sizeof answer);
+	else
+		fuse_answer(fd, unique, ENOTTY, NULL, 0);
+}
+
 static inline void fuse_serve(int fd, const struct fuse_in_header *in, const void *body)
 {
 	struct fuse_entry_out entry = { .nodeid = 2, .attr = fuse_attributes(2) };
@@ -109,6 +127,7 @@ static inline void fuse_serve(int fd, const struct fuse_in_header *in, const voi
 		break;
 	case FUSE_OPEN: fuse_answer(fd, in->unique, 0, &opened, sizeof opened); break;
 	case FUSE_READ: fuse_read(fd, in->unique, body); break;
+	case FUSE_IOCTL: fuse_ioctl(fd, in->unique, body); break;
 	case FUSE_FLUSH: sleep_ms(atomic_load(&fuse->flush_delay_ms)); /* fall through */
 	case FUSE_RELEASE: fuse_answer(fd, in->unique, 0, NULL, 0); break;
 	case FUSE_FORGET:

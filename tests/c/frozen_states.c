@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* What can change although it does not look so is never sent by reference: with other seals, on a read-only mount, with
- * `chattr +i`, on a read-only device, on overlayfs over squashfs (DAX and FUSE: src/decide/frozen.rs). Each
- * is then changed while a peer has not read yet, and what arrives is what was sent. Controls: sealed, squashfs, erofs. */
+ * `chattr +i`, on read-only devices, on overlayfs over squashfs (FUSE: frozen_fuse; DAX: src/decide/frozen.rs). Each is
+ * then changed after each call has sent it, while the peers have not read yet, and what arrives is what was sent.
+ * Controls: sealed, squashfs, erofs. */
 #include "frozen.h"
 
 #include <linux/fs.h>
+#include <sys/sysmacros.h>
 
 #define LENGTH (MIB + 5)
 
@@ -13,6 +15,7 @@ static unsigned char *image;
 
 static void changing(const char *what, int file)
 {
+	printf("may change: %s\n", what);
 	doing(what);
 	CHECK_UEQ(by_reference(ctx, file, image, LENGTH), 0);
 }
@@ -40,6 +43,7 @@ static void exact_beyond_the_pool(int file)
 
 static void frozen(const char *what, int file)
 {
+	printf("cannot change: %s\n", what);
 	doing(what);
 	CHECK_UGE(by_reference(ctx, file, image, LENGTH), LENGTH);
 	/* Handles are told apart when they are registered. */
@@ -59,28 +63,55 @@ static void frozen(const char *what, int file)
 	exact_beyond_the_pool(file);
 }
 
-/* DONE, then a change, then the peer reads: what it gets must be what the file had. */
-static void changed_behind_done(int file, void (*change)(void *), void *argument)
+/* ---- each call, then a change ------------------------------------------------------------------ */
+
+#define SENT (256 * KIB)
+
+enum { SUBMIT, TRY_SEND, SUBMIT_FIXED, TRY_FIXED, SENDFILE, WAYS };
+static const char *const way_name[] = { "submit", "try_send", "submit by handles", "try_send by handles", "sendfile" };
+
+/* Sends the first bytes one way to a peer that reads nothing, and has room for all of them. */
+static void send_whole(int way, int file, int handle, int sv[2])
 {
-	int sv[2];
-	struct snapsend_completion done;
 	pair_of_kind(TCP4, sv, 8 * (int)MIB);
 	set_nonblock(sv[0]);
-	struct reader reader;
-	uint64_t id = submit_range(ctx, sv[0], file, 0, 256 * KIB);
-	if (!wait_event(ctx, id, SNAPSEND_EVENT_DONE, &done, 500)) {
-		swallow(sv[1], 128 * KIB); /* no room for all of it at once */
-		wait_done(ctx, id, &done);
-		close_pair(sv);
+	if (way == SENDFILE) {
+		off_t offset = 0;
+		CHECK_EQ(snapsend_sendfile(sv[0], file, &offset, SENT), SENT);
 		return;
 	}
-	CHECK_EQ(done.status, 0);
+	bool is_fixed = way == SUBMIT_FIXED || way == TRY_FIXED;
+	struct snapsend_request request = make_request(sv[0], is_fixed ? handle : file, 0, SENT);
+	if (is_fixed) {
+		request.socket_fd = snapsend_register_socket(ctx, sv[0], 0);
+		request.flags = SNAPSEND_REGISTERED_FILE | SNAPSEND_REGISTERED_SOCKET;
+	}
+	enum call call = way == TRY_SEND || way == TRY_FIXED ? CALL_TRY_SEND : CALL_SUBMIT;
+	CHECK_EQ(call_done(ctx, call, request).status, 0);
+	if (is_fixed)
+		CHECK_EQ(snapsend_unregister_socket(ctx, request.socket_fd), 0);
+}
+
+/* DONE, then a change, then the peers read: what they get must be what the file had, whichever call has sent it. */
+static void changed_behind_done(int file, void (*change)(void *), void *argument)
+{
+	int sv[WAYS][2], handle = snapsend_register_file(ctx, file, 0);
+	uint64_t before = frozen_bytes(ctx);
+	CHECK_GT(handle, 0);
+	for (int i = 0; i < WAYS; i++)
+		send_whole(i, file, handle, sv[i]);
+	CHECK_UEQ(frozen_bytes(ctx), before);
+	CHECK_EQ(snapsend_unregister_file(ctx, handle), 0);
 	change(argument);
-	reader_start_keep(&reader, sv[1], 256 * KIB);
-	reader_join(&reader);
-	CHECK(memcmp(reader.data, image, 256 * KIB) == 0);
-	reader_free(&reader);
-	close_pair(sv);
+	for (int i = 0; i < WAYS; i++) {
+		struct reader reader;
+		reader_start_keep(&reader, sv[i][1], SENT);
+		reader_join(&reader);
+		if (memcmp(reader.data, image, SENT) != 0)
+			fail("a change has reached what %s had sent", way_name[i]);
+		reader_free(&reader);
+		close_pair(sv[i]);
+	}
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -139,6 +170,7 @@ static void spoil(void *path)
 {
 	int file = (int)SYS(open(path, O_WRONLY | O_CLOEXEC));
 	file_spoil(file, 0, image, LENGTH);
+	SYS(fsync(file)); /* a device would write it behind what comes next */
 	close(file);
 }
 
@@ -170,22 +202,57 @@ static void release_and_spoil(void *argument)
 	spoil(argument);
 }
 
+static void set_read_only_device(const char *mounted, int on)
+{
+	struct stat stat_of;
+	char device[64];
+	SYS(stat(mounted, &stat_of));
+	snprintf(device, sizeof device, "/dev/loop%u", minor(stat_of.st_dev));
+	int disk = (int)SYS(open(device, O_RDONLY | O_CLOEXEC));
+	SYS(ioctl(disk, BLKROSET, &on));
+	close(disk);
+}
+
+static void allow_remount_and_spoil(void *argument)
+{
+	const struct undo *undo = argument;
+	set_read_only_device(undo->mounted, 0);
+	remount_and_spoil(argument);
+}
+
+/* What was unregistered may be open for writing for a moment. */
+static void remount_read_only(const char *mounted)
+{
+	for (int i = 0; mount(NULL, mounted, NULL, MS_REMOUNT | MS_RDONLY, NULL) != 0; i++) {
+		CHECK_LE(i, 200);
+		sleep_ms(10);
+	}
+}
+
 static void on_ext4(const char *dir)
 {
 	char mounted[PATH_MAX], path[PATH_MAX];
 	image_attach(dir, "ext4", "ext4", 64 * MIB, mounted);
 	int file = put_file(mounted, "file", path);
+	struct undo undo = { mounted, path };
 	set_immutable(file, 1);
 	changing("chattr +i", file);
 	changed_behind_done(file, release_and_spoil, path);
-	file_put(file, 0, image, LENGTH);
 	close(file);
 
-	SYS(mount(NULL, mounted, NULL, MS_REMOUNT | MS_RDONLY, NULL));
+	close(put_file(mounted, "file", path));
+	remount_read_only(mounted);
 	file = (int)SYS(open(path, O_RDONLY | O_CLOEXEC));
 	changing("a read-only mount", file);
-	struct undo undo = { mounted, path };
 	changed_behind_done(file, remount_and_spoil, &undo);
+	close(file);
+
+	close(put_file(mounted, "file", path));
+	remount_read_only(mounted);
+	set_read_only_device(mounted, 1);
+	file = (int)SYS(open(path, O_RDONLY | O_CLOEXEC));
+	changing("a read-only mount of a read-only device", file);
+	changed_behind_done(file, allow_remount_and_spoil, &undo);
 	close(file);
 }
 
@@ -195,6 +262,17 @@ static void allow_and_spoil(void *device)
 	SYS(ioctl(file, BLKROSET, &off));
 	close(file);
 	spoil(device);
+}
+
+/* A device is made read-only by `losetup -r` if its backing file is not open for writing; it is attached again. */
+static void attach_again_and_spoil(void *path)
+{
+	char device[64];
+	int backing = (int)SYS(open(path, O_RDWR | O_CLOEXEC)), loop = loop_attach(backing, device);
+	spoil(device);
+	SYS(fsync(loop));
+	close(loop);
+	close(backing);
 }
 
 static void read_only_device(const char *dir)
@@ -207,6 +285,17 @@ static void read_only_device(const char *dir)
 	int file = (int)SYS(open(device, O_RDONLY | O_CLOEXEC));
 	changing("a read-only device", file);
 	changed_behind_done(file, allow_and_spoil, device);
+	close(file);
+	close(loop);
+
+	file_put(backing, 0, image, LENGTH);
+	close(backing);
+	backing = (int)SYS(open(path, O_RDONLY | O_CLOEXEC));
+	loop = loop_attach(backing, device);
+	CHECK_EQ(pwrite(loop, "x", 1, 0), -1);
+	file = (int)SYS(open(device, O_RDONLY | O_CLOEXEC));
+	changing("losetup -r", file);
+	changed_behind_done(file, attach_again_and_spoil, path);
 	close(file);
 	close(loop);
 	close(backing);

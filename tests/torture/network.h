@@ -136,18 +136,24 @@ static inline bool network_try(struct network *n)
 	return true;
 }
 
-/* One in which nothing is lost, for tests of zero-copy; without such a thing the test is skipped. */
+/* One between whose ends nothing is lost. */
+static inline void lossless_network(struct network *n)
+{
+	network_set_up(n);
+	enter(n->far);
+	tool("nft delete table ip torture");
+	enter(n->near);
+}
+
+/* The same for tests of zero-copy; without such a thing the test is skipped. */
 static inline void zero_copy_network(struct network *n)
 {
 	root_or_skip();
 	if (strcmp(engine_name(), "portable") == 0)
 		skip("this engine has no zero-copy");
-	network_set_up(n);
+	lossless_network(n);
 	if (n->xdp < 0)
 		skip("no XDP here, so no true zero-copy");
-	enter(n->far);
-	tool("nft delete table ip torture");
-	enter(n->near);
 }
 
 /* sv[0] is the near end and sends; rcvbuf 0: as the system has it. */
