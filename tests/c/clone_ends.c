@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Operations that end while their file is being cloned, which a frozen file system holds up for as long as it is
- * frozen: cancelled, out of time, with their context, with their process. Each ends in time, and nothing is left. */
+ * frozen, or sent: cancelled, out of time, with their context, with their process. Each ends in time, its counts are
+ * exact, and nothing is left. */
 #include "clone_common.h"
 
 #include <linux/fs.h>
 #include <signal.h>
 
-#define LENGTH (8 * MIB + 1)
-#define SOON   2000 /* ms; a call in progress delays an end by 50 */
+#define LENGTH (12 * MIB + 1) /* more than sockets take */
+#define SOON   2000           /* ms; a call in progress delays an end by 50 */
 
 static int disk;
 
@@ -80,6 +81,33 @@ static void ends(snapsend_t *ctx, int file, int errno_wanted)
 	close_pair(sv);
 }
 
+/* Ended while the clone is being sent: what the peer gets is what DONE says, as it was at SNAPSHOT. */
+static void cut(snapsend_t *ctx, int file, int errno_wanted, int delay_ms)
+{
+	int sv[2];
+	struct snapsend_completion done;
+	struct reader reader;
+	pattern_write(file, 0, LENGTH, 63);
+	pair_of_kind(errno_wanted == ECANCELED ? UNIX : TCP4, sv, 0);
+	uint64_t id = submit_exact(ctx, sv[0], file, errno_wanted == ETIMEDOUT ? 300 + (uint32_t)delay_ms : 0);
+	CHECK(wait_event(ctx, id, SNAPSEND_EVENT_SNAPSHOT, &done, WAIT_MS));
+	pattern_write(file, 0, LENGTH, 64);
+	reader_start_check(&reader, sv[1], 200 * KIB + (uint64_t)delay_ms, 0, 63);
+	uint64_t got = reader_join(&reader);
+	sleep_ms(delay_ms);
+	if (errno_wanted == ECANCELED)
+		CHECK_EQ(snapsend_cancel(ctx, id), 0);
+	wait_done(ctx, id, &done);
+	CHECK_EQ(done.status, -errno_wanted);
+	CHECK_UGE(done.wire_bytes, got);
+	SYS(shutdown(sv[0], SHUT_WR));
+	reader_start_check(&reader, sv[1], UINT64_MAX, got, 63);
+	got += reader_join(&reader);
+	CHECK_UEQ(got, done.wire_bytes);
+	close_pair(sv);
+	pattern_write(file, 0, LENGTH, 63);
+}
+
 /* The context is destroyed while it clones, and while it sends the clone. */
 static void destroyed(int file, bool frozen)
 {
@@ -136,6 +164,10 @@ static void on(const char *type)
 	snapsend_t *ctx = clone_context(NULL);
 	ends(ctx, file, ECANCELED);
 	ends(ctx, file, ETIMEDOUT);
+	for (int i = 0; i < 3; i++) {
+		cut(ctx, file, ECANCELED, 3 * i);
+		cut(ctx, file, ETIMEDOUT, 3 * i);
+	}
 	expect_names(dir, 1);
 	/* Overwritten, the file has the only reference to its blocks. */
 	pattern_write(file, 0, LENGTH, 64);
