@@ -43,6 +43,6 @@ int main(void)
 	clone_mount("btrfs", DISK_BYTES, dir);
 	for (size_t i = 0; i < COUNT_OF(attributes) * COUNT_OF(attributes); i++)
 		with_attributes(dir, attributes[i / COUNT_OF(attributes)], attributes[i % COUNT_OF(attributes)]);
-	SYS(umount2(dir, 0));
+	clone_unmount(dir);
 	return 0;
 }

@@ -75,6 +75,15 @@ static inline void expect_snapshot(const char *snapshot_dir, int file, uint64_t 
 	destroy_ctx(ctx);
 }
 
+/* The library closes all that it has open of it within a moment: removing a clone may take longer than DONE waits. */
+static inline void clone_unmount(const char *dir)
+{
+	for (int i = 0; umount2(dir, 0) != 0; i++) {
+		CHECK_LE(i, 200 * slowness());
+		sleep_ms(20);
+	}
+}
+
 /* The file system of an image that clone_mount() has made, which is not mounted any more, must be whole. */
 static inline void expect_whole(const char *type, const char *dir)
 {

@@ -87,7 +87,7 @@ static void on(const char *type)
 	free(now);
 	close(file);
 	close(disk);
-	SYS(umount2(dir, 0));
+	clone_unmount(dir);
 	expect_whole(type, dir);
 }
 

@@ -34,7 +34,7 @@ int main(void)
 	expect_names(dir, 2);
 	expect_names(other, 0);
 	close(file);
-	SYS(umount2(dir, 0));
+	clone_unmount(dir);
 	expect_whole("btrfs", dir);
 	return 0;
 }

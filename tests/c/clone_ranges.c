@@ -171,7 +171,7 @@ int main(void)
 		size_changes(ctx, dir);
 		write_only(ctx, dir);
 		destroy_ctx(ctx);
-		SYS(umount2(dir, 0));
+		clone_unmount(dir);
 	}
 	free(image);
 	return 0;

@@ -135,7 +135,7 @@ static void on(const char *type)
 	SYS(mount(NULL, dir, NULL, MS_REMOUNT | MS_RDONLY, NULL));
 	expect_with(NULL, file, REFUSED);
 	close(file);
-	SYS(umount2(dir, 0));
+	clone_unmount(dir);
 }
 
 int main(void)

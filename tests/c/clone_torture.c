@@ -144,7 +144,7 @@ static void mount_disk(const char *type, char dir[PATH_MAX])
 
 static void unmount_disk(char dir[PATH_MAX])
 {
-	SYS(umount2(dir, 0));
+	clone_unmount(dir);
 	SYS(rmdir(dir));
 	*strrchr(dir, '/') = 0;
 	(void)rmdir(dir); /* the folder made for it */

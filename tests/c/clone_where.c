@@ -36,7 +36,7 @@ static void refused(const char *dir)
 	expect_snapshot(dir, file, LENGTH, SEED, REFUSED);
 	expect_names(dir, strstr(dir, "ext4") != NULL ? 2 : 1); /* lost+found */
 	close(file);
-	SYS(umount2(dir, 0));
+	clone_unmount(dir);
 }
 
 /* In the working directory. */
@@ -100,7 +100,7 @@ int main(void)
 		if (strcmp(CLONE_TYPES[i], "xfs") == 0)
 			overlay(dir);
 		SYS(chdir("/"));
-		SYS(umount2(dir, 0));
+		clone_unmount(dir);
 	}
 	return 0;
 }

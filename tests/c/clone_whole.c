@@ -162,7 +162,7 @@ static void on(const char *type, const unsigned char *image)
 	expect_room(dir, before.f_bfree, 8 * MIB / (uint64_t)before.f_bsize);
 	close(file);
 	/* The library keeps nothing of the file system after DONE. */
-	SYS(umount2(dir, 0));
+	clone_unmount(dir);
 	destroy_ctx(ctx);
 }
 
