@@ -344,6 +344,12 @@ static void over_squashfs(const char *dir, const char *lower)
 	int file = (int)SYS(open(path, O_RDONLY | O_CLOEXEC));
 	changing("overlayfs over squashfs", file);
 	changed_behind_done(file, spoil, path); /* copied up */
+	/* The same open file shows the upper one from now on, whose pages change. */
+	int upper = (int)SYS(open(path, O_WRONLY | O_CLOEXEC));
+	file_put(upper, 0, image, LENGTH);
+	close(upper);
+	changing("overlayfs over squashfs, copied up", file);
+	changed_behind_done(file, spoil, path);
 	close(file);
 }
 
