@@ -29,7 +29,6 @@ pub(super) fn run(
 ) -> Option<u64> {
     let file = find(kernel, numbers, submission, known)?;
     let Submission { operation, staged, .. } = submission;
-    operation.freeze();
     let header = operation.task().header;
     if header > 0 {
         let flags = kernel.more_flag(numbers.socket, true);
@@ -54,15 +53,16 @@ fn find(
     known: &KnownFiles,
 ) -> Option<RawFd> {
     let Submission { operation, file: facts, registered, .. } = submission;
-    let (file, facts) = (file?, facts.as_mut()?);
+    // The ring thread finds out for itself: the caller's number may have changed its meaning.
+    let (file, mut facts) = (file?, (*facts)?);
     if !is_plain(operation.task(), *registered) || operation.task().length < FROZEN_MIN {
         return None;
     }
-    if !frozen::find_out(kernel, known, file, facts) || !kernel.takes_references(socket) {
+    if !frozen::find_out(kernel, known, file, &mut facts) || !kernel.takes_references(socket) {
         return None;
     }
     let task = *operation.task();
-    let Ok(Size::Known(size)) = kernel_size(kernel, Some(file), facts) else { return None };
+    let Ok(Size::Known(size)) = kernel_size(kernel, Some(file), &facts) else { return None };
     let available = size.saturating_sub(task.offset);
     let length = if task.length == TO_EOF { available } else { task.length };
     if length < FROZEN_MIN || length > available {
