@@ -4,7 +4,7 @@
 #include "faults_scenario.h"
 
 static struct scenario scenario;
-static unsigned runs, deaths;
+static struct workers workers;
 
 /* Said for good, these would keep any program waiting: "not now". io_uring_enter is given up all the same, after
  * seconds. */
@@ -43,8 +43,8 @@ static void one(enum fault_kind kind, int error, unsigned first)
 		 fault_errno_name(error), first, passing ? ", for a while" : "", scenario.far ? " (far peers)" : "");
 	int64_t begin = now_ms();
 	scenario_run(&scenario, plan);
-	runs++;
-	deaths += scenario.dead;
+	workers.counts->runs++;
+	workers.counts->deaths += scenario.dead;
 	if (now_ms() - begin > 3000)
 		printf("%s: %lld ms%s\n", scenario.what, (long long)(now_ms() - begin), scenario.dead ? ", dead" : "");
 }
@@ -60,14 +60,16 @@ int main(int argc, char **argv)
 	static const unsigned firsts[] = { 1, 3, 10 };
 	const char *only = argc > 1 ? argv[1] : NULL;
 	time_limit(60);
+	workers = start_workers();
 	scenario = scenario_files();
 	for (int kind = 0; kind < FAULT_KINDS_COUNT; kind++) {
 		if (only != NULL && strcmp(only, fault_kinds[kind].name) != 0)
 			continue;
 		for (int i = 0; i < errnos_of((enum fault_kind)kind); i++)
 			for (size_t first = 0; first < COUNT_OF(firsts); first++) {
-				if (takes_long((enum fault_kind)kind, fault_kinds[kind].errnos[i]) &&
-				    firsts[first] != 10)
+				if (!is_for_worker(&workers, kind + i) ||
+				    (takes_long((enum fault_kind)kind, fault_kinds[kind].errnos[i]) &&
+				     firsts[first] != 10))
 					continue;
 				scenario.far = is_far((enum fault_kind)kind);
 				one((enum fault_kind)kind, fault_kinds[kind].errnos[i], firsts[first]);
@@ -75,7 +77,8 @@ int main(int argc, char **argv)
 					break; /* not so many calls, or none on this engine */
 			}
 	}
-	printf("%u runs; %u times the context died and said so\n", runs, deaths);
-	CHECK(only != NULL || deaths > 0);
+	end_workers(&workers);
+	printf("%u runs; %u times the context died and said so\n", workers.counts->runs, workers.counts->deaths);
+	CHECK(only != NULL || workers.counts->deaths > 0);
 	return 0;
 }

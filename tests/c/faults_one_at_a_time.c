@@ -5,7 +5,7 @@
 #include "faults_scenario.h"
 
 static struct scenario scenario;
-static unsigned runs, hits, left_out;
+static struct workers workers;
 static int64_t begun;
 
 #define BUSY_MS 45000 /* the thorough part takes no longer */
@@ -17,8 +17,8 @@ static void one(enum fault_kind kind, int error, unsigned number)
 		 number, scenario.far ? " (far peers)" : "");
 	int64_t begin = now_ms();
 	scenario_run(&scenario, plan);
-	runs++;
-	hits += atomic_load(&faults_given);
+	workers.counts->runs++;
+	workers.counts->hits += atomic_load(&faults_given);
 	if (getenv("FAULTS") != NULL || now_ms() - begin > 3000)
 		printf("%s: %lld ms%s\n", scenario.what, (long long)(now_ms() - begin), scenario.dead ? ", dead" : "");
 }
@@ -33,7 +33,7 @@ static void all_of(enum fault_kind kind, unsigned count, bool all)
 	for (int i = 0; i < errnos_of(kind); i++)
 		for (unsigned number = 1; number <= count; number = next_number(number, all)) {
 			if (!all && number > 2 && now_ms() - begun > BUSY_MS)
-				left_out++;
+				workers.counts->left_out++;
 			else
 				one(kind, fault_kinds[kind].errnos[i], number);
 		}
@@ -46,7 +46,7 @@ static void named(const char *name)
 			char start[160];
 			snprintf(start, sizeof start, "%s:%s:", fault_kinds[kind].name,
 				 fault_errno_name(fault_kinds[kind].errnos[i]));
-			if (strncmp(name, start, strlen(start)) == 0)
+			if (is_for_worker(&workers, kind) && strncmp(name, start, strlen(start)) == 0)
 				one((enum fault_kind)kind, fault_kinds[kind].errnos[i],
 				    (unsigned)atoi(name + strlen(start)));
 		}
@@ -66,6 +66,7 @@ int main(void)
 {
 	const char *wish = getenv("FAULTS");
 	begun = now_ms();
+	workers = start_workers();
 	scenario = scenario_files();
 	for (int far = 0; far < 2; far++) {
 		unsigned calls[FAULT_KINDS_COUNT];
@@ -78,19 +79,21 @@ int main(void)
 		for (int kind = 0; kind < FAULT_KINDS_COUNT; kind++) {
 			bool differs = kind == K_CQE_ZEROCOPY || kind == K_NOTIFICATION || kind == K_CQE_POLL ||
 				       kind == K_URING_ENTER || kind == K_MINCORE || kind == K_MMAP || kind == K_STATX;
-			if (far && !differs)
-				continue; /* as near */
+			if (!is_for_worker(&workers, kind) || (far && !differs))
+				continue; /* another worker's, or as near */
 			int64_t begin = now_ms();
-			unsigned before = runs;
 			all_of((enum fault_kind)kind, calls[kind], wish != NULL);
 			if (calls[kind] > 0)
-				printf("%-45s %4u calls, %3u runs, %5lld ms\n", fault_kinds[kind].name, calls[kind],
-				       runs - before, (long long)(now_ms() - begin));
+				printf("%-45s %4u calls, %5lld ms\n", fault_kinds[kind].name, calls[kind],
+				       (long long)(now_ms() - begin));
 		}
 	}
-	printf("%u runs, %u faults, %u left out%s\n", runs, hits, left_out,
-	       scenario.died ? "; some contexts died and said so" : "");
+	if (scenario.died)
+		workers.counts->deaths++;
+	end_workers(&workers);
+	printf("%u runs, %u faults, %u left out%s\n", workers.counts->runs, workers.counts->hits,
+	       workers.counts->left_out, workers.counts->deaths > 0 ? "; some contexts died and said so" : "");
 	/* Which calls are made differs a little from run to run. */
-	CHECK(wish != NULL || hits > runs / 2);
+	CHECK(wish != NULL || workers.counts->hits > workers.counts->runs / 2);
 	return 0;
 }

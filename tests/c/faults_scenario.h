@@ -10,6 +10,9 @@
 #include "../torture/network.h"
 #include "faults.h"
 
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
 #define STREAMS     16
 #define OPERATIONS  24
 #define FILE_LENGTH (2 * MIB)
@@ -52,6 +55,52 @@ struct scenario {
 	bool died;      /* in any of the runs so far */
 	char what[160]; /* for messages */
 };
+
+/* ---- several processes share the work: a scenario mostly waits --------------------------------------- */
+
+#define WORKERS 4
+
+struct workers {
+	int own; /* this process is one of 0 to WORKERS - 1; the first has started the others */
+	pid_t others[WORKERS];
+	struct worker_counts {
+		atomic_uint runs, hits, deaths, left_out;
+	} * counts; /* of all */
+};
+
+static inline struct workers start_workers(void)
+{
+	struct workers w = { 0 };
+	w.counts = mmap(NULL, sizeof *w.counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	CHECK(w.counts != MAP_FAILED);
+	for (int i = 1; i < WORKERS && w.own == 0; i++) {
+		w.others[i] = (pid_t)SYS(fork());
+		if (w.others[i] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			w.own = i;
+		}
+	}
+	return w;
+}
+
+static inline bool is_for_worker(const struct workers *w, int number)
+{
+	return number % WORKERS == w->own;
+}
+
+/* Returns in the first process alone, when the others have passed. */
+static inline void end_workers(const struct workers *w)
+{
+	if (w->own != 0)
+		exit(0);
+	for (int i = 1; i < WORKERS; i++) {
+		int status;
+		CHECK_EQ(SYS(waitpid(w->others[i], &status, 0)), w->others[i]);
+		CHECK_EQ(status, 0);
+	}
+}
+
+/* ------------------------------------------------------------------------------------------------------ */
 
 static inline struct scenario scenario_files(void)
 {
