@@ -7,11 +7,11 @@ use super::Driver;
 use super::job::{Buffer, Inspection, Source};
 use crate::decide::operation::Phase;
 use crate::decide::plan::{self, Known, PageCache, Way, ZeroCopy};
+use crate::decide::pool_size::POOL_PAGE;
 use crate::decide::token::{Kind, Token};
 use crate::engine::helpers::{self, Task};
 use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, Read};
-use crate::sys::PAGE;
 use crate::types::request::{RequestFlags, TO_EOF};
 
 // The first read, in bytes, of a file that is not known to be quick.
@@ -112,7 +112,8 @@ impl<E: Engine> Driver<E> {
     }
 
     fn start_read(&mut self, slot: usize) {
-        let chunk = self.shared.settings.chunk_bytes.min(self.room.pool.lease_max() / 2).max(PAGE);
+        let chunk =
+            self.shared.settings.chunk_bytes.min(self.room.pool.lease_max() / 2).max(POOL_PAGE);
         let job = &mut self.jobs[slot];
         let held = job.is_held();
         if job.data.inspection != Inspection::Done {
@@ -154,7 +155,7 @@ impl<E: Engine> Driver<E> {
             place = self.lease_for(slot, at, length);
         }
         let Some(place) = place else {
-            if self.room.pool.resident() == 0 && (!held || self.room.pool.may_keep(PAGE)) {
+            if self.room.pool.resident() == 0 && (!held || self.room.pool.may_keep(POOL_PAGE)) {
                 // The system gives no memory at all, so there is none to wait for.
                 return self.jobs[slot].operation.fail(-libc::ENOMEM);
             }

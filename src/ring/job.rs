@@ -6,11 +6,12 @@
 use crate::collections::{Numbered, memory};
 use crate::decide::frozen::FROZEN_MIN;
 use crate::decide::operation::{Operation, Phase};
+use crate::decide::pool_size::POOL_PAGE;
 use crate::engine::kernel::Kernel;
 use crate::handoff::staging::Staged;
 use crate::handoff::submissions::{Answer, Submission};
 use crate::ring::pool::{Lease, Pool};
-use crate::sys::{FileWindow, PAGE, Span};
+use crate::sys::{FileWindow, Span};
 use crate::types::completion::{Completion, Event as Report};
 use crate::types::errno::Result;
 use crate::types::file::{Content, FileFacts, FileKind, Size};
@@ -52,11 +53,11 @@ impl File {
     }
 
     /// Returns the aligned read for `length` bytes at `offset`: the bytes read before them, and the
-    /// length of the whole read.  O_DIRECT requires whole blocks.
+    /// length of the whole read.  O_DIRECT requires whole blocks: a pool page has one or more.
     pub(super) fn alignment(&self, offset: u64, length: u64) -> (u64, u64) {
         if self.facts.direct {
-            let skip = offset % PAGE;
-            (skip, (skip + length).next_multiple_of(PAGE))
+            let skip = offset % POOL_PAGE;
+            (skip, (skip + length).next_multiple_of(POOL_PAGE))
         } else {
             (0, length)
         }
@@ -65,7 +66,7 @@ impl File {
     /// Returns the most of `length` bytes at `offset` after which the next read begins at a block: with
     /// O_DIRECT each read takes room for whole blocks.
     pub(super) fn up_to_block(&self, offset: u64, length: u64) -> u64 {
-        let past = (offset + length) % PAGE;
+        let past = (offset + length) % POOL_PAGE;
         if self.facts.direct && past < length { length - past } else { length }
     }
 
@@ -160,9 +161,9 @@ pub(super) struct Data {
     pub(super) source: Source,
     /// The destination of the read in flight.
     pub(super) reading: Option<Buffer>,
-    /// Pages of the pool reserved for EXACT.
+    /// Pool pages reserved for EXACT.
     pub(super) reserved_pages: Option<NonZeroU32>,
-    /// Pages charged to the file system's share of the pool.
+    /// Pool pages charged to the file system's share of the pool.
     pub(super) charged_pages: u32,
     /// Data in private memory is sent with zero-copy.
     pub(super) zero_copy: bool,
@@ -313,7 +314,7 @@ impl Job {
 
     /// Returns how many bytes of the pool are reserved for it.
     pub(super) fn reserved(&self) -> Option<u64> {
-        self.data.reserved_pages.map(|pages| u64::from(pages.get()) * PAGE)
+        self.data.reserved_pages.map(|pages| u64::from(pages.get()) * POOL_PAGE)
     }
 
     /// Returns the most bytes of the range that are left, without a query; 0: it is over.

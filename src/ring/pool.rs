@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Private memory for file data: huge-page blocks, cut into runs of pages.  Each lease counts the
+//! Private memory for file data: huge-page blocks, cut into runs of pool pages.  Each lease counts the
 //! requests that refer to it.  The pool grows with use up to its limit and shrinks when idle; who
 //! waits for room is decided in `room`.
 
 use crate::collections::{Table, memory};
-use crate::decide::pool_size::{BLOCK, blocks, kept_of};
-use crate::sys::{Mapping, PAGE, SpanMut};
+use crate::decide::pool_size::{BLOCK, POOL_PAGE, blocks, kept_of};
+use crate::sys::{Mapping, SpanMut};
 use crate::types::errno::Result;
 use std::num::NonZeroU32;
 
-const PAGES: usize = (BLOCK / PAGE) as usize;
+const PAGES: usize = (BLOCK / POOL_PAGE) as usize;
 
 /// The purpose of a lease, which decides how much of the pool it may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +37,7 @@ impl Lease {
 struct Run {
     /// The index of its block.
     block: usize,
-    /// Its first page in the block, and how many pages it has.
+    /// Its first page in the block, and how many pages it has: pages of the pool.
     first: usize,
     pages: usize,
     /// Requests that refer to it.
@@ -88,7 +88,7 @@ impl Pool {
 
     /// Returns whether `length` further bytes may be kept.
     pub fn may_keep(&self, length: u64) -> bool {
-        self.kept + length.next_multiple_of(PAGE) <= self.kept_max()
+        self.kept + length.next_multiple_of(POOL_PAGE) <= self.kept_max()
     }
 
     /// Counts `length` bytes as kept, before they are acquired.
@@ -103,12 +103,12 @@ impl Pool {
 
     /// Leases a run of at least `length` bytes.  None: no room now.
     pub fn acquire(&mut self, length: u64, purpose: Purpose) -> Option<Lease> {
-        let bytes = length.next_multiple_of(PAGE);
+        let bytes = length.next_multiple_of(POOL_PAGE);
         debug_assert!(bytes > 0 && bytes <= self.block_size);
         if purpose == Purpose::Kept && !self.may_keep(bytes) {
             return None;
         }
-        let pages = (bytes / PAGE) as usize;
+        let pages = (bytes / POOL_PAGE) as usize;
         self.runs.reserve().ok()?;
         let (block, first) = self.find(pages).or_else(|| self.grow())?;
         self.mark(block, first, pages, true);
@@ -121,7 +121,7 @@ impl Pool {
     }
 
     fn find(&self, pages: usize) -> Option<(usize, usize)> {
-        let total = (self.block_size / PAGE) as usize;
+        let total = (self.block_size / POOL_PAGE) as usize;
         self.blocks.iter().enumerate().find_map(|(index, block)| {
             let block = block.as_ref().filter(|block| block.free >= pages)?;
             if block.free == total {
@@ -134,7 +134,7 @@ impl Pool {
     fn grow(&mut self) -> Option<(usize, usize)> {
         let index = self.blocks.iter().position(Option::is_none)?;
         let memory = Mapping::huge(self.block_size as usize).ok()?;
-        let free = (self.block_size / PAGE) as usize;
+        let free = (self.block_size / POOL_PAGE) as usize;
         self.blocks[index] = Some(Block { memory, taken: [0; PAGES / 64], free });
         Some((index, 0))
     }
@@ -160,7 +160,7 @@ impl Pool {
     pub fn span(&self, lease: Lease) -> SpanMut {
         let run = &self.runs[lease.slot()];
         let block = self.blocks[run.block].as_ref().expect("a lease's block stays");
-        let page = PAGE as usize;
+        let page = POOL_PAGE as usize;
         block.memory.span_mut().part(run.first * page, run.pages * page)
     }
 
@@ -192,7 +192,7 @@ impl Pool {
             return;
         }
         let run = self.runs.remove(lease.slot());
-        let bytes = run.pages as u64 * PAGE;
+        let bytes = run.pages as u64 * POOL_PAGE;
         self.mark(run.block, run.first, run.pages, false);
         self.in_use -= bytes;
         if run.purpose == Purpose::Kept {
@@ -202,7 +202,7 @@ impl Pool {
 
     /// Returns the blocks without leases.  They must be unregistered before [`Pool::drop_block`].
     pub fn idle_blocks(&self) -> impl Iterator<Item = usize> + '_ {
-        let total = (self.block_size / PAGE) as usize;
+        let total = (self.block_size / POOL_PAGE) as usize;
         let is_idle = move |block: &Option<Block>| block.as_ref().is_some_and(|b| b.free == total);
         self.blocks.iter().enumerate().filter_map(move |(i, block)| is_idle(block).then_some(i))
     }
@@ -282,7 +282,7 @@ mod tests {
         for &lease in &leases {
             pool.release(lease);
         }
-        assert_eq!(pool.in_use(), PAGE);
+        assert_eq!(pool.in_use(), POOL_PAGE);
         pool.release(leases[0]);
         assert_eq!((pool.in_use(), pool.idle_blocks().count()), (0, 3));
         for block in 0..3 {
@@ -297,8 +297,8 @@ mod tests {
         assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
         assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
         assert!(pool.acquire(BLOCK, Purpose::Kept).is_some());
-        assert!(pool.acquire(PAGE, Purpose::Kept).is_none());
+        assert!(pool.acquire(POOL_PAGE, Purpose::Kept).is_none());
         assert!(pool.acquire(BLOCK, Purpose::Passing).is_some());
-        assert!(pool.acquire(PAGE, Purpose::Passing).is_none());
+        assert!(pool.acquire(POOL_PAGE, Purpose::Passing).is_none());
     }
 }

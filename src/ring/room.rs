@@ -8,9 +8,10 @@ use super::Driver;
 use super::job::{Buffer, Source};
 use super::pool::{Lease, Pool, Purpose};
 use crate::collections::{Line, memory};
+use crate::decide::pool_size::POOL_PAGE;
 use crate::engine::Engine;
 use crate::engine::at_once::INLINE_MAX;
-use crate::sys::{Buffers, PAGE};
+use crate::sys::Buffers;
 use crate::types::errno::Result;
 use crate::types::request::RequestFlags;
 
@@ -242,7 +243,7 @@ impl<E: Engine> Driver<E> {
         };
         // EAGER can wait for more room, and zero-copy can do without.  Passing data, and EXACT with
         // reserved room, must use whatever pieces there are: no other operation may make room.
-        let least = if purpose == Purpose::Kept { KEPT_READ_MIN } else { PAGE };
+        let least = if purpose == Purpose::Kept { KEPT_READ_MIN } else { POOL_PAGE };
         let rest = job.operation.file_length() - at;
         let mut length = length;
         loop {
@@ -257,7 +258,7 @@ impl<E: Engine> Driver<E> {
                 return None;
             }
             // With O_DIRECT the first block begins `skip` bytes before the data.
-            length = (bytes / 2).max(least).next_multiple_of(PAGE) - skip;
+            length = (bytes / 2).max(least).next_multiple_of(POOL_PAGE) - skip;
         }
     }
 
@@ -270,12 +271,12 @@ impl<E: Engine> Driver<E> {
             return true;
         }
         let range = job.operation.file_length().min(self.room.pool.kept_max());
-        let bytes = range.next_multiple_of(PAGE);
+        let bytes = range.next_multiple_of(POOL_PAGE);
         if !self.room.pool.may_keep(bytes) {
             return false;
         }
         self.room.pool.reserve(bytes);
-        job.data.reserved_pages = NonZeroU32::new((bytes / PAGE) as u32);
+        job.data.reserved_pages = NonZeroU32::new((bytes / POOL_PAGE) as u32);
         true
     }
 }

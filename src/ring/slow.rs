@@ -8,13 +8,14 @@ use super::job::{Buffer, Inspection, Job};
 use super::{Driver, File};
 use crate::collections::{Line, NumberMap, Numbered, Register, memory};
 use crate::decide::operation::{self, Phase};
+use crate::decide::pool_size::POOL_PAGE;
 use crate::decide::timers::Alarm;
 use crate::decide::token::{Kind, Token};
 use crate::engine::Engine;
 use crate::engine::helpers::{self, Task};
 use crate::engine::kernel::Kernel;
 use crate::ring::pool::Lease;
-use crate::sys::{self, PAGE};
+use crate::sys;
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, Mount, Size};
 use crate::types::request::RequestFlags;
@@ -45,7 +46,7 @@ struct Call {
 /// The helper reads of one file system.
 struct Reads {
     mount: u64,
-    /// Reads in flight, and the pages charged for them.
+    /// Reads in flight, and the pool pages charged for them.
     count: u32,
     pages: u32,
     /// Operations that wait without room, with their ids.
@@ -196,7 +197,7 @@ impl<E: Engine> Driver<E> {
     // ---- room in the pool -----------------------------------------------------------
 
     fn slow_part(&self) -> u32 {
-        (self.room.pool.limit() / 4 / PAGE) as u32
+        (self.room.pool.limit() / 4 / POOL_PAGE) as u32
     }
 
     // Charges a read to its file system.  The reads in flight of one file system may hold a quarter
@@ -208,7 +209,7 @@ impl<E: Engine> Driver<E> {
         let exact = job.operation.task().flags.contains(RequestFlags::EXACT)
             && job.data.reserved_pages.is_none();
         let range = job.operation.file_length().min(self.room.pool.kept_max());
-        let pages = if exact { range } else { length }.div_ceil(PAGE) as u32;
+        let pages = if exact { range } else { length }.div_ceil(POOL_PAGE) as u32;
         let reads = match self.slow.reads_of(mount) {
             Ok(reads) => reads,
             Err(error) => {

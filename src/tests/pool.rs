@@ -3,8 +3,9 @@
 #![forbid(unsafe_code)]
 
 use super::{Script, cases, script};
+use crate::decide::pool_size::POOL_PAGE;
 use crate::ring::pool::{Lease, Pool, Purpose};
-use crate::sys::{PAGE, Span};
+use crate::sys::Span;
 use proptest::prelude::*;
 
 struct Held {
@@ -58,18 +59,18 @@ impl World {
 
     fn length(&self, script: &mut Script) -> u64 {
         let most = self.pool.lease_max();
-        let pages = most / PAGE;
+        let pages = most / POOL_PAGE;
         match script.pick(4) {
             0 => most,
             1 => script.pick(most.min(1 << 16)) + 1,
-            2 => (script.pick(pages) + 1) * PAGE,
-            _ => (script.pick(pages.div_ceil(8)) + 1) * PAGE,
+            2 => (script.pick(pages) + 1) * POOL_PAGE,
+            _ => (script.pick(pages.div_ceil(8)) + 1) * POOL_PAGE,
         }
     }
 
     fn acquire(&mut self, script: &mut Script) {
         let length = self.length(script);
-        let bytes = length.next_multiple_of(PAGE);
+        let bytes = length.next_multiple_of(POOL_PAGE);
         let mut purpose = [Purpose::Passing, Purpose::Kept][script.pick(2) as usize];
         if self.sum(&[Purpose::Reserved]) + bytes <= self.reserved && script.pick(2) == 0 {
             purpose = Purpose::Reserved;
@@ -129,7 +130,7 @@ impl World {
 
     // As for EXACT: only what may be kept.
     fn reserve(&mut self, script: &mut Script) {
-        let bytes = self.length(script).next_multiple_of(PAGE);
+        let bytes = self.length(script).next_multiple_of(POOL_PAGE);
         let may = self.kept() + bytes <= self.pool.kept_max();
         assert_eq!(self.pool.may_keep(bytes), may);
         if may {
@@ -139,8 +140,8 @@ impl World {
     }
 
     fn unreserve(&mut self, script: &mut Script) {
-        let unused = (self.reserved - self.sum(&[Purpose::Reserved])) / PAGE;
-        let bytes = script.at_most(unused.min(1 << 15)) * PAGE;
+        let unused = (self.reserved - self.sum(&[Purpose::Reserved])) / POOL_PAGE;
+        let bytes = script.at_most(unused.min(1 << 15)) * POOL_PAGE;
         self.pool.unreserve(bytes);
         self.reserved -= bytes;
     }
@@ -156,8 +157,8 @@ impl World {
         let pool = &self.pool;
         assert_eq!(pool.in_use(), self.held.iter().map(|held| held.bytes).sum::<u64>());
         assert!(pool.in_use() <= pool.resident() && pool.resident() <= self.limit);
-        assert!(self.kept() <= pool.kept_max() && pool.kept_max() < self.limit.max(PAGE + 1));
-        let left = (pool.kept_max() - self.kept()) / PAGE * PAGE;
+        assert!(self.kept() <= pool.kept_max() && pool.kept_max() < self.limit.max(POOL_PAGE + 1));
+        let left = (pool.kept_max() - self.kept()) / POOL_PAGE * POOL_PAGE;
         assert!(pool.may_keep(left) && !pool.may_keep(left + 1));
         let idle: Vec<usize> = pool.idle_blocks().collect();
         for (index, held) in self.held.iter().enumerate() {
@@ -185,12 +186,12 @@ impl World {
         self.check();
         self.drop_blocks();
         assert_eq!((self.pool.in_use(), self.pool.resident()), (0, 0));
-        assert!(self.pool.may_keep(self.pool.kept_max() / PAGE * PAGE));
+        assert!(self.pool.may_keep(self.pool.kept_max() / POOL_PAGE * POOL_PAGE));
     }
 }
 
 fn limit() -> impl Strategy<Value = u64> {
-    let small = (2u64..200).prop_map(|pages| pages * PAGE);
+    let small = (2u64..200).prop_map(|pages| pages * POOL_PAGE);
     let any = 8192u64..3 << 20;
     prop_oneof![4 => small, 1 => any, 2 => (1u64..5).prop_map(|blocks| blocks * (2 << 20))]
 }
