@@ -236,7 +236,8 @@ struct snapsend_options {
     /**
      * Maximum private memory for file data, headers and trailers, in bytes, at least 65536; 0
      * selects 32 MiB.  An eighth of it is for headers and trailers.  Three quarters of the rest
-     * are for data that is kept (EAGER, EXACT, zero-copy).
+     * are for data that is kept (EAGER, EXACT, zero-copy).  At least two pages: where a page has 64
+     * KiB, less than 131072 counts as 131072.
      */
     uint64_t pool_bytes;
     /**
@@ -246,7 +247,7 @@ struct snapsend_options {
     uint64_t chunk_bytes;
     /**
      * Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes,
-     * at least 4096; 0: the library chooses.
+     * at least 4096; 0: the library chooses.  A window has whole pages.
      */
     uint64_t window_bytes;
     /**

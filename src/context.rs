@@ -76,7 +76,7 @@ impl Context {
     /// EINVAL: an option is out of range.  ENOSYS, EPERM, ENOMEM and other errnos of the kernel:
     /// io_uring was requested and is refused, or there is no thread or memory.
     pub fn new(options: &Options) -> Result<Context> {
-        let settings = Settings::from_options(options)?;
+        let settings = Settings::from_options(options, sys::page_size())?;
         let mark = ForkMark::new()?;
         let (own, other) = sys::socket_pair()?;
         let shared = Arc::new(Shared::new(settings.clone()));

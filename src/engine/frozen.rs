@@ -8,10 +8,12 @@ use super::at_once::Passed;
 use super::kernel::Kernel;
 use super::known_files::{FileSystem, KnownFiles};
 use crate::decide::operation::Operation;
-use crate::sys::PAGE;
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{Content, FileFacts};
 use std::os::fd::RawFd;
+
+// The last bytes of a range that go with what follows it: little to copy.
+const LEFT: u64 = 4 << 10;
 
 /// Finds out, once for each open file, whether its content can change.
 pub(crate) fn find_out(
@@ -49,8 +51,8 @@ pub(crate) fn send(
     let (from, length) = portion.range;
     let is_last = from + length == operation.file_length();
     let is_followed = portion.more || portion.zeros > 0 || portion.trailer.1 > 0;
-    // sendfile(2) cannot announce more: the last page goes with what follows.
-    let left = if is_last && is_followed { PAGE } else { 0 };
+    // sendfile(2) cannot announce more.
+    let left = if is_last && is_followed { LEFT } else { 0 };
     let asked = length.checked_sub(left).filter(|&asked| asked > 0)?;
     let sent = kernel.send_file(socket, file, operation.task().offset + from, asked);
     // If it took a part, the kernel has announced the rest.

@@ -7,7 +7,7 @@
 //! without a thread.  After its thread has ended, a worker of the kernel writes the completions,
 //! except with IORING_SETUP_DEFER_TASKRUN (both seen on 6.18).
 
-use crate::sys::{FileWindow, ForkMark, PAGE};
+use crate::sys::{FileWindow, ForkMark, Span};
 use io_uring::IoUring;
 use std::mem;
 use std::os::fd::AsRawFd;
@@ -20,6 +20,9 @@ const KEPT_MAX: usize = 16;
 // IORING_OFF_CQ_RING of linux/io_uring.h.
 const OFF_CQ_RING: u64 = 0x800_0000;
 
+// The length of the tail in bytes.
+const TAIL: usize = size_of::<AtomicU32>();
+
 // The list is tried this often instead of waited for: in a child that was forked while another
 // thread held the lock, nothing releases it.
 const TRIES: u32 = 1000;
@@ -28,10 +31,8 @@ static KEPT: Mutex<[Option<Kept>; KEPT_MAX]> = Mutex::new([const { None }; KEPT_
 
 /// A ring in which only notifications are pending.
 struct Kept {
-    /// The page with the positions of its queues.
+    /// Its first page, up to and including the completion queue's tail, which the kernel writes.
     page: FileWindow,
-    /// The offset in the page of the completion queue's tail, which the kernel writes.
-    tail_at: usize,
     /// The value of the tail after the last notification.
     last: u32,
     /// A forked child does not have the page.
@@ -42,21 +43,20 @@ impl Kept {
     fn new(ring: &IoUring, awaited: u32) -> Option<Kept> {
         let layout = Layout::of(ring);
         let mark = ForkMark::new().ok()?;
-        let page = FileWindow::new(ring.as_raw_fd(), OFF_CQ_RING, PAGE as usize).ok()?;
-        let mut kept = Kept { page, tail_at: layout.completion_tail as usize, last: 0, mark };
+        let end = layout.completion_tail as usize + TAIL;
+        let page = FileWindow::new(ring.as_raw_fd(), OFF_CQ_RING, end).ok()?;
+        let mut kept = Kept { page, last: 0, mark };
         // Completions that do not fit into the queue do not advance the tail.
         kept.last = kept.tail()?.wrapping_add(awaited.min(layout.completion_entries));
         Some(kept)
     }
 
     fn tail(&self) -> Option<u32> {
-        let span = self.page.span();
-        let is_inside = self.tail_at % 4 == 0 && self.tail_at + 4 <= span.length;
-        // SAFETY: it lies in the page and is aligned; the page stays mapped until self is dropped,
-        // and the kernel, the only writer, writes atomically.
-        is_inside.then(|| unsafe {
-            (*((span.address + self.tail_at) as *const AtomicU32)).load(Ordering::Acquire)
-        })
+        let Span { address, length } = self.page.span();
+        let tail = (address + length - TAIL) as *const AtomicU32;
+        // SAFETY: it is the end of the window and aligned; the window stays mapped until self is
+        // dropped, and the kernel, the only writer, writes atomically.
+        tail.is_aligned().then(|| unsafe { (*tail).load(Ordering::Acquire) })
     }
 
     fn is_over(&self) -> bool {

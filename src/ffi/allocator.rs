@@ -124,7 +124,7 @@ fn give_back(offset: usize) {
 }
 
 // SAFETY: each block is the system's or, with one owner at a time, the reserve's, large enough and
-// aligned to its size or to a page.  The address shows which of the two it is.
+// aligned to its size or to ALIGN.  The address shows which of the two it is.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as the caller promises.

@@ -73,13 +73,14 @@ pub struct snapsend_options {
     pub reserved0: u32,
     /// Maximum private memory for file data, headers and trailers, in bytes, at least 65536; 0
     /// selects 32 MiB.  An eighth of it is for headers and trailers.  Three quarters of the rest
-    /// are for data that is kept (EAGER, EXACT, zero-copy).
+    /// are for data that is kept (EAGER, EXACT, zero-copy).  At least two pages: where a page has 64
+    /// KiB, less than 131072 counts as 131072.
     pub pool_bytes: u64,
     /// Maximum number of bytes that one kernel request moves, at least 4096; 0: the library
     /// chooses.
     pub chunk_bytes: u64,
     /// Maximum address space for windows of files that are sent with SNAPSEND_ZEROCOPY, in bytes,
-    /// at least 4096; 0: the library chooses.
+    /// at least 4096; 0: the library chooses.  A window has whole pages.
     pub window_bytes: u64,
     /// The directory in which unnamed files for clones are made (EAGER and EXACT beyond exact_max),
     /// as an absolute path.  It must be on the file system of the files, before Linux 5.18 on the

@@ -40,6 +40,7 @@ use crate::ring::pool::Pool;
 use crate::types::completion::Completion;
 use crate::types::errno::Result;
 use crate::types::file::Size;
+use crate::types::options::Settings;
 use crate::types::stats::Counters;
 use files::Files;
 use job::{File, Inspection, Job};
@@ -80,7 +81,7 @@ const LIGHT_MAX: u64 = 64 << 10;
 impl<E: Engine> Driver<E> {
     pub fn new(shared: Arc<Shared>, engine: E, pool: Pool) -> Result<Driver<E>> {
         let sockets = Sockets::new(shared.claims.clone())?;
-        let windows = Windows::new(shared.settings.window_bytes);
+        let Settings { window_bytes, page_bytes, .. } = shared.settings;
         Ok(Driver {
             engine,
             shared,
@@ -90,8 +91,8 @@ impl<E: Engine> Driver<E> {
             sockets,
             files: Files::default(),
             room: Room::new(pool)?,
-            windows,
-            zero_copies: ZeroCopies::default(),
+            windows: Windows::new(window_bytes, page_bytes),
+            zero_copies: ZeroCopies::new(page_bytes),
             slow: Slow::default(),
             reports: Reports::new()?,
         })

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Private memory for file data: huge-page blocks, cut into runs of pool pages.  Each lease counts the
-//! requests that refer to it.  The pool grows with use up to its limit and shrinks when idle; who
+//! Private memory for file data: huge-page blocks, cut into runs of pool pages.  Each lease counts
+//! the requests that refer to it.  The pool grows with use up to its limit and shrinks when idle; who
 //! waits for room is decided in `room`.
 
 use crate::collections::{Table, memory};

@@ -10,7 +10,7 @@
 use crate::collections::{Line, NumberMap, Table};
 use crate::decide::token::Token;
 use crate::engine::kernel::Kernel;
-use crate::sys::{FileWindow, PAGE, Span};
+use crate::sys::{FileWindow, Span};
 use crate::types::errno::{Errno, Result};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -91,6 +91,8 @@ pub(super) struct Windows {
     newest: u32,
     bytes: u64,
     limit: u64,
+    /// The length of a page in bytes.
+    page_bytes: u64,
     /// Files that are to be closed once their windows are unmapped, with the tokens of the closes.
     leaving: Line<(u32, Token)>,
 }
@@ -108,8 +110,8 @@ fn parts_of(skip: u64, length: u64) -> u32 {
 }
 
 impl Windows {
-    /// Creates the windows, for at most `limit` bytes of address space.
-    pub(super) fn new(limit: u64) -> Windows {
+    /// Creates the windows, for at most `limit` bytes of address space in pages of `page_bytes`.
+    pub(super) fn new(limit: u64, page_bytes: u64) -> Windows {
         Windows {
             table: Table::default(),
             by_place: NumberMap::default(),
@@ -118,6 +120,7 @@ impl Windows {
             newest: NONE,
             bytes: 0,
             limit,
+            page_bytes,
             leaving: Line::default(),
         }
     }
@@ -185,7 +188,7 @@ impl Windows {
         let index = offset / WINDOW;
         let place = place(file, index).ok_or(Errno(libc::EOVERFLOW))?;
         let base = index * WINDOW;
-        let length = size.saturating_sub(base).clamp(1, WINDOW).next_multiple_of(PAGE);
+        let length = size.saturating_sub(base).clamp(1, WINDOW).next_multiple_of(self.page_bytes);
         if let Some(short) = self.by_place.get(place) {
             // The file has grown since.
             self.unmap_unused(short)?;
@@ -294,7 +297,7 @@ impl Windows {
     /// Releases memory after a peak.
     pub(super) fn shrink(&mut self) {
         if self.table.is_empty() {
-            *self = Windows::new(self.limit);
+            *self = Windows::new(self.limit, self.page_bytes);
         }
     }
 
@@ -359,6 +362,7 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     const ENOMEM: Result<()> = Err(Errno(libc::ENOMEM));
+    const PAGE_SIZES: [u64; 3] = [4 << 10, 16 << 10, 64 << 10];
 
     /// Windows of this program, which stands for every file.
     struct World {
@@ -368,7 +372,12 @@ mod tests {
 
     impl World {
         fn new(limit: u64) -> World {
-            World { windows: Windows::new(limit), program: File::open("/proc/self/exe").unwrap() }
+            World::with_pages(limit, 4 << 10)
+        }
+
+        fn with_pages(limit: u64, page_bytes: u64) -> World {
+            let windows = Windows::new(limit, page_bytes);
+            World { windows, program: File::open("/proc/self/exe").unwrap() }
         }
 
         fn map(&mut self, file: u32, offset: u64, size: u64) -> Result<()> {
@@ -423,20 +432,33 @@ mod tests {
 
     #[test]
     fn a_file_that_has_grown_is_mapped_anew() {
-        let mut world = World::new(8 * WINDOW);
-        world.map(1, 0, 10_000).unwrap();
-        assert_eq!(world.windows.bytes(), 3 * PAGE);
-        assert!(world.windows.has(1, 3 * PAGE - 1) && !world.windows.has(1, 3 * PAGE));
-        let piece = world.take(1, 5000, 1 << 20).unwrap();
-        assert_eq!(piece.span.len() as u64, 3 * PAGE - 5000);
-        assert_eq!(world.map(1, 3 * PAGE, WINDOW), ENOMEM);
-        world.windows.release(piece.window);
-        world.map(1, 3 * PAGE, 2 * WINDOW).unwrap();
-        assert_eq!(world.windows.bytes(), WINDOW);
-        let piece = world.take(1, 5000, 1 << 20).unwrap();
-        assert_eq!(piece.span.len(), 1 << 20);
-        assert!(world.windows.take(1, WINDOW, 1, Instant::now()).is_none());
-        assert_eq!(world.map(1, WINDOW << 40, u64::MAX), Err(Errno(libc::EOVERFLOW)));
+        for page in PAGE_SIZES {
+            let mut world = World::with_pages(8 * WINDOW, page);
+            world.map(1, 0, 2 * page + 1).unwrap();
+            assert_eq!(world.windows.bytes(), 3 * page);
+            assert!(world.windows.has(1, 3 * page - 1) && !world.windows.has(1, 3 * page));
+            let piece = world.take(1, 5000, 1 << 20).unwrap();
+            assert_eq!(piece.span.len() as u64, 3 * page - 5000);
+            assert_eq!(world.map(1, 3 * page, WINDOW), ENOMEM);
+            world.windows.release(piece.window);
+            world.map(1, 3 * page, 2 * WINDOW).unwrap();
+            assert_eq!(world.windows.bytes(), WINDOW);
+            let piece = world.take(1, 5000, 1 << 20).unwrap();
+            assert_eq!(piece.span.len(), 1 << 20);
+            assert!(world.windows.take(1, WINDOW, 1, Instant::now()).is_none());
+            assert_eq!(world.map(1, WINDOW << 40, u64::MAX), Err(Errno(libc::EOVERFLOW)));
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_whole_pages() {
+        for page in PAGE_SIZES {
+            let mut world = World::with_pages(3 * page, page);
+            (1..5).for_each(|file| world.map(file, 0, 100).unwrap());
+            assert_eq!(world.windows.bytes(), 3 * page);
+            assert!(!world.has(1, 0) && (2..5).all(|file| world.has(file, 0)));
+            assert_eq!(world.map(5, 0, 3 * page + 1), ENOMEM);
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::pool::Lease;
 use crate::collections::Table;
 use crate::decide::budget::Budget;
 use crate::decide::token::Token;
-use crate::sys;
 use crate::types::errno::Result;
 use std::time::Instant;
 
@@ -67,11 +66,12 @@ pub(super) struct ZeroCopies {
     latest: (u64, bool),
 }
 
-impl Default for ZeroCopies {
-    fn default() -> ZeroCopies {
+impl ZeroCopies {
+    /// Creates them; the kernel counts what is pinned in pages of `page_bytes`.
+    pub(super) fn new(page_bytes: u64) -> ZeroCopies {
         ZeroCopies {
             uses: Table::default(),
-            budget: Budget::new(sys::PAGE),
+            budget: Budget::new(page_bytes),
             useless_in_a_row: 0,
             was_real: false,
             sockets_seen: 0,
@@ -79,9 +79,7 @@ impl Default for ZeroCopies {
             latest: (0, false),
         }
     }
-}
 
-impl ZeroCopies {
     /// Returns the bytes that count as pinned.
     #[cfg(test)]
     pub(super) fn pinned(&self) -> u64 {

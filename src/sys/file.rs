@@ -197,6 +197,13 @@ pub fn is_resident(file: RawFd, offset: u64, length: u64) -> bool {
     }
 }
 
+// Returns how many pages of `page` bytes a range touches.  Shifts are cheaper than divisions by a
+// number that the compiler does not know.
+fn pages_of(offset: u64, length: u64, page: u64) -> u64 {
+    let shift = page.trailing_zeros();
+    ((offset + length + page - 1) >> shift) - (offset >> shift)
+}
+
 // Returns whether every byte has a page, including pages that are still being read from the disk.
 // None: cachestat(2) needs Linux 6.5, and is refused for files that the caller could not write.
 pub(super) fn is_cached(file: RawFd, offset: u64, length: u64) -> Option<bool> {
@@ -209,8 +216,7 @@ pub(super) fn is_cached(file: RawFd, offset: u64, length: u64) -> Option<bool> {
     let mut stat = [0u64; 5];
     // SAFETY: both structs are as the kernel's cachestat_range and cachestat.
     let done = unsafe { libc::syscall(SYS_CACHESTAT, file, &range, stat.as_mut_ptr(), 0u32) };
-    let pages = (offset + length).div_ceil(PAGE) - offset / PAGE;
-    (done == 0).then_some(stat[0] >= pages)
+    (done == 0).then_some(stat[0] >= pages_of(offset, length, page_size()))
 }
 
 // Reads single bytes without waiting, one in each 64 KiB: a request of readahead to the disk,
@@ -247,13 +253,13 @@ pub fn may_ask_residency(file: RawFd) -> bool {
 /// still being read (mincore(2)).
 pub fn is_mapped_resident(span: Span) -> bool {
     const STEP: usize = 256;
-    let page = PAGE as usize;
+    let page = page_size();
     let end = span.address + span.length;
-    let mut first = span.address - span.address % page;
+    let mut first = span.address - offset_in_page(span.address as u64) as usize;
     while first < end {
         let mut pages = [0u8; STEP];
-        let length = (end - first).min(STEP * page);
-        let count = length.div_ceil(page);
+        let length = (end - first).min(STEP * page as usize);
+        let count = pages_of(0, length as u64, page) as usize;
         // SAFETY: there is a byte for each page.  The addresses are only looked up.
         let done = unsafe { libc::mincore(first as *mut libc::c_void, length, pages.as_mut_ptr()) };
         if done != 0 || pages[..count].iter().any(|page| page & 1 == 0) {
@@ -271,16 +277,17 @@ pub(super) fn is_on_tmpfs(file: RawFd) -> bool {
 // Returns whether all pages are present and none is still being read.
 pub(super) fn is_settled(file: RawFd, offset: u64, length: u64) -> bool {
     const STEP: u64 = 1 << 20;
-    let (first, end) = (offset - offset % PAGE, offset + length);
+    let (first, end, page) = (offset - offset_in_page(offset), offset + length, page_size());
     (first..end).step_by(STEP as usize).all(|at| {
-        let mut pages = [0u8; (STEP / PAGE) as usize];
+        let mut pages = [0u8; STEP as usize / PAGE_MIN];
         let length = (end - at).min(STEP) as usize;
         let Ok(mapping) = Mapping::of_file(file, at, length) else { return false };
         // SAFETY: the range is the mapping's own, and there is a byte for each of its pages.
         let done = unsafe {
             libc::mincore(mapping.address as *mut libc::c_void, length, pages.as_mut_ptr())
         };
-        done == 0 && pages[..length.div_ceil(PAGE as usize)].iter().all(|page| page & 1 != 0)
+        let count = pages_of(0, length as u64, page) as usize;
+        done == 0 && pages[..count].iter().all(|page| page & 1 != 0)
     })
 }
 
@@ -354,13 +361,14 @@ impl CallerOffset {
     }
 
     // Returns whether all of it is in a page that holds a variable of this function, as a variable
-    // of a near caller usually is: such a page is readable and writable.
+    // of a near caller usually is: such a page is readable and writable.  A part of a page that is
+    // as long as the smallest pages is enough.
     fn is_in_our_page(self) -> bool {
         let own = 0u8;
         let own = std::hint::black_box(&raw const own) as usize;
         let first = self.0 as usize;
         let last = first.wrapping_add(size_of::<libc::off_t>() - 1);
-        [first, last].map(|address| address / PAGE as usize) == [own / PAGE as usize; 2]
+        [first, last].map(|address| address / PAGE_MIN) == [own / PAGE_MIN; 2]
     }
 
     /// Returns the value.  Only after [`CallerOffset::is_valid`] or a system call has proved it
@@ -415,4 +423,26 @@ pub fn read_ahead(file: RawFd, offset: u64, length: u64) {
     };
     // SAFETY: no memory involved.
     unsafe { libc::readahead(file, at, length) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_touches_pages_at_both_ends() {
+        for page in [4 << 10, 16 << 10, 64 << 10] {
+            for (offset, length, pages) in [
+                (0, 1, 1),
+                (0, page, 1),
+                (0, page + 1, 2),
+                (page - 1, 1, 1),
+                (page - 1, 2, 2),
+                (page, page, 1),
+                (3 * page + 5, 2 * page, 3),
+            ] {
+                assert_eq!(pages_of(offset, length, page), pages, "{offset}, {length}");
+            }
+        }
+    }
 }

@@ -4,8 +4,10 @@
 //! lost page would raise SIGBUS; only the kernel reads it.
 
 use crate::types::errno::{Errno, Result};
+use once_cell::race::OnceNonZeroUsize;
 use std::io::IoSlice;
 use std::mem::{self};
+use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -73,14 +75,36 @@ pub struct Mapping {
     length: usize,
 }
 
-/// 4096: the only page size that the targets of this library have.
-pub const PAGE: u64 = 4096;
+/// The smallest page size in bytes of the machines that the library supports.
+pub(super) const PAGE_MIN: usize = 4 << 10;
+
+/// The largest one.
+pub(super) const PAGE_MAX: usize = if cfg!(target_arch = "x86_64") { PAGE_MIN } else { 64 << 10 };
+
+/// Returns the size of a page of memory in bytes, a power of two (sysconf(3), queried once).
+#[inline]
+pub fn page_size() -> u64 {
+    static SIZE: OnceNonZeroUsize = OnceNonZeroUsize::new();
+    let query = || {
+        // SAFETY: no memory involved.
+        let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        let size = usize::try_from(size).ok().and_then(NonZeroUsize::new);
+        size.expect("every system has a page size")
+    };
+    SIZE.get_or_init(query).get() as u64
+}
+
+/// Returns how far into a page an offset or an address is, in bytes.
+#[inline]
+pub fn offset_in_page(offset: u64) -> u64 {
+    offset & (page_size() - 1)
+}
 
 impl Mapping {
     /// Maps a window of a file that only the kernel reads: a page lost to truncation would raise
-    /// SIGBUS here, but gives EFAULT there.  `offset` must be a multiple of [`PAGE`].  A forked
-    /// child does not inherit the window: nothing would unmap it there, and it would keep the
-    /// file's locks held.
+    /// SIGBUS here, but gives EFAULT there.  `offset` must be a multiple of the page size.  A
+    /// forked child does not inherit the window: nothing would unmap it there, and it would keep
+    /// the file's locks held.
     pub(super) fn of_file(file: RawFd, offset: u64, length: usize) -> Result<Mapping> {
         let at = libc::off_t::try_from(offset).map_err(|_| Errno(libc::EOVERFLOW))?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
@@ -95,8 +119,8 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Maps anonymous zeroed memory, aligned to its own power-of-two `length` in bytes, with huge
-    /// pages if possible.  A forked child does not inherit it.
+    /// Maps anonymous zeroed memory, aligned to its own power-of-two `length` in bytes, which is at
+    /// least a page, with huge pages if possible.  A forked child does not inherit it.
     pub fn huge(length: usize) -> Result<Mapping> {
         debug_assert!(length.is_power_of_two());
         let wide = Mapping::anonymous(length * 2)?;
@@ -159,7 +183,7 @@ pub struct FileWindow {
 impl FileWindow {
     /// Maps `length` bytes from `offset` on.
     pub fn new(file: RawFd, offset: u64, length: usize) -> Result<FileWindow> {
-        let skip = offset % PAGE;
+        let skip = offset_in_page(offset);
         let mapping = Mapping::of_file(file, offset - skip, skip as usize + length)?;
         Ok(FileWindow { mapping, skip: skip as usize })
     }
@@ -192,7 +216,8 @@ pub struct ForkMark(Mapping);
 impl ForkMark {
     /// Creates a mark for this process.
     pub fn new() -> Result<ForkMark> {
-        let mapping = Mapping::anonymous(PAGE as usize)?;
+        // The kernel maps, marks and unmaps whole pages.
+        let mapping = Mapping::anonymous(size_of::<AtomicU32>())?;
         if !mapping.advise(libc::MADV_WIPEONFORK) {
             return Err(Errno::last());
         }
@@ -259,11 +284,11 @@ impl<const KEPT: usize> Buffers<KEPT> {
         Ok(self.lend(self.take()?, body))
     }
 
-    /// Lends a buffer to `body`, or a page of the stack if there is no memory.
+    /// Lends a buffer to `body`, or 4 KiB of the stack if there is no memory.
     pub fn with_any<T>(&self, body: impl FnOnce(&mut [u8]) -> T) -> T {
         match self.take() {
             Ok(buffer) => self.lend(buffer, body),
-            Err(_) => with_stack_page(body),
+            Err(_) => with_stack_buffer(body),
         }
     }
 
@@ -309,11 +334,11 @@ impl<const KEPT: usize> Drop for Buffers<KEPT> {
     }
 }
 
-// Lends a page of the stack.  Out of line, so that only calls that need it use the stack.  Aligned
+// Lends 4 KiB of the stack.  Out of line, so that only calls that need it use the stack.  Aligned
 // for files with O_DIRECT.
 #[inline(never)]
-pub(super) fn with_stack_page<T>(body: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(super) fn with_stack_buffer<T>(body: impl FnOnce(&mut [u8]) -> T) -> T {
     #[repr(align(4096))]
-    struct Page([u8; PAGE as usize]);
-    body(&mut Page([0; PAGE as usize]).0)
+    struct Buffer([u8; 4096]);
+    body(&mut Buffer([0; 4096]).0)
 }

@@ -8,7 +8,8 @@ use std::os::fd::RawFd;
 /// Returns how many bytes fit into an empty pipe (F_GETPIPE_SZ).
 pub fn pipe_capacity(pipe: RawFd) -> u64 {
     // SAFETY: takes no further argument.
-    check(unsafe { libc::fcntl(pipe, libc::F_GETPIPE_SZ) }).map_or(PAGE, |size| size as u64)
+    check(unsafe { libc::fcntl(pipe, libc::F_GETPIPE_SZ) })
+        .map_or_else(|_| page_size(), |size| size as u64)
 }
 
 /// Writes as much as the pipe has room for, without waiting for more; EAGAIN if it is full.

@@ -144,8 +144,15 @@ pub(crate) fn poll_writable(socket: RawFd, timeout: Option<Duration>, mask: Sign
     done as isize
 }
 
+// Has a whole page, wherever it is loaded; it uses no memory, because nothing ever touches it.
 #[repr(align(4096))]
-pub(super) struct UnreadablePage(#[allow(dead_code)] UnsafeCell<[u8; PAGE as usize]>);
+pub(super) struct UnreadablePage(UnsafeCell<[u8; 2 * PAGE_MAX - PAGE_MIN]>);
+
+impl UnreadablePage {
+    fn address(&self) -> usize {
+        (self.0.get() as usize).next_multiple_of(page_size() as usize)
+    }
+}
 
 // SAFETY: nothing ever reads it.
 unsafe impl Sync for UnreadablePage {}
@@ -155,12 +162,13 @@ unsafe impl Sync for UnreadablePage {}
 /// sends a byte that cannot be read, which stream sockets find out only after the wait.  EFAULT:
 /// there is room.
 pub(crate) fn wait_for_room(socket: RawFd) -> isize {
-    static UNREADABLE: UnreadablePage = UnreadablePage(UnsafeCell::new([0; PAGE as usize]));
+    static UNREADABLE: UnreadablePage =
+        UnreadablePage(UnsafeCell::new([0; 2 * PAGE_MAX - PAGE_MIN]));
     static IS_READY: OnceBool = OnceBool::new();
-    let address = UNREADABLE.0.get().cast::<libc::c_void>();
+    let address = UNREADABLE.address() as *mut libc::c_void;
     // SAFETY: a whole page of our own that nothing reads.  Runs once for each process, rarely
     // twice.
-    let make = || unsafe { libc::mprotect(address, PAGE as usize, libc::PROT_NONE) == 0 };
+    let make = || unsafe { libc::mprotect(address, page_size() as usize, libc::PROT_NONE) == 0 };
     if !IS_READY.get_or_init(make) {
         return -1; // with ENOMEM
     }

@@ -22,10 +22,10 @@ use crate::handoff::staging::{self, Staged};
 use crate::handoff::submissions::{Handles, Submission};
 use crate::ring::Driver;
 use crate::ring::pool::Pool;
-use crate::sys::{PAGE, Span};
+use crate::sys::Span;
 use crate::types::completion::{Completion, CompletionFlags};
 use crate::types::file::{Content, FileFacts, FileKind, Mount};
-use crate::types::options::{EngineChoice, Settings};
+use crate::types::options::{EngineChoice, Options, Settings};
 use crate::types::request::{Descriptor, Request, RequestFlags, TO_EOF};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -52,6 +52,8 @@ pub(super) struct Scale {
     /// Bytes of the longest ranges, and of all windows.
     pub(super) range: u64,
     pub(super) windows: u64,
+    /// The length of a page.
+    pub(super) page: u64,
 }
 
 /// A pool of which a hung file system and data kept behind it leave a part.
@@ -82,18 +84,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(scale: Scale, script: Script) -> World {
-        let settings = Settings {
-            engine: EngineChoice::Auto,
-            max_ops: 40,
-            pool_bytes: scale.pool,
-            staging_bytes: scale.pool / 8,
-            chunk_bytes: scale.chunk,
-            window_bytes: scale.windows,
-            snapshot_dir: None,
-        };
+        let options = Options::new().engine(EngineChoice::Portable).max_ops(40);
+        let options = options.pool_bytes(scale.pool).window_bytes(scale.windows);
+        let settings = Settings::from_options(&options, scale.page).expect("within the limits");
+        let pool = Pool::new(settings.pool_bytes - settings.staging_bytes).expect("memory");
+        // Shorter than any that a caller may choose.
+        let settings = Settings { chunk_bytes: scale.chunk, ..settings };
         let shared = Arc::new(Shared::new(settings));
-        let kernel = Simulated(Rc::new(RefCell::new(Machine::new(script))));
-        let pool = Pool::new(scale.pool - scale.pool / 8).expect("memory");
+        let kernel = Simulated(Rc::new(RefCell::new(Machine::new(script, scale.page))));
         let driver = Driver::new(shared.clone(), Fake::new(kernel.clone()), pool).expect("memory");
         let known = &shared.known_files;
         known.learn_file_system(Mount::numbered(MAPPED), FileSystem::Mapped);
@@ -124,10 +122,11 @@ impl World {
         let what = What::Zero;
         let zero = Piece { owner: NOBODY, what, at: 0, length: PADDING_MAX };
         machine.memory.write(zeros.address, zero);
+        let short = machine.short();
         for number in 0..1 + machine.script.pick(3) {
             let size = match machine.script.pick(5) {
                 0 => 1 + machine.script.pick(200),
-                1 => machine.script.pick(3 * PAGE),
+                1 => machine.script.pick(3 * short),
                 2 => 0,
                 _ => machine.script.at_most(self.scale.range),
             };
@@ -173,6 +172,7 @@ impl World {
     fn task(&mut self) -> (Task, usize, Option<usize>) {
         let machine = &mut *self.kernel.machine();
         let (files, sockets) = (machine.originals(), machine.sockets.len() as u64);
+        let short = machine.short();
         let script = &mut machine.script;
         let socket = script.pick(sockets) as usize;
         let file = if script.pick(12) == 11 { None } else { Some(script.pick(files) as usize) };
@@ -182,7 +182,7 @@ impl World {
         let offset = match script.pick(5) {
             0 | 1 => 0,
             2 => script.pick(size + 2),
-            3 => size.min(WINDOW).saturating_sub(script.pick(2 * PAGE)),
+            3 => size.min(WINDOW).saturating_sub(script.pick(2 * self.scale.page)),
             _ => script.pick(40).min(size),
         };
         let rest = size.saturating_sub(offset);
@@ -192,7 +192,7 @@ impl World {
             3 | 4 => TO_EOF,
             5 => script.at_most(rest),
             6 => rest.saturating_sub(script.pick(4)),
-            _ => rest + script.pick(PAGE),
+            _ => rest + script.pick(short),
         };
         let mut flags = RequestFlags::from_bits_truncate(script.pick(32) as u32);
         if script.pick(3) == 2 {

@@ -3,11 +3,12 @@
 //! kernel returns.
 #![forbid(unsafe_code)]
 
-use super::{Script, cases, script};
+use super::{PAGE_SIZES, Script, cases, script};
 use crate::decide::token::{Kind, Token};
 use crate::handoff::staging::{self, IOVECS_MAX, STAGED_MAX, Staged, Staging};
 use crate::sys;
 use crate::types::errno::Errno;
+use crate::types::options::{EngineChoice, Options, POOL_MIN, Settings};
 use crate::types::request::{Descriptor, Request, RequestFlags, TO_EOF};
 use proptest::prelude::*;
 use std::io::{IoSlice, Read};
@@ -81,6 +82,20 @@ fn check_request(request: &Request<'_>) {
     match checked {
         Ok(()) => assert_eq!(faults, []),
         Err(Errno(errno)) => assert!(faults.contains(&errno), "{errno} is not in {faults:?}"),
+    }
+}
+
+#[test]
+fn a_pool_has_a_page_besides_headers_and_trailers() {
+    for page in PAGE_SIZES {
+        for asked in [POOL_MIN, POOL_MIN + 1, 100_000, 128 << 10, 200_000, 1 << 20] {
+            let options = Options::new().engine(EngineChoice::Portable).pool_bytes(asked);
+            let settings = Settings::from_options(&options, page).expect("within the limits");
+            assert_eq!(settings.pool_bytes, asked.max(2 * page));
+            assert!(settings.pool_bytes - settings.staging_bytes >= page);
+        }
+        let too_small = Options::new().pool_bytes(POOL_MIN - 1);
+        assert!(Settings::from_options(&too_small, page).is_err());
     }
 }
 

@@ -7,7 +7,6 @@ use super::machine::{Machine, NOBODY, Run};
 use super::memory::What;
 use super::wire::{Part, Wire};
 use crate::decide::operation::Task;
-use crate::sys::PAGE;
 use crate::types::completion::{Completion, CompletionFlags, Event};
 use crate::types::request::{RequestFlags, TO_EOF};
 use std::time::{Duration, Instant};
@@ -380,7 +379,7 @@ impl Expected {
             let size = file.sizes_between(epoch, epoch).next().unwrap_or(0);
             let since = file.sizes_between(epoch, last).max().unwrap_or(0);
             let part = |at: u64| at.saturating_sub(run.piece.at).min(run.piece.length);
-            (part(since), part(size.next_multiple_of(PAGE)).max(part(since)))
+            (part(since), part(size.next_multiple_of(machine.page)).max(part(since)))
         };
         let seen = file.changes_between(run.epoch, run.until).chain([run.epoch]).map(shown);
         seen.max_by_key(|(from, to)| to - from).unwrap_or((0, 0))

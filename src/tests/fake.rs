@@ -8,7 +8,7 @@ use crate::decide::token::Token;
 use crate::engine::helpers::{BlockingCall, Task};
 use crate::engine::kernel::Kernel;
 use crate::engine::{Engine, EngineEvent, Read, ZeroCopySend};
-use crate::sys::{FileWindow, PAGE, Span, SpanMut};
+use crate::sys::{FileWindow, Span, SpanMut};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{FileFacts, Size};
 use std::cell::{RefCell, RefMut};
@@ -102,7 +102,7 @@ impl Kernel for Simulated {
             15 => return Err(Errno(libc::ENODEV)),
             _ => {}
         }
-        let window = FileWindow::new(placeholder(), offset % PAGE, length)?;
+        let window = FileWindow::new(placeholder(), offset % machine.page, length)?;
         let (owner, what) = match machine.files[file].of {
             Some((original, epoch)) => (original, What::File(epoch)),
             None => (file, What::Window),

@@ -10,7 +10,7 @@ use crate::decide::token::Token;
 use crate::engine::EngineEvent;
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::questions::Question;
-use crate::sys::{self, PAGE, Span};
+use crate::sys::{self, Span};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{Content, FileFacts, FileState, Size};
 use crate::types::request::RequestFlags;
@@ -216,6 +216,8 @@ impl Used {
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) script: Script,
+    /// The length of a page.
+    pub(super) page: u64,
     pub(super) now: Instant,
     /// Changes of files so far.
     pub(super) epoch: u32,
@@ -241,9 +243,10 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(script: Script) -> Machine {
+    pub(super) fn new(script: Script, page: u64) -> Machine {
         Machine {
             script,
+            page,
             // Later than any time that the library has looked up by itself.
             now: Instant::now() + Duration::from_secs(3600),
             epoch: 0,
@@ -267,6 +270,11 @@ impl Machine {
     /// One of this many options; the first where everything goes well.
     pub(super) fn pick(&mut self, options: u64) -> u64 {
         if self.is_calm { 0 } else { self.script.pick(options) }
+    }
+
+    /// A page, or less where that takes too many sends.
+    pub(super) fn short(&self) -> u64 {
+        self.page.min(self.chunk.saturating_mul(100))
     }
 
     fn is_chosen(&mut self, one_in: u64) -> bool {
@@ -364,8 +372,8 @@ impl Machine {
         let size = match self.script.pick(6) {
             0 | 1 => now,
             2 => self.script.at_most(now),
-            3 => now.saturating_sub(self.script.pick(2 * PAGE)),
-            4 => now + self.script.pick(PAGE),
+            3 => now.saturating_sub(self.script.pick(2 * self.page)),
+            4 => now + self.script.pick(self.short()),
             _ => first,
         };
         self.resize(file, size);
@@ -392,7 +400,7 @@ impl Machine {
             _ if is_direct => there,
             5 => there.min(1 + self.script.pick(there.max(1))),
             6 => there.saturating_sub(1).max(there.min(1)),
-            7 if there > PAGE => there / PAGE * PAGE,
+            7 if there > self.page => there / self.page * self.page,
             _ => there,
         };
         let (owner, epoch) = self.files[file].of.unwrap_or((file, self.epoch));
@@ -483,7 +491,7 @@ impl Machine {
         let Some(last) = pieces.find(|piece| piece.what == What::Window) else { return };
         let (file, size) = (&mut self.files[last.owner], last.at + last.length);
         if size == file.size() && std::mem::take(&mut file.is_cut_when_sent) {
-            let less = 1 + self.script.pick(last.length.min(PAGE));
+            let less = 1 + self.script.pick(last.length.min(self.page));
             self.resize(last.owner, size - less);
         }
     }
@@ -617,7 +625,7 @@ impl Machine {
             assert!(is_mapped(part), "a window has gone while the kernel sends from it");
             let size = self.files[piece.owner].size();
             let real = size.saturating_sub(piece.at).min(piece.length);
-            there = size.next_multiple_of(PAGE).saturating_sub(piece.at).min(piece.length);
+            there = size.next_multiple_of(self.page).saturating_sub(piece.at).min(piece.length);
             if is_zero_copy {
                 put(Piece { length: there, ..piece }, u32::MAX);
             } else {

@@ -72,6 +72,15 @@ impl std::fmt::Debug for Script {
     }
 }
 
+/// The page sizes of the machines that the library supports.
+const PAGE_SIZES: [u64; 3] = [4 << 10, 16 << 10, 64 << 10];
+
+/// Chooses one, most often the most common one.
+fn page_bytes() -> impl Strategy<Value = u64> {
+    let [common, rare @ ..] = PAGE_SIZES;
+    prop_oneof![2 => Just(common), 1 => proptest::sample::select(rare.to_vec())]
+}
+
 prop_compose! {
     /// Generates up to this many decisions.
     fn script(most: usize)(

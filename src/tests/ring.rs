@@ -6,7 +6,7 @@
 use super::callers::{LARGE_POOL, Message, Scale, World};
 use super::expected::Expected;
 use super::machine::Machine;
-use super::{Script, cases, script};
+use super::{Script, cases, page_bytes, script};
 use crate::engine::Engine;
 use crate::handoff::claims::Turn;
 use crate::handoff::port::Registration;
@@ -358,9 +358,9 @@ fn scale() -> impl Strategy<Value = Scale> {
     ];
     let pool = prop_oneof![2 => Just(64u64 << 10), 2 => Just(256u64 << 10), 1 => Just(LARGE_POOL)];
     let windows = prop_oneof![1 => Just(1u64 << 20), 1 => Just(4u64 << 20), 2 => Just(64u64 << 20)];
-    (chunk, pool, windows).prop_map(|(chunk, pool, windows)| {
+    (chunk, pool, windows, page_bytes()).prop_map(|(chunk, pool, windows, page)| {
         let range = (chunk * 12).min(3 << 20);
-        Scale { chunk, pool, range, windows }
+        Scale { chunk, pool, range, windows, page }
     })
 }
 

@@ -61,7 +61,8 @@ impl Options {
     }
 
     /// Sets the most private memory for file data, headers and trailers, in bytes, at least 65,536.
-    /// Default, also for 0: 32 MiB.
+    /// Default, also for 0: 32 MiB.  At least two pages: where a page has 64 KiB, less than
+    /// 131,072 counts as 131,072.
     pub fn pool_bytes(mut self, bytes: u64) -> Options {
         self.pool_bytes = bytes;
         self
@@ -75,8 +76,8 @@ impl Options {
     }
 
     /// Sets the most address space, in bytes, for windows of files that are sent with
-    /// [`ZEROCOPY`](crate::RequestFlags::ZEROCOPY), at least 4,096.  Default, also for 0: chosen by
-    /// the library.
+    /// [`ZEROCOPY`](crate::RequestFlags::ZEROCOPY), at least 4,096.  A window has whole pages.
+    /// Default, also for 0: chosen by the library.
     pub fn window_bytes(mut self, bytes: u64) -> Options {
         self.window_bytes = bytes;
         self
@@ -113,7 +114,7 @@ const CHUNK_DEFAULT: u64 = 1 << 20;
 
 const CHUNK_MIN: u64 = 4096;
 
-/// Address space is plentiful; what is mapped costs a page table, 8 bytes for each 4 KiB.
+/// Address space is plentiful; what is mapped costs a page table, 8 bytes for each page.
 const WINDOWS_DEFAULT: u64 = if usize::BITS == 64 { 8 << 30 } else { 128 << 20 };
 
 const WINDOWS_MIN: u64 = 4096;
@@ -123,6 +124,8 @@ const WINDOWS_MIN: u64 = 4096;
 pub(crate) struct Settings {
     pub engine: EngineChoice,
     pub max_ops: u32,
+    /// The length of the system's pages in bytes.
+    pub page_bytes: u64,
     /// All private memory, in bytes.
     pub pool_bytes: u64,
     /// The part of `pool_bytes` for headers and trailers.
@@ -136,7 +139,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub fn from_options(options: &Options) -> Result<Settings> {
+    /// Checks the options, for pages of `page_bytes`.
+    pub fn from_options(options: &Options, page_bytes: u64) -> Result<Settings> {
         let or = |value, default| if value == 0 { default } else { value };
         let max_ops = or(options.max_ops.into(), u64::from(MAX_OPS_DEFAULT)) as u32;
         let pool_bytes = or(options.pool_bytes, POOL_DEFAULT);
@@ -149,6 +153,8 @@ impl Settings {
         {
             return Err(Errno(libc::EINVAL));
         }
+        // What staging leaves has a whole page.
+        let pool_bytes = pool_bytes.max(2 * page_bytes);
         let engine = match options.engine {
             EngineChoice::Auto => engine_from_environment()?,
             chosen => chosen,
@@ -156,6 +162,7 @@ impl Settings {
         Ok(Settings {
             engine,
             max_ops,
+            page_bytes,
             pool_bytes,
             staging_bytes: pool_bytes / 8,
             chunk_bytes: chunk_bytes.min(CHUNK_MAX),

@@ -15,7 +15,6 @@ use std::sync::atomic::AtomicU64;
 
 /// The maximum number of lines in a file: 32 MiB.
 const LINES_MAX: u64 = 65536;
-const PAGE: usize = 4096;
 /// Lines read at a time.
 const GROUP: usize = 16;
 
@@ -204,13 +203,15 @@ fn file_size_limit() -> u64 {
 }
 
 fn map(file: &File, at: u64) -> Option<*mut c_void> {
-    let inside = at as usize % PAGE;
-    // SAFETY: a new mapping at the kernel's choice.
-    let page = unsafe {
+    // SAFETY: a new mapping at the kernel's choice.  It begins with a page, because an offset in a
+    // file must be a multiple of the page size.
+    let (page, inside) = unsafe {
+        let inside = at as usize % libc::sysconf(libc::_SC_PAGESIZE) as usize;
+        let (start, length) = (at as usize - inside, inside + LENGTH);
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        let start = at as usize - inside;
         let kind = libc::MAP_SHARED;
-        libc::mmap(std::ptr::null_mut(), PAGE, access, kind, file.as_raw_fd(), start as off_t)
+        let file = file.as_raw_fd();
+        (libc::mmap(std::ptr::null_mut(), length, access, kind, file, start as off_t), inside)
     };
     (page != libc::MAP_FAILED).then(|| page.wrapping_byte_add(inside))
 }

@@ -13,7 +13,7 @@ mod socket;
 
 use crate::decide::frozen::FROZEN_MIN;
 use crate::engine::kernel::{Kernel, System};
-use crate::sys::{self, Buffers, CallerOffset, PAGE, SignalMask, Span};
+use crate::sys::{self, Buffers, CallerOffset, SignalMask, Span};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::FileKind;
 use once_cell::race::OnceBool;
@@ -456,8 +456,8 @@ impl Call {
 fn is_one_message(start: u64, count: u64) -> bool {
     static IS_SINCE_6_5: OnceBool = OnceBool::new();
     let is_since = || sys::probes_allowed() && sys::kernel_is_since(6, 5);
-    let end = start % PAGE + count;
-    end <= PAGE || end <= 16 * PAGE && IS_SINCE_6_5.get_or_init(is_since)
+    let (end, page) = (sys::offset_in_page(start) + count, sys::page_size());
+    end <= page || end <= 16 * page && IS_SINCE_6_5.get_or_init(is_since)
 }
 
 // Returns the kind.  Closed descriptors are Other: the kernel refuses them.

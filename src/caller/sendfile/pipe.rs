@@ -3,7 +3,7 @@
 //! pipe's reader as well.
 
 use super::{Arguments, BUFFERS, Call, Route, Step, Wait, kind};
-use crate::sys::{self, PAGE};
+use crate::sys;
 use crate::types::errno::{Errno, Result};
 use crate::types::file::FileKind;
 
@@ -90,7 +90,7 @@ impl Call {
 
     pub(super) fn write_pieces(&mut self) -> Step {
         // The kernel puts each page of the file into a page of the pipe.
-        let room = sys::pipe_capacity(self.arguments.out) - self.start % PAGE;
+        let room = sys::pipe_capacity(self.arguments.out) - sys::offset_in_page(self.start);
         self.limit = self.limit.min(room);
         match BUFFERS.with_any(|buffer| self.fill_pipe(buffer)) {
             Pause::Ended => self.ended(),
