@@ -209,9 +209,13 @@ mod tests {
 
     #[test]
     fn a_send_is_charged_as_the_kernel_does() {
-        let budget = Budget::new(4096);
-        for (length, pages) in [(0, 2), (4095, 2), (4096, 3), (10_000, 4), (MIB, 258)] {
-            assert_eq!(budget.charge(length), pages * 4096, "{length}");
+        for page in [4 << 10, 16 << 10, 64 << 10] {
+            let budget = Budget::new(page);
+            for (length, pages) in
+                [(0, 2), (page - 1, 2), (page, 3), (2 * page + 1808, 4), (256 * page, 258)]
+            {
+                assert_eq!(budget.charge(length), pages * page, "{length}");
+            }
         }
     }
 }
