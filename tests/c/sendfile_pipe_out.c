@@ -36,8 +36,9 @@ int main(void)
 	CHECK_EQ(read_all(pipes[0], got, 100), 100);
 	CHECK(pattern_bad(got, 900, 100, 1) == SIZE_MAX);
 
-	/* Non-blocking: what fits, then EAGAIN. */
+	/* Non-blocking: what fits, then EAGAIN. By default a pipe has 16 pages, of any size. */
 	int big = temp_file(MIB, 1);
+	SYS(fcntl(pipes[1], F_SETPIPE_SZ, sizeof got));
 	set_nonblock(pipes[1]);
 	offset = 0;
 	ssize_t n = snapsend_sendfile(pipes[1], big, &offset, MIB);
