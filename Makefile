@@ -10,8 +10,8 @@
 #   make differential  compares the shim with the kernel, with random calls, until they differ (DIFFERENTIAL="--seed N")
 #   make test-sanitizers  all tests under AddressSanitizer and LeakSanitizer, many under valgrind
 #   make test-fuzz  the C calls with arbitrary arguments (FUZZ_SECONDS=n; make test has a short form)
-#   make test-kernel  the C tests on a Debian kernel, in qemu (KERNEL=6.1 or 6.12, ARCH=amd64 or arm64, TESTS="name...";
-#                   without TESTS all of them, which takes half an hour and more)
+#   make test-kernel  the C tests on a Debian kernel, in qemu (KERNEL=6.1 or 6.12, ARCH=amd64, arm64 or arm64-16k,
+#                   TESTS="name..."; without TESTS all of them, which takes half an hour and more)
 #   make test-msrv  builds and tests with the oldest Rust that Cargo.toml promises (root; minutes)
 #   make test-rpm   the source tarball and the RPM: both are built, the RPM without a network (minutes)
 #   make test-models   the models with new random cases (CASES=1000000 of each)
