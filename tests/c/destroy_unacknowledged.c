@@ -55,7 +55,8 @@ static void leave_behind(int sv[2])
 	struct snapsend_completion done;
 	int size = 4 * MIB;
 	connect_over(&net, PATH_VETH, 64 * KIB, sv);
-	SYS(setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof size));
+	/* Older kernels allow less by default (net.core.wmem_max). */
+	SYS(setsockopt(sv[0], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size));
 	snapsend_t *ctx = create_ctx();
 	uint64_t id = submit_range(ctx, sv[0], file, 0, MIB);
 	swallow(sv[1], MIB);
