@@ -173,7 +173,7 @@ static inline size_t count_different(const unsigned char *a, const unsigned char
 /* How much of the range is in the page cache, by mincore. */
 static inline size_t cached_bytes(int fd, size_t length)
 {
-	size_t pages = (length + 4095) / 4096, in = 0;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (length + page - 1) / page, in = 0;
 	unsigned char *present = malloc(pages + 1);
 	void *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
 	CHECK(present != NULL && map != MAP_FAILED);
@@ -182,7 +182,7 @@ static inline size_t cached_bytes(int fd, size_t length)
 		in += present[i] & 1;
 	munmap(map, length);
 	free(present);
-	return in * 4096;
+	return in * page;
 }
 
 /* Out of the page cache, as far as the file system does that (tmpfs does not). */
