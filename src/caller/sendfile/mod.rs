@@ -275,10 +275,11 @@ impl Call {
         self.wait(Wait::Kernel)
     }
 
-    // Returns whether the content of the file cannot change, where that pays.
+    // Returns whether the content of the file cannot change, where that pays.  A short call queries
+    // no file system, so that only seals show it.
     fn is_frozen(&self) -> bool {
         let Arguments { file, count, .. } = self.arguments;
-        count as u64 >= FROZEN_MIN && System.is_frozen(file, true)
+        count as u64 >= FROZEN_MIN && System.is_frozen(file, count > PIECE)
     }
 
     fn pass_frozen(&mut self) -> Step {
