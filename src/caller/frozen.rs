@@ -13,7 +13,7 @@ use crate::engine::known_files::KnownFiles;
 use crate::handoff::submissions::{Handles, Submission};
 use crate::sys;
 use crate::types::completion::CompletionFlags;
-use crate::types::file::Size;
+use crate::types::file::{Content, Size};
 use crate::types::request::{RequestFlags, TO_EOF};
 use std::os::fd::RawFd;
 
@@ -56,6 +56,10 @@ fn find(
     // The ring thread finds out for itself: the caller's number may have changed its meaning.
     let (file, mut facts) = (file?, (*facts)?);
     if !is_plain(operation.task(), *registered) || operation.task().length < FROZEN_MIN {
+        return None;
+    }
+    // Once for all operations: at the registration, or by the ring thread.
+    if registered.file.is_some() && facts.content == Content::Unknown {
         return None;
     }
     if !frozen::find_out(kernel, known, file, &mut facts) || !kernel.takes_references(socket) {

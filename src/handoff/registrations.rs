@@ -107,6 +107,13 @@ impl<Facts: Copy> Registrations<Facts> {
         self.part(handle).get(handle.number().into()).map(|found| found.facts)
     }
 
+    /// Changes the facts about a descriptor, of which the ring thread has learnt more.
+    pub fn update(&self, handle: Handle, change: impl FnOnce(&mut Facts)) {
+        if let Some(found) = self.part(handle).get_mut(handle.number().into()) {
+            change(&mut found.facts);
+        }
+    }
+
     /// Records why the ring thread does not have a descriptor; after EBADF the handle is none.
     pub fn fail(&self, handle: Handle, error: Errno) {
         let mut part = self.part(handle);

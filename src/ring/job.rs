@@ -304,10 +304,12 @@ impl Job {
     /// Returns whether its size need not be queried: it is to be sent at once, and a read of its
     /// range finds the end of the file.
     pub(super) fn can_find_end(&self, most: u64) -> bool {
-        let may = |file: &File| file.is_registered && file.facts.content != Content::Frozen;
+        let length = self.operation.task().length;
+        let may_change = |file: &File| file.facts.content == Content::Changing;
+        let may = |file: &File| file.is_registered && (length < FROZEN_MIN || may_change(file));
         self.file.as_ref().is_some_and(may)
             && self.operation.phase() == Phase::Queued
-            && self.operation.task().length <= most
+            && length <= most
             && !self.sending.tried_at_once
             && !self.operation.task().flags.intersects(RequestFlags::KEPT | RequestFlags::ZEROCOPY)
     }

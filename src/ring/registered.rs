@@ -40,10 +40,17 @@ impl<E: Engine> Driver<E> {
 
     /// Returns a registered file for an operation.
     pub(super) fn use_registered(&mut self, handle: Option<Handle>, facts: FileFacts) -> File {
-        let entry = handle.and_then(|handle| self.files.registered(handle));
-        let entry = entry.expect("a registered file is open");
+        let found = handle.and_then(|handle| Some((handle, self.files.registered(handle)?)));
+        let (handle, entry) = found.expect("a registered file is open");
         self.files.retain(entry);
-        let fd = self.files.number(entry);
+        let (fd, known) = self.files.describe(entry);
+        let mut facts = facts;
+        if facts.content != known.content {
+            // It was found out since the registration, at which the file system was not known.
+            facts.content = known.content;
+            let learn = |facts: &mut FileFacts| facts.content = known.content;
+            self.shared.registered.files.update(handle, learn);
+        }
         File { is_registered: true, ..File::new(fd, entry, facts) }
     }
 
