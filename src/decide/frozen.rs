@@ -4,6 +4,8 @@
 //! read-only devices, F_SEAL_FUTURE_WRITE (which leaves older writable mappings).
 #![forbid(unsafe_code)]
 
+use crate::types::magic::{BTRFS, EROFS, EXT4, F2FS, SQUASHFS, TMPFS};
+
 /// From this length on, in bytes, it pays to find out, and to send pages instead of copying them:
 /// below it the queries and the references cost more than a copy within the CPU's cache.
 pub const FROZEN_MIN: u64 = 64 << 10;
@@ -22,16 +24,8 @@ pub struct Traits {
     pub is_dax: bool,
 }
 
-const TMPFS: u64 = 0x0102_1994;
-const NEVER_WRITTEN: [u64; 2] = [
-    0x7371_7368, // squashfs
-    0xe0f5_e1e2, // erofs
-];
-const WITH_VERITY: [u64; 3] = [
-    0xef53,      // ext4
-    0xf2f5_2010, // f2fs
-    0x9123_683e, // btrfs
-];
+const NEVER_WRITTEN: [u64; 2] = [SQUASHFS, EROFS];
+const WITH_VERITY: [u64; 3] = [EXT4, F2FS, BTRFS];
 
 /// Returns whether a file system of this kind has attributes that decide, see statx(2).
 pub fn depends_on_attributes(magic: u64) -> bool {
@@ -51,9 +45,9 @@ pub fn is_frozen(traits: &Traits) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::magic::{OVERLAYFS, XFS};
     use libc::{F_SEAL_FUTURE_WRITE, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE};
 
-    const OVERLAYFS: u64 = 0x794c_7630;
     const FUSE: u64 = 0x6573_5546;
     const HUGETLBFS: u64 = 0x9584_58f6;
 
@@ -75,10 +69,12 @@ mod tests {
 
     #[test]
     fn verity_counts_only_where_the_kernel_enforces_it() {
-        for (magic, is_believed) in [(0xef53, true), (0x9123_683e, true), (0xf2f5_2010, true)]
-            .into_iter()
-            .chain([(FUSE, false), (OVERLAYFS, false), (TMPFS, false), (0x5846_5342, false)])
-        {
+        for (magic, is_believed) in [(EXT4, true), (BTRFS, true), (F2FS, true)].into_iter().chain([
+            (FUSE, false),
+            (OVERLAYFS, false),
+            (TMPFS, false),
+            (XFS, false),
+        ]) {
             let traits = Traits { magic, has_verity: true, ..Traits::default() };
             assert_eq!(is_frozen(&traits), is_believed, "{magic:x}");
             assert!(!is_frozen(&Traits { has_verity: false, ..traits }));

@@ -4,16 +4,12 @@
 
 use crate::sys;
 use crate::types::file::{FileFacts, FileKind};
+use crate::types::magic::{BCACHEFS, BTRFS, OVERLAYFS, XFS, ZFS};
 
 // The file systems that share extents, and take a range at one instant, under the inode's lock.
-const CLONE: [u64; 6] = [
-    0x5846_5342, // XFS, made with reflink
-    0x9123_683e, // btrfs
-    0xca45_1a4e, // bcachefs
-    0x2fc1_2fc1, // ZFS
-    0x7461_636f, // OCFS2
-    0x794c_7630, // overlayfs over one of them
-];
+// XFS must be made with reflink, and overlayfs lie over one of the others.
+const CLONE: [u64; 6] = [XFS, BTRFS, BCACHEFS, ZFS, OCFS2, OVERLAYFS];
+const OCFS2: u64 = 0x7461_636f;
 
 /// Returns whether a range of the file may turn out to be clonable.  The query concerns no server.
 pub fn may_clone(facts: &FileFacts) -> bool {

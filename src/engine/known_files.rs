@@ -8,6 +8,7 @@
 
 use crate::sys;
 use crate::types::file::{FileFacts, FileKind, Mount};
+use crate::types::magic::{BCACHEFS, BTRFS, EROFS, EXT4, F2FS, SQUASHFS, TMPFS, XFS, ZFS};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -27,24 +28,17 @@ pub enum FileSystem {
 impl FileSystem {
     /// Returns the kind for a magic number of statfs(2).
     pub fn of_magic(magic: u64) -> FileSystem {
-        const MAPPED: [u64; 6] = [
-            0xef53,      // ext2, ext3, ext4
-            0x5846_5342, // XFS
-            0x9123_683e, // btrfs
-            0xf2f5_2010, // f2fs
-            0xca45_1a4e, // bcachefs
-            0x0102_1994, // tmpfs
-        ];
+        const MAPPED: [u64; 6] = [EXT4, XFS, BTRFS, F2FS, BCACHEFS, TMPFS];
         const LOCAL: [u64; 9] = [
-            0x7371_7368, // squashfs
-            0xe0f5_e1e2, // erofs
+            SQUASHFS,
+            EROFS,
+            ZFS,
             0x8584_58f6, // ramfs
             0x9584_58f6, // hugetlbfs
             0x9660,      // isofs
             0x4d44,      // FAT
             0x2011_bab0, // exFAT
             0x1501_3346, // UDF
-            0x2fc1_2fc1, // ZFS
         ];
         if MAPPED.contains(&magic) {
             FileSystem::Mapped
@@ -284,8 +278,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_to_be_local_is_remote() {
-        assert_eq!(FileSystem::of_magic(0xef53), FileSystem::Mapped);
-        assert_eq!(FileSystem::of_magic(0x7371_7368), FileSystem::Local);
+        assert_eq!(FileSystem::of_magic(EXT4), FileSystem::Mapped);
+        assert_eq!(FileSystem::of_magic(SQUASHFS), FileSystem::Local);
         for magic in [0x6573_5546, 0x6969, 0x794c_7630, 0xff53_4d42, 0x9fa0] {
             assert!(!FileSystem::of_magic(magic).is_local());
         }

@@ -271,7 +271,7 @@ pub fn is_mapped_resident(span: Span) -> bool {
 }
 
 pub(super) fn is_on_tmpfs(file: RawFd) -> bool {
-    magic_of_file(file) == Ok(libc::TMPFS_MAGIC as u64)
+    magic_of_file(file) == Ok(crate::types::magic::TMPFS)
 }
 
 // Returns whether all pages are present and none is still being read.

@@ -7,6 +7,7 @@ pub mod errno;
 pub mod feature;
 pub mod file;
 pub mod handle;
+pub mod magic;
 pub mod options;
 pub mod request;
 pub mod stats;
