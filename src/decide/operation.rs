@@ -149,11 +149,7 @@ impl Operation {
 
     /// Returns true, once, if SNAPSHOT was requested; the snapshot of the whole range has been taken.
     pub fn take_clone_event(&mut self) -> bool {
-        let due = self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT)
-            && !self.snapshot_told
-            && matches!(self.phase, Phase::Running | Phase::Ending(0));
-        self.snapshot_told |= due;
-        due
+        self.take_snapshot_event_if(true)
     }
 
     /// Resumes, on another thread, with a new size: the file may have changed in between.
@@ -440,11 +436,15 @@ impl Operation {
     /// read again, and only bytes that the socket has taken count.
     pub fn take_snapshot_event(&mut self, keeps: bool) -> bool {
         let snapshotted = if keeps { self.held.max(self.range_sent()) } else { self.range_sent() };
-        let due = self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT)
+        let is_whole = self.frozen || snapshotted >= self.file_length;
+        self.take_snapshot_event_if(is_whole && !self.unchecked)
+    }
+
+    fn take_snapshot_event_if(&mut self, is_taken: bool) -> bool {
+        let due = is_taken
+            && self.task.flags.contains(RequestFlags::NOTIFY_SNAPSHOT)
             && !self.snapshot_told
-            && matches!(self.phase, Phase::Running | Phase::Ending(0))
-            && !self.unchecked
-            && (self.frozen || snapshotted >= self.file_length);
+            && matches!(self.phase, Phase::Running | Phase::Ending(0));
         self.snapshot_told |= due;
         due
     }
