@@ -88,7 +88,12 @@ pub fn hold_signals() -> SignalMask {
         33,
     ];
     let bits = of_the_thread.iter().fold(0u64, |bits, signal| bits | 1 << (signal - 1));
-    let (blocked, mut old) = (!bits, 0u64);
+    block_signals(!bits)
+}
+
+/// Blocks a set of signals; returns the previous mask, for [`release_signals`].
+pub(super) fn block_signals(blocked: u64) -> SignalMask {
+    let mut old = 0u64;
     // SAFETY: reads and writes masks of the kernel's size, eight bytes.
     unsafe {
         libc::syscall(
@@ -102,7 +107,7 @@ pub fn hold_signals() -> SignalMask {
     SignalMask(old)
 }
 
-/// Undoes [`hold_signals`]; handlers of signals that have arrived since run here.
+/// Restores a mask; handlers of signals that have arrived since run here.
 pub fn release_signals(mask: SignalMask) {
     // SAFETY: as above.
     unsafe {

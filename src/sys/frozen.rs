@@ -61,7 +61,7 @@ pub fn without_sigpipe(body: impl FnOnce() -> bool) {
 /// SIGPIPE is blocked in this thread.
 struct HeldSigpipe {
     /// The previous mask.
-    mask: u64,
+    mask: SignalMask,
     was_pending: bool,
 }
 
@@ -69,14 +69,12 @@ const SIGPIPE: u64 = 1 << (libc::SIGPIPE - 1);
 
 impl HeldSigpipe {
     fn new() -> HeldSigpipe {
-        let (mut mask, mut pending) = (0u64, 0u64);
-        // SAFETY: the calls read and write masks of the kernel's size, eight bytes.
-        unsafe {
-            let (block, size) = (&raw const SIGPIPE_ONLY, size_of::<u64>());
-            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, block, &raw mut mask, size);
-            // A signal that is not blocked is never pending.
-            if mask & SIGPIPE != 0 {
-                libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size);
+        let (mask, mut pending) = (block_signals(SIGPIPE), 0u64);
+        // A signal that is not blocked is never pending.
+        if mask.0 & SIGPIPE != 0 {
+            // SAFETY: the call writes a mask of the kernel's size, eight bytes.
+            unsafe {
+                libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, size_of::<u64>());
             }
         }
         HeldSigpipe { mask, was_pending: pending & SIGPIPE != 0 }
@@ -84,19 +82,17 @@ impl HeldSigpipe {
 
     // `has_risen`: it has been raised since.
     fn release(self, has_risen: bool) {
-        let size = size_of::<u64>();
         if has_risen && !self.was_pending {
-            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            let (only, none) = (&raw const SIGPIPE_ONLY, ptr::null_mut::<libc::siginfo_t>());
+            let (only, now) = (SIGPIPE, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+            let (none, size) = (ptr::null_mut::<libc::siginfo_t>(), size_of::<u64>());
             // SAFETY: the call reads the mask and the time, and writes nothing.
-            unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, only, none, &raw const now, size) };
+            unsafe {
+                let only = &raw const only;
+                libc::syscall(libc::SYS_rt_sigtimedwait, only, none, &raw const now, size);
+            }
         }
-        if self.mask & SIGPIPE == 0 {
-            let (mask, none) = (&raw const SIGPIPE_ONLY, ptr::null_mut::<u64>());
-            // SAFETY: the call reads a mask of the kernel's size.
-            unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_UNBLOCK, mask, none, size) };
+        if self.mask.0 & SIGPIPE == 0 {
+            release_signals(self.mask);
         }
     }
 }
-
-static SIGPIPE_ONLY: u64 = SIGPIPE;
