@@ -123,27 +123,27 @@ const FS_IOC_SETFLAGS: libc::c_ulong =
 fn copy_no_cow(from: RawFd, to: RawFd) -> Result<bool> {
     const FS_COMPR_FL: libc::c_int = 0x0000_0004;
     const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
-    let (one, other) = (attributes(from)?, attributes(to)?);
+    let (one, other) = (inode_flags(from)?, inode_flags(to)?);
     if (one ^ other) & FS_NOCOW_FL == 0 {
         return Ok(false);
     }
     // Compression, which a directory hands on, excludes the attribute, and goes by a step of its own.
     let uncompressed = other & !FS_COMPR_FL;
     if uncompressed != other {
-        set_attributes(to, uncompressed)?;
+        set_inode_flags(to, uncompressed)?;
     }
-    set_attributes(to, uncompressed ^ FS_NOCOW_FL)?;
+    set_inode_flags(to, uncompressed ^ FS_NOCOW_FL)?;
     Ok(true)
 }
 
-fn set_attributes(file: RawFd, attributes: libc::c_int) -> Result<()> {
+fn set_inode_flags(file: RawFd, flags: libc::c_int) -> Result<()> {
     // SAFETY: the request reads one int.
-    check(unsafe { libc::ioctl(file, FS_IOC_SETFLAGS as _, &raw const attributes) }).map(|_| ())
+    check(unsafe { libc::ioctl(file, FS_IOC_SETFLAGS as _, &raw const flags) }).map(|_| ())
 }
 
-fn attributes(file: RawFd) -> Result<libc::c_int> {
-    let mut attributes: [libc::c_int; 2] = [0; 2];
+fn inode_flags(file: RawFd) -> Result<libc::c_int> {
+    let mut flags: [libc::c_int; 2] = [0; 2];
     // SAFETY: the request writes one int, and there is room for a long.
-    check(unsafe { libc::ioctl(file, FS_IOC_GETFLAGS as _, attributes.as_mut_ptr()) })?;
-    Ok(attributes[0])
+    check(unsafe { libc::ioctl(file, FS_IOC_GETFLAGS as _, flags.as_mut_ptr()) })?;
+    Ok(flags[0])
 }
