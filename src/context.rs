@@ -79,15 +79,15 @@ impl Context {
         let settings = Settings::from_options(options, sys::page_size())?;
         let mark = ForkMark::new()?;
         let (own, other) = sys::socket_pair()?;
-        let shared = Arc::new(Shared::new(settings.clone()));
-        let (channel, arrivals) = submissions::channel(settings.max_ops)?;
+        let shared = Arc::new(Shared::new(settings));
+        let (channel, arrivals) = submissions::channel(shared.settings.max_ops)?;
         let caller = Caller::new(shared.clone(), Port::new(shared.clone(), own, channel)?)?;
-        let (ring_thread, started) = thread::start(shared, arrivals, &other)?;
+        let (ring_thread, started) = thread::start(shared.clone(), arrivals, &other)?;
         let info = Info {
             is_uring: started.is_uring,
             engine_error: started.engine_error,
-            max_ops: settings.max_ops,
-            pool_bytes: settings.pool_bytes,
+            max_ops: shared.settings.max_ops,
+            pool_bytes: shared.settings.pool_bytes,
             exact_max: caller.exact_max,
             kernel_features: started.features,
         };

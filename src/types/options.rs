@@ -120,7 +120,7 @@ const WINDOWS_DEFAULT: u64 = if usize::BITS == 64 { 8 << 30 } else { 128 << 20 }
 const WINDOWS_MIN: u64 = 4096;
 
 /// Checked options with the defaults filled in.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Settings {
     pub engine: EngineChoice,
     pub max_ops: u32,
