@@ -29,9 +29,7 @@ static inline snapsend_t *clone_context(const char *snapshot_dir)
 
 static inline uint64_t clones_of(snapsend_t *ctx)
 {
-	struct snapsend_stats stats;
-	CHECK_EQ(snapsend_get_stats(ctx, &stats, sizeof stats), 0);
-	return stats.snapshots_cloned;
+	return stats_of(ctx).snapshots_cloned;
 }
 
 static inline int clone_file(const char *dir, uint64_t length, uint64_t seed, char path[PATH_MAX + 8])

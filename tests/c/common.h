@@ -11,7 +11,7 @@
  *   sockets    tcp_pair  tcp6_pair  unix_pair (sv[0] sends, sv[1] reads)  pair_sized  tcp_listener
  *              set_nonblock  fill_socket  reset_close  read_all  drain
  *   reader     struct reader, reader_start* reader_join, or reader_init, change fields, reader_go
- *   library    create_ctx  create_ctx_with  destroy_ctx  make_request  submit_ok  rejected
+ *   library    create_ctx  create_ctx_with  destroy_ctx  stats_of  make_request  submit_ok  rejected
  *              wait_event  wait_done  wait_done_ms  expect_nothing  engine_name
  *   process    closed_fd  count_fds  count_threads  wait_threads  count_mappings  status_kib  rss_kib  now_ms  sleep_ms  slowness
  *              start_without_caches
@@ -728,6 +728,13 @@ static inline snapsend_t *test_create(uint32_t max_ops, uint64_t pool_bytes, uin
 	test_create(max_ops, pool_bytes, chunk_bytes, __FILE__, __LINE__)
 #define create_ctx()     test_create(0, 0, 0, __FILE__, __LINE__)
 #define destroy_ctx(ctx) CHECK_EQ(snapsend_destroy(ctx), 0)
+
+static inline struct snapsend_stats stats_of(snapsend_t *ctx)
+{
+	struct snapsend_stats stats;
+	CHECK_EQ(snapsend_get_stats(ctx, &stats, sizeof stats), 0);
+	return stats;
+}
 
 static inline struct snapsend_request make_request(int socket_fd, int file_fd, uint64_t offset, uint64_t length)
 {

@@ -2,8 +2,8 @@
 /*
  * What the tests of the data path (data_*.c) share, beyond common.h.
  *
- *   sockets   KINDS  kind_name  pair_of_kind  room_in  unread  expect_eof  expect_silence  stuff_socket  swallow
- *             reader_start_slow
+ *   sockets   KINDS  kind_name  pair_of_kind  pair_of_protocol  room_in  unread  expect_eof  expect_silence
+ *             stuff_socket  swallow  reader_start_slow
  *   files     image_of  file_put  file_spoil  drop_cache  drop_cache_wholly  cached_bytes  reuse_number
  *             truncate_at_random
  *   transfer  submit_range
@@ -42,6 +42,24 @@ static inline bool pair_of_kind(enum kind kind, int sv[2], int sndbuf)
 		return false;
 	if (sndbuf > 0)
 		(void)setsockopt(sv[0], SOL_SOCKET, SO_SNDBUFFORCE, &sndbuf, sizeof sndbuf);
+	return true;
+}
+
+/* Connected by IPPROTO_MPTCP or another protocol over IPv4. False where the kernel has none. */
+static inline bool pair_of_protocol(int protocol, int sv[2])
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t length = sizeof address;
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, protocol);
+	if (listener < 0)
+		return false;
+	SYS(bind(listener, (struct sockaddr *)&address, length));
+	SYS(listen(listener, 1));
+	SYS(getsockname(listener, (struct sockaddr *)&address, &length));
+	sv[0] = (int)SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, protocol));
+	SYS(connect(sv[0], (struct sockaddr *)&address, length));
+	sv[1] = (int)SYS(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
+	close(listener);
 	return true;
 }
 

@@ -3,7 +3,6 @@
  * What the tests of files whose content cannot change (frozen_*.c) share, beyond data_common.h.
  *
  *   files      memory_file: an open memfd with a pattern  seal  SEALS: those that make it frozen
- *   sockets    mptcp_pair
  *   counters   frozen_bytes: sent by reference so far
  *   transfer   by_reference: sends a file once it is known to be quick; the bytes that went by reference
  */
@@ -26,31 +25,6 @@ static inline int memory_file(size_t length, uint64_t seed)
 static inline void seal(int file, int seals)
 {
 	SYS(fcntl(file, F_ADD_SEALS, seals));
-}
-
-/* False: no MPTCP here. */
-static inline bool mptcp_pair(int sv[2])
-{
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t length = sizeof address;
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP);
-	if (listener < 0)
-		return false;
-	SYS(bind(listener, (struct sockaddr *)&address, length));
-	SYS(listen(listener, 1));
-	SYS(getsockname(listener, (struct sockaddr *)&address, &length));
-	sv[0] = (int)SYS(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP));
-	SYS(connect(sv[0], (struct sockaddr *)&address, length));
-	sv[1] = (int)SYS(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
-	close(listener);
-	return true;
-}
-
-static inline struct snapsend_stats stats_of(snapsend_t *ctx)
-{
-	struct snapsend_stats stats;
-	CHECK_EQ(snapsend_get_stats(ctx, &stats, sizeof stats), 0);
-	return stats;
 }
 
 static inline uint64_t frozen_bytes(snapsend_t *ctx)

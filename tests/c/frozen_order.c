@@ -87,7 +87,7 @@ static void in_order(int sv[2])
 
 static bool connected(int kind, int sv[2])
 {
-	return kind < KINDS ? pair_of_kind((enum kind)kind, sv, 0) : mptcp_pair(sv);
+	return kind < KINDS ? pair_of_kind((enum kind)kind, sv, 0) : pair_of_protocol(IPPROTO_MPTCP, sv);
 }
 
 static void over(int kind, bool is_tiny, bool is_blocking)

@@ -5,7 +5,7 @@
  *   network    lending_network
  *   files      warm  acquaint
  *   requests   lend_request: a range with ZEROCOPY  registered: the same by handles  unregister
- *   counters   stats_of  lent_bytes: sent from the page cache so far
+ *   counters   lent_bytes: sent from the page cache so far
  *   sockets    buffer_of  in_transit: bytes that have left the sender's calls and that the peer has not read
  *              read_to_end: all that the peer can get, and how the stream ends
  *   transfer   lent_ok: one operation to a reading peer, everything checked; the bytes from the page cache
@@ -55,13 +55,6 @@ static inline void unregister(snapsend_t *ctx, const struct snapsend_request *re
 {
 	CHECK_EQ(snapsend_unregister_socket(ctx, request->socket_fd), 0);
 	CHECK_EQ(snapsend_unregister_file(ctx, request->file_fd), 0);
-}
-
-static inline struct snapsend_stats stats_of(snapsend_t *ctx)
-{
-	struct snapsend_stats stats;
-	CHECK_EQ(snapsend_get_stats(ctx, &stats, sizeof stats), 0);
-	return stats;
 }
 
 static inline uint64_t lent_bytes(snapsend_t *ctx)
