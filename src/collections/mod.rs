@@ -8,9 +8,11 @@ mod line;
 pub mod memory;
 mod parts;
 mod register;
+mod short_queue;
 mod table;
 
 pub use line::Line;
 pub use parts::Parts;
 pub use register::{NumberMap, Numbered, Register};
+pub use short_queue::ShortQueue;
 pub use table::Table;

@@ -74,9 +74,8 @@ pub struct Operation {
     held: u64,        // bytes of the range that are in private memory or already sent
     wire: u64,        // bytes of the whole sequence that the socket has taken
     reading: bool,
-    sending: bool,
-    sending_more: bool, // the send with the kernel has MSG_MORE
-    sent_more: bool,    // the last send that took bytes had MSG_MORE
+    sending: Option<bool>, // whether the send that is with the kernel has MSG_MORE
+    sent_more: bool,       // the last send that took bytes had MSG_MORE
     snapshot_told: bool,
     sent_told: bool,
     was: u8,         // WAS_* flags; eight bits suffice
@@ -84,6 +83,9 @@ pub struct Operation {
     unchecked: bool, // the file may have become shorter since such a send
     frozen: bool,    // the file's content cannot change
 }
+
+// Each pending operation has one, see `ring::job`.
+const _: () = assert!(size_of::<Operation>() <= 80);
 
 impl Operation {
     /// Returns an operation that has not started.
@@ -96,8 +98,7 @@ impl Operation {
             held: 0,
             wire: 0,
             reading: false,
-            sending: false,
-            sending_more: false,
+            sending: None,
             sent_more: false,
             snapshot_told: false,
             sent_told: false,
@@ -248,7 +249,7 @@ impl Operation {
     /// Returns the next bytes to send if `available` bytes of the range from
     /// [`Operation::range_sent`] on are at hand.  None: nothing can be sent now.
     pub fn want_send(&self, available: u64, chunk: u64) -> Option<Portion> {
-        if self.phase != Phase::Running || self.sending || !self.may_send(available) {
+        if self.phase != Phase::Running || self.is_sending() || !self.may_send(available) {
             return None;
         }
         let sent = self.range_sent();
@@ -285,19 +286,18 @@ impl Operation {
 
     /// Records that a send is with the kernel, with MSG_MORE or without.
     pub fn send_started(&mut self, more: bool) {
-        debug_assert!(!self.sending);
-        self.sending = true;
-        self.sending_more = more;
+        debug_assert!(!self.is_sending());
+        self.sending = Some(more);
     }
 
     /// Records that the socket has taken `count` more bytes; `was` is the way of the file's bytes
     /// among them.  `available`: bytes of the range that the file turned out to have, or u64::MAX.
     pub fn sent(&mut self, count: u64, was: CompletionFlags, available: u64) {
-        self.sending = false;
+        let more = self.sending.take();
         let before = self.range_sent();
         self.wire += count;
         if count > 0 {
-            self.sent_more = self.sending_more;
+            self.sent_more = more == Some(true);
         }
         if self.range_sent() > before {
             self.was |= was.bits() as u8;
@@ -397,13 +397,13 @@ impl Operation {
 
     /// Records that a send failed.
     pub fn send_failed(&mut self, status: i32) {
-        self.sending = false;
+        self.sending = None;
         self.fail(status);
     }
 
     /// Records that the socket is full and took nothing.
     pub fn send_refused(&mut self) {
-        self.sending = false;
+        self.sending = None;
     }
 
     /// Ends the operation with a negative status, unless it has ended already.  If everything is in
@@ -461,7 +461,7 @@ impl Operation {
     /// Returns its status after it has ended and the kernel has no request of it.
     pub fn ended(&self) -> Option<i32> {
         match self.phase {
-            Phase::Ending(status) if !self.reading && !self.sending && self.lent == 0 => {
+            Phase::Ending(status) if !self.reading && !self.is_sending() && self.lent == 0 => {
                 Some(status)
             }
             _ => None,
@@ -489,7 +489,7 @@ impl Operation {
 
     /// Returns whether a send is with the kernel.
     pub fn is_sending(&self) -> bool {
-        self.sending
+        self.sending.is_some()
     }
 
     /// Returns whether it failed after bytes were sent, so that the stream is incomplete.

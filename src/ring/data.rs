@@ -249,7 +249,7 @@ impl<E: Engine> Driver<E> {
             && !job.operation.is_reading()
             && !job.operation.is_sending()
         {
-            for lease in job.take_leases() {
+            while let Some(lease) = job.take_lease() {
                 self.room.release(lease);
             }
             let job = &mut self.jobs[slot];

@@ -226,7 +226,7 @@ impl<E: Engine> Driver<E> {
     // Releases everything that the operation holds, before its DONE is visible.  Some: the file
     // is closed later.
     pub(super) fn release(&mut self, job: &mut Job) -> Option<Close> {
-        for lease in job.take_leases() {
+        while let Some(lease) = job.take_lease() {
             self.room.release(lease);
         }
         if let Some(bytes) = job.reserved() {

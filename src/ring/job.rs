@@ -3,7 +3,7 @@
 //! state of the transfer itself is in `decide::operation`.
 #![forbid(unsafe_code)]
 
-use crate::collections::{Numbered, memory};
+use crate::collections::{Numbered, ShortQueue};
 use crate::decide::frozen::FROZEN_MIN;
 use crate::decide::operation::{Operation, Phase};
 use crate::decide::pool_size::POOL_PAGE;
@@ -17,7 +17,6 @@ use crate::types::errno::Result;
 use crate::types::file::{Content, FileFacts, FileKind, Size};
 use crate::types::request::RequestFlags;
 
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -118,7 +117,7 @@ pub(super) enum Source {
         /// Position in the range of the first byte.
         start: u64,
     },
-    Buffers(VecDeque<Buffer>),
+    Buffers(ShortQueue<Buffer>),
 }
 
 impl Numbered for Job {
@@ -207,7 +206,8 @@ pub(super) struct Job {
 }
 
 // With its places in the other tables, an operation in flight has at most 512 bytes.
-const _: () = assert!(size_of::<Job>() <= 272);
+const _: () = assert!(size_of::<Job>() <= 264);
+const _: () = assert!(size_of::<ShortQueue<Buffer>>() <= 32);
 
 impl Job {
     /// Creates the job of a submission that has arrived.
@@ -424,26 +424,23 @@ impl Job {
     /// Makes room for the next [`Job::push`].
     pub(super) fn reserve_buffer(&mut self) -> Result<()> {
         if !matches!(self.data.source, Source::Buffers(_)) {
-            self.data.source = Source::Buffers(VecDeque::new());
+            self.data.source = Source::Buffers(ShortQueue::default());
         }
         let Source::Buffers(buffers) = &mut self.data.source else { return Ok(()) };
-        memory::reserve_queue(buffers, 1)
+        buffers.reserve()
     }
 
     pub(super) fn push(&mut self, buffer: Buffer) {
         match &mut self.data.source {
             Source::Buffers(buffers) => buffers.push_back(buffer),
-            source => *source = Source::Buffers(VecDeque::from([buffer])),
+            source => *source = Source::Buffers(ShortQueue::One(buffer)),
         }
     }
 
-    /// Takes the buffers out, if that is where the bytes at hand are.
-    pub(super) fn take_leases(&mut self) -> impl Iterator<Item = Lease> + use<> {
-        let buffers = match &mut self.data.source {
-            Source::Buffers(buffers) => std::mem::take(buffers),
-            _ => VecDeque::new(),
-        };
-        buffers.into_iter().map(|buffer| buffer.lease)
+    /// Takes the next buffer out, if that is where the bytes at hand are.
+    pub(super) fn take_lease(&mut self) -> Option<Lease> {
+        let Source::Buffers(buffers) = &mut self.data.source else { return None };
+        buffers.pop_front().map(|buffer| buffer.lease)
     }
 
     pub(super) fn completion(&self, status: i32, event: Report) -> Completion {

@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::{Buffer, Source};
+use super::job::{Buffer, Job, Source};
 use super::pool::{Lease, Pool, Purpose};
-use crate::collections::{Line, memory};
+use crate::collections::{Line, Register, memory};
 use crate::decide::pool_size::POOL_PAGE;
 use crate::engine::Engine;
 use crate::engine::at_once::INLINE_MAX;
@@ -23,8 +23,24 @@ const KEPT_READ_MIN: u64 = 64 << 10;
 // After this many waiting operations that found too little room, the rest is not tried.
 const POOL_WAITERS_TRIED: usize = 32;
 
-/// A waiting operation: slot and id.
-pub(super) type Waiter = (u32, u64);
+/// A waiting operation: its slot and the low half of its id, see [`Job::has_low_id`].
+#[derive(Clone, Copy)]
+pub(super) struct Waiter {
+    slot: u32,
+    id: u32,
+}
+
+impl Waiter {
+    pub(super) fn new(slot: usize, job: &Job) -> Waiter {
+        Waiter { slot: slot as u32, id: job.id as u32 }
+    }
+
+    /// Returns its slot, if the operation has not ended.
+    pub(super) fn living(self, jobs: &Register<Job>) -> Option<usize> {
+        let slot = self.slot as usize;
+        jobs.get(slot).is_some_and(|job| job.has_low_id(self.id.into())).then_some(slot)
+    }
+}
 
 /// The pool and the operations that wait for it.
 pub(super) struct Room {
@@ -106,7 +122,7 @@ impl<E: Engine> Driver<E> {
     // others from being tried.
     pub(super) fn wait_for_pool(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
-        let entry = (slot as u32, job.id);
+        let entry = Waiter::new(slot, job);
         job.data.waits.for_pool = true;
         // EXACT with reserved room waits for passing data to leave it.
         let (line, stands_there) = if job.is_held() && job.data.reserved_pages.is_none() {
@@ -121,7 +137,7 @@ impl<E: Engine> Driver<E> {
             job.operation.fail(error.negative());
         }
         if line.len() > 2 * self.jobs.len() + 64 {
-            line.retain(|&(slot, id)| self.jobs.get(slot as usize).is_some_and(|job| job.id == id));
+            line.retain(|waiter| waiter.living(&self.jobs).is_some());
         }
     }
 
@@ -135,14 +151,11 @@ impl<E: Engine> Driver<E> {
             let mut refused = 0;
             let mut left = self.room.line(kept).len();
             while refused < POOL_WAITERS_TRIED && left > 0 {
-                let Some((slot, id)) = self.room.line(kept).pop() else {
+                let Some(waiter) = self.room.line(kept).pop() else {
                     break;
                 };
                 left -= 1;
-                let slot = slot as usize;
-                if self.jobs.get(slot).is_none_or(|job| job.id != id) {
-                    continue;
-                }
+                let Some(slot) = waiter.living(&self.jobs) else { continue };
                 let socket = self.schedule.socket_of(slot);
                 let waiting = self.socket(socket).waiting;
                 let job = &mut self.jobs[slot];

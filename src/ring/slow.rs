@@ -15,6 +15,7 @@ use crate::engine::Engine;
 use crate::engine::helpers::{self, Task};
 use crate::engine::kernel::Kernel;
 use crate::ring::pool::Lease;
+use crate::ring::room::Waiter;
 use crate::sys;
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, Mount, Size};
@@ -49,8 +50,8 @@ struct Reads {
     /// Reads in flight, and the pool pages charged for them.
     count: u32,
     pages: u32,
-    /// Operations that wait without room, with their ids.
-    waiting: Line<(u32, u64)>,
+    /// Operations that wait without room.
+    waiting: Line<Waiter>,
 }
 
 impl Numbered for Reads {
@@ -219,14 +220,12 @@ impl<E: Engine> Driver<E> {
         };
         if reads.count > 0 && (reads.count >= READS_FOR_EACH || reads.pages + pages > part) {
             if !std::mem::replace(&mut job.data.waits.for_file_system, true) {
-                if let Err(error) = reads.waiting.push((slot as u32, job.id)) {
+                if let Err(error) = reads.waiting.push(Waiter::new(slot, job)) {
                     job.operation.fail(error.negative());
                 }
             }
             if reads.waiting.len() > 2 * self.jobs.len() + 64 {
-                let jobs = &self.jobs;
-                let lives = |slot: u32, id| jobs.get(slot as usize).is_some_and(|job| job.id == id);
-                reads.waiting.retain(|&(slot, id)| lives(slot, id));
+                reads.waiting.retain(|waiter| waiter.living(&self.jobs).is_some());
             }
             return false;
         }
@@ -256,11 +255,8 @@ impl<E: Engine> Driver<E> {
                 if reads.count == 0 && reads.waiting.is_empty() {
                     self.slow.reads.remove(at);
                 }
-                let Some((slot, id)) = next else { break };
-                let slot = slot as usize;
-                if self.jobs.get(slot).is_none_or(|job| job.id != id) {
-                    continue;
-                }
+                let Some(waiter) = next else { break };
+                let Some(slot) = waiter.living(&self.jobs) else { continue };
                 self.jobs[slot].data.waits.for_file_system = false;
                 self.read_ahead(slot);
                 if self.jobs[slot].data.waits.for_file_system {
