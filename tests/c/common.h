@@ -601,7 +601,8 @@ struct reader {
 	_Atomic uint64_t got;
 	uint64_t bad_at; /* stream position of the first wrong byte, UINT64_MAX: none */
 	bool eof;
-	int error; /* errno of a read that failed */
+	int error;        /* errno of a read that failed */
+	int64_t ended_at; /* now_ms() when it had read its last byte, or the end */
 	pthread_t thread;
 };
 
@@ -642,6 +643,7 @@ static inline void *reader_main(void *argument)
 		if (r->pause_us > 0)
 			usleep((useconds_t)r->pause_us);
 	}
+	r->ended_at = now_ms();
 	free(block);
 	return NULL;
 }

@@ -113,7 +113,7 @@ static inline bool are_settled(struct ending *endings, size_t count)
 static inline void settle(struct ending *endings, size_t count)
 {
 	for (int quiet = 0; quiet < 5; quiet++) {
-		sleep_ms(10);
+		sleep_ms(10 * slowness());
 		if (!are_settled(endings, count))
 			quiet = -1;
 	}
