@@ -6,6 +6,8 @@
 #include "lent.h"
 #include "memlock.h"
 
+#include <sys/utsname.h>
+
 #define USER   45690 /* and the next ones */
 #define QUEUED 32
 
@@ -20,13 +22,23 @@ struct variant {
 
 static const struct variant variants[] = {
 	{ "64 KiB", 64 * KIB, false, MIB, 20, 0 },
-	{ "64 KiB, short", 64 * KIB, false, 16 * KIB, 1000, 2 },
+	{ "256 KiB, short", 256 * KIB, false, 16 * KIB, 1000, 2 },
 	{ "8 MiB", 8 * MIB, false, MIB, 150, 10 },
 	{ "8 MiB, shared", 8 * MIB, true, MIB, 100, 10 },
 };
 
 static struct network net;
 static unsigned char *image;
+
+/* Before Linux 6.15 a zero-copy send of several short operations is not charged against the limit. */
+static bool is_charged(const struct variant *variant)
+{
+	struct utsname name;
+	int major = 0, minor = 0;
+	SYS(uname(&name));
+	CHECK_EQ(sscanf(name.release, "%d.%d", &major, &minor), 2);
+	return variant->length >= MIB || major > 6 || (major == 6 && minor >= 15);
+}
 
 /* ---- the peer: each operation sends the same bytes ------------------------------------------------------ */
 
@@ -123,7 +135,8 @@ static void with(const void *argument)
 	uint64_t percent = percent_lent(ctx, &before);
 	printf("%s: %" PRIu64 " %% from the page cache\n", variant->name, percent);
 	CHECK_UGE(percent, variant->least);
-	CHECK_UGE(stats_of(ctx).bytes_copied, before.bytes_copied + MIB);
+	if (is_charged(variant))
+		CHECK_UGE(stats_of(ctx).bytes_copied, before.bytes_copied + MIB);
 	SYS(shutdown(sv[0], SHUT_WR));
 	PTHREAD(pthread_join(peer.thread, NULL));
 	destroy_ctx(ctx);
