@@ -41,7 +41,7 @@ int main(void)
 	waits(120, 119, 2000, 0);
 
 	/* Something comes meanwhile: at once, and also when it waits for ever or nearly so. */
-	static const int timeouts[] = { -1, WAIT_MS, INT_MAX };
+	const int timeouts[] = { -1, WAIT_MS, INT_MAX };
 	for (size_t i = 0; i < COUNT_OF(timeouts); i++) {
 		pthread_t thread;
 		PTHREAD(pthread_create(&thread, NULL, later, &request));

@@ -33,8 +33,8 @@ static inline void allow_few_descriptors(void)
 	SYS(setrlimit(RLIMIT_NOFILE, &limit));
 }
 
-/* How many files can be registered; all that was unregistered has been closed then. */
-static inline int room_for_registrations(snapsend_t *ctx, int file)
+/* How many files can be registered now. */
+static inline int room_now(snapsend_t *ctx, int file)
 {
 	int handles[FEW_DESCRIPTORS], count = 0, other[2];
 	unix_pair(other);
@@ -50,6 +50,18 @@ static inline int room_for_registrations(snapsend_t *ctx, int file)
 	for (int i = 0; i < count; i++)
 		unregister_file_ok(ctx, handles[i]);
 	return count;
+}
+
+/* The same once all that was unregistered has been closed. Without statmount(2) a helper thread may close it. */
+static inline int room_for_registrations(snapsend_t *ctx, int file)
+{
+	int room = room_now(ctx, file);
+	for (int before = -1; !has_statmount() && room != before;) {
+		before = room;
+		sleep_ms(100 * slowness());
+		room = room_now(ctx, file);
+	}
+	return room;
 }
 
 /* What is counted as on its way would be waited for. */
