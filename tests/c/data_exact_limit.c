@@ -18,7 +18,8 @@ static void with_pool(uint64_t pool_bytes)
 	request.flags = SNAPSEND_EXACT;
 	expect_too_long(ctx, &request);
 	request.length = 1ULL << 50;
-	expect_too_long(ctx, &request);
+	if (has_statmount()) /* where not, the end of the file is found first */
+		expect_too_long(ctx, &request);
 	expect_silence(sv[1]);
 	request.length = info.exact_max;
 	for (request.offset = 0; request.offset < 2; request.offset++)
