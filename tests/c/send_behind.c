@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* Who has the answer of snapsend_send sees, without waiting, the completions of all operations that were ahead of
- * it on the socket. */
+ * it on the socket. Where the processor is emulated, the file may count as a slow one, and DONE waits for its close. */
 #include "data_common.h"
 
 #define AHEAD 3
@@ -18,7 +18,12 @@ int main(void)
 			submit_ok(ctx, &request);
 		CHECK_EQ(snapsend_send(ctx, &request, sizeof request, &answer), 0);
 		CHECK_EQ(answer.status, 0);
-		CHECK_EQ(snapsend_poll(ctx, completions, AHEAD + 1, 0), AHEAD);
+		int taken = snapsend_poll(ctx, completions, AHEAD + 1, 0);
+		while (slowness() > 1 && taken < AHEAD) {
+			CHECK_EQ(snapsend_poll(ctx, completions + taken, 1, WAIT_MS), 1);
+			taken++;
+		}
+		CHECK_EQ(taken, AHEAD);
 		for (int i = 0; i <= AHEAD; i++)
 			CHECK_UEQ(read_all(sv[1], got, sizeof got), sizeof got);
 	}
