@@ -55,6 +55,15 @@ in_own_network() { # address... -- the script's arguments
 	for address in "${addresses[@]}"; do ip address add "$address/32" dev lo; done
 }
 
+# Begins the script anew at the near end of the LAN of the benchmarks: veth with an XDP program in the driver of the far
+# end, so that sending without a copy is real. lan.c has the addresses.
+on_lan() { # the script's arguments
+	[ -z "${SNAPSEND_OWN_NETWORK:-}" ] || return 0
+	cc -O2 -D_GNU_SOURCE -I"${root:?}/include" -o "$root/target/lan" "$root/integrations/lan.c" \
+		"$root"/benches/{lan,veth,common}.c -lm
+	SNAPSEND_OWN_NETWORK=yes exec "$root/target/lan" "$0" "$@"
+}
+
 # Ends a benchmark that cannot run here, with status 77, and says why; else it begins anew in a network of its own, with
 # the congestion control that is asked for. server_lacks and in_network are those of a server.sh.
 begin_benchmark() { # the script's arguments
