@@ -7,13 +7,12 @@
 #![forbid(unsafe_code)]
 
 use super::EngineEvent;
-use crate::collections::memory;
+use crate::collections::{Line, memory};
 use crate::decide::token::Token;
 use crate::engine::known_files::{FileSystem, KnownFiles};
 use crate::sys::{self, SpanMut, Thread};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{FileFacts, FileKind, Size};
-use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +28,9 @@ const THREADS_FOR_ALL: usize = 64;
 const THREADS_MAX: usize = 2 * THREADS_FOR_ALL;
 
 const IDLE: Duration = Duration::from_secs(1);
+// The most events of finished jobs that are collected at a time: the list that they go into is as
+// long.
+const COLLECTED_MAX: usize = 256;
 // The end of a context waits this long for calls in progress.
 const LEAVE_WITHIN: Duration = Duration::from_millis(200);
 
@@ -89,7 +91,7 @@ pub struct BlockingCall {
 struct Queue {
     /// The mount's number, and the part of its files.
     number: u64,
-    jobs: VecDeque<BlockingCall>,
+    jobs: Line<BlockingCall>,
     /// Threads that carry out its jobs.
     running: usize,
 }
@@ -107,7 +109,7 @@ struct State {
     /// The index of the queue that is looked at first.
     next: usize,
     /// Events that have not been collected.
-    done: Vec<EngineEvent>,
+    done: Line<EngineEvent>,
     /// Threads that wait for a job.
     idle: usize,
     /// Threads that are started and have not ended.
@@ -127,20 +129,16 @@ impl State {
 
     // Puts a job in its queue and makes room for its event.
     fn put(&mut self, number: u64, job: BlockingCall) -> Result<()> {
-        memory::reserve(&mut self.done, self.owed + 1)?;
-        memory::reserve(&mut self.queues, 1)?;
-        let mut jobs = memory::queue(0)?;
-        match self.queue(number) {
-            Some(queue) => {
-                memory::reserve_queue(&mut queue.jobs, 1)?;
-                queue.jobs.push_back(job);
-            }
+        self.done.reserve(self.owed + 1)?;
+        let queue = match self.queues.iter().position(|queue| queue.number == number) {
+            Some(at) => &mut self.queues[at],
             None => {
-                memory::reserve_queue(&mut jobs, 1)?;
-                jobs.push_back(job);
-                self.queues.push(Queue { number, jobs, running: 0 });
+                memory::reserve(&mut self.queues, 1)?;
+                self.queues.push(Queue { number, jobs: Line::default(), running: 0 });
+                self.queues.last_mut().expect("it has just been added")
             }
-        }
+        };
+        queue.jobs.push(job)?;
         self.owed += 1;
         Ok(())
     }
@@ -153,7 +151,7 @@ impl State {
         self.next = index + 1;
         let queue = &mut self.queues[index];
         queue.running += 1;
-        queue.jobs.pop_front().map(|job| (queue.number, job))
+        queue.jobs.pop().map(|job| (queue.number, job))
     }
 
     fn finished(&mut self, number: u64) {
@@ -254,10 +252,8 @@ impl Helpers {
     /// Takes back a job that has not begun; false: it has begun or is over.
     pub fn withdraw(&mut self, token: Token) -> bool {
         let mut state = self.shared.lock();
-        let found = state.queues.iter_mut().find_map(|queue| {
-            let index = queue.jobs.iter().position(|job| job.token == token)?;
-            queue.jobs.remove(index)
-        });
+        let mut queues = state.queues.iter_mut();
+        let found = queues.find_map(|queue| queue.jobs.take(|job| job.token == token));
         state.owed -= usize::from(found.is_some());
         state.queues.retain(|queue| queue.running > 0 || !queue.jobs.is_empty());
         found.is_some()
@@ -290,7 +286,7 @@ impl Helpers {
     pub fn reap(&mut self) {
         let mut state = self.shared.lock();
         if state.owed == 0 {
-            (state.queues, state.done) = (Vec::new(), Vec::new());
+            (state.queues, state.done) = (Vec::new(), Line::default());
         }
         let left = std::mem::take(&mut state.left);
         drop(state);
@@ -303,7 +299,6 @@ impl Helpers {
 
     // Does without a new thread, because none can be started.  If there is none at all, this thread
     // does the jobs: slow is better than never.
-    // than never.
     fn do_without_thread(&mut self) {
         self.shared.lock().threads -= 1;
         loop {
@@ -321,11 +316,13 @@ impl Helpers {
     pub fn collect(&mut self, events: &mut Vec<EngineEvent>) {
         self.shared.bell.clear();
         let mut state = self.shared.lock();
-        if memory::reserve(events, state.done.len()).is_err() {
-            return self.shared.bell.ring(); // in another turn
+        let count = state.done.len().min(COLLECTED_MAX);
+        if memory::reserve(events, count).is_ok() {
+            state.owed -= state.done.drain(count, |event| events.push(event));
         }
-        state.owed -= state.done.len();
-        events.append(&mut state.done);
+        if !state.done.is_empty() {
+            self.shared.bell.ring(); // in another turn
+        }
     }
 }
 
@@ -402,7 +399,7 @@ fn finish(shared: &Shared, number: u64, job: BlockingCall) {
     };
     let mut state = shared.lock();
     state.finished(number);
-    state.done.push(event);
+    let _ = state.done.push(event); // there is room
     let ring = state.done.len() == 1;
     drop(state);
     if ring {
@@ -440,7 +437,6 @@ impl Drop for Helpers {
     // Leaves threads behind that are in a call which does not return.  What they use stays valid:
     // their share of Shared, the descriptor table, the pool's memory (see Driver), and the code
     // (see Context).
-    // Context).
     fn drop(&mut self) {
         let until = Instant::now() + LEAVE_WITHIN;
         let mut state = self.shared.lock();

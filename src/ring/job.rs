@@ -133,6 +133,8 @@ pub(super) enum Inspection {
     Outstanding,
     /// The range is short: the read finds the end of the file.
     Postponed,
+    /// It waits until a helper may query it, see [`super::slow`].
+    Waiting,
     /// A helper is querying it.
     Asked,
     /// A helper is taking a private copy of the range, see [`super::clones`].

@@ -112,7 +112,7 @@ impl<E: Engine> Driver<E> {
     pub fn has_turns(&self) -> bool {
         self.schedule.line_length() > 0
             || self.room.freed
-            || self.slow.may_read_more()
+            || self.slow.may_call_more()
             || self.windows.has_leaving()
     }
 
@@ -197,7 +197,7 @@ impl<E: Engine> Driver<E> {
     pub fn turns(&mut self) {
         self.files.begin_moment();
         self.serve_pool_waiters();
-        self.serve_slow_readers();
+        self.serve_slow_files();
         self.unmap_some();
         let mut bytes = 0;
         for _ in 0..ROUND_SENDS {
@@ -220,7 +220,8 @@ impl<E: Engine> Driver<E> {
         }
         self.begin(slot);
         let job = &self.jobs[slot];
-        if job.operation.is_sending() || job.is_asking() {
+        let is_waiting = job.data.inspection == Inspection::Waiting;
+        if job.operation.is_sending() || job.is_asking() || is_waiting {
             return 0;
         }
         let mut bytes = 0;

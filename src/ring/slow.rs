@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Files that may be slow.  Files that are not known to be quick are inspected, read and closed by
-//! helpers, with a limit for each file system.  An operation that ends does not wait for a call
-//! that does not return; the call keeps what it uses.
+//! helpers, with a limit for each file system.  Beyond it, operations wait here: while a file system
+//! hangs, an operation in a line takes far less memory than a call.  An operation that ends does not
+//! wait for a call that does not return; the call keeps what it uses.
 #![forbid(unsafe_code)]
 
 use super::job::{Buffer, Inspection, Job};
@@ -35,6 +36,10 @@ const UNMAP_FOR: Duration = Duration::from_micros(100);
 // The most helper reads of one file system that have room in the pool; further ones wait without.
 const READS_FOR_EACH: u32 = 32;
 
+// The most inspections of one file system that helpers have.  More than there are helpers, so that
+// none of these is idle; few in tests, so that the models reach it.
+const INSPECTIONS_FOR_EACH: u32 = if cfg!(test) { 2 } else { 256 };
+
 /// A call on a file that has outlived its operation.  What it uses is not reused until it returns.
 #[derive(Clone, Copy)]
 struct Call {
@@ -44,17 +49,36 @@ struct Call {
     charged_pages: u32,
 }
 
-/// The helper reads of one file system.
-struct Reads {
+/// What helpers do on one file system, and who waits for that.
+struct Usage {
     mount: u64,
     /// Reads in flight, and the pool pages charged for them.
     count: u32,
     pages: u32,
     /// Operations that wait without room.
     waiting: Line<Waiter>,
+    /// Inspections in flight.
+    inspections: u32,
+    /// Operations whose files wait to be inspected.
+    uninspected: Line<Waiter>,
 }
 
-impl Numbered for Reads {
+impl Usage {
+    fn new(mount: u64) -> Usage {
+        let (waiting, uninspected) = (Line::default(), Line::default());
+        Usage { mount, count: 0, pages: 0, waiting, inspections: 0, uninspected }
+    }
+
+    fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty() || !self.uninspected.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        self.count == 0 && self.inspections == 0 && !self.has_waiting()
+    }
+}
+
+impl Numbered for Usage {
     fn number(&self) -> u64 {
         self.mount
     }
@@ -80,8 +104,8 @@ struct Closing {
 #[derive(Default)]
 pub(super) struct Slow {
     calls: NumberMap<Call>,
-    reads: Register<Reads>,
-    /// Mounts with fewer reads than before, while operations wait.
+    usage: Register<Usage>,
+    /// Mounts with fewer calls than before, while operations wait.
     freed: Vec<u64>,
     /// In order of their time, because all wait equally long.
     closing: Line<Closing>,
@@ -112,47 +136,60 @@ impl Slow {
         self.closing.first().map(|closing| closing.until)
     }
 
-    /// Returns whether waiting reads may begin.
-    pub(super) fn may_read_more(&self) -> bool {
+    /// Returns whether waiting calls may begin.
+    pub(super) fn may_call_more(&self) -> bool {
         !self.freed.is_empty()
     }
 
     /// Releases memory; no call is in progress.
     pub(super) fn shrink(&mut self) {
         self.calls = NumberMap::default();
-        self.reads.shrink();
+        self.usage.shrink();
         self.freed = Vec::new();
         self.closing.shrink();
         self.unmapping.shrink();
     }
 
-    // Returns the reads of a file system, with room for it in `freed`.
-    fn reads_of(&mut self, mount: Mount) -> Result<&mut Reads> {
-        memory::reserve(&mut self.freed, self.reads.len() + 1)?;
+    // Returns the usage of a file system, with room for it in `freed`.
+    fn usage_of(&mut self, mount: Mount) -> Result<&mut Usage> {
+        memory::reserve(&mut self.freed, self.usage.len() + 1)?;
         let mount = mount.number();
-        let at = match self.reads.find(mount) {
+        let at = match self.usage.find(mount) {
             Some(at) => at,
-            None => {
-                let waiting = Line::default();
-                self.reads.insert(Reads { mount, count: 0, pages: 0, waiting })?
-            }
+            None => self.usage.insert(Usage::new(mount))?,
         };
-        Ok(&mut self.reads[at])
+        Ok(&mut self.usage[at])
     }
 
     fn discharge(&mut self, mount: Mount, pages: u32) {
-        let Some(at) = self.reads.find(mount.number()) else { return };
-        let reads = &mut self.reads[at];
-        reads.count -= 1;
-        reads.pages -= pages;
-        if reads.waiting.is_empty() {
-            if reads.count == 0 {
-                self.reads.remove(at);
-            }
-        } else if !self.freed.contains(&mount.number()) {
-            self.freed.push(mount.number()); // charge() has made room
+        self.end_call(mount, |usage| {
+            usage.count -= 1;
+            usage.pages -= pages;
+        });
+    }
+
+    fn discharge_inspection(&mut self, mount: Mount) {
+        self.end_call(mount, |usage| usage.inspections -= 1);
+    }
+
+    fn end_call(&mut self, mount: Mount, less: impl FnOnce(&mut Usage)) {
+        let Some(at) = self.usage.find(mount.number()) else { return };
+        let usage = &mut self.usage[at];
+        less(usage);
+        if usage.is_over() {
+            self.usage.remove(at);
+        } else if usage.has_waiting() && !self.freed.contains(&mount.number()) {
+            self.freed.push(mount.number()); // usage_of() has made room
         }
     }
+}
+
+// Adds an operation to a line, from which those that have ended go when they are the most.
+fn wait_in(line: &mut Line<Waiter>, jobs: &Register<Job>, waiter: Waiter) -> Result<()> {
+    if line.len() > 2 * jobs.len() + 64 {
+        line.retain(|waiter| waiter.living(jobs).is_some());
+    }
+    line.push(waiter)
 }
 
 impl<E: Engine> Driver<E> {
@@ -160,22 +197,39 @@ impl<E: Engine> Driver<E> {
 
     // Has a helper inspect a file that is not known to be quick; false: there is no need.
     pub(super) fn inspect(&mut self, slot: usize) -> bool {
-        let job = &mut self.jobs[slot];
-        let Some(file) = &job.file else { return false };
-        if self.shared.known_files.is_direct(&file.facts) {
+        let job = &self.jobs[slot];
+        let Some(File { facts, .. }) = job.file else { return false };
+        if self.shared.known_files.is_direct(&facts) {
             return false;
         }
-        let operation::Task { offset, length, .. } = *job.operation.task();
-        let task = Task::Inspect { file: file.fd, offset, length };
-        let token = Token::new(Kind::Inspect, slot, job.id);
-        job.data.inspection = Inspection::Asked;
-        let started =
-            self.engine.start_call(helpers::BlockingCall { token, facts: file.facts, task });
-        if let Err(error) = started {
-            job.data.inspection = Inspection::Outstanding;
-            job.operation.fail(error.negative());
+        let done = match self.slow.usage_of(facts.mount) {
+            Ok(usage) if usage.inspections >= INSPECTIONS_FOR_EACH => {
+                let waiter = Waiter::new(slot, job);
+                let waits = wait_in(&mut usage.uninspected, &self.jobs, waiter);
+                waits.map(|()| Inspection::Waiting)
+            }
+            Ok(usage) => {
+                usage.inspections += 1;
+                self.start_inspection(slot).map(|()| Inspection::Asked)
+            }
+            Err(error) => Err(error),
+        };
+        let job = &mut self.jobs[slot];
+        match done {
+            Ok(inspection) => job.data.inspection = inspection,
+            Err(error) => job.operation.fail(error.negative()),
         }
         true
+    }
+
+    fn start_inspection(&mut self, slot: usize) -> Result<()> {
+        let job = &self.jobs[slot];
+        let Some(File { fd: file, facts, .. }) = job.file else { return Ok(()) };
+        let operation::Task { offset, length, .. } = *job.operation.task();
+        let task = Task::Inspect { file, offset, length };
+        let token = Token::new(Kind::Inspect, slot, job.id);
+        let started = self.engine.start_call(helpers::BlockingCall { token, facts, task });
+        started.inspect_err(|_| self.slow.discharge_inspection(facts.mount))
     }
 
     pub(super) fn on_inspected(&mut self, token: Token, found: Result<Size>) {
@@ -183,16 +237,48 @@ impl<E: Engine> Driver<E> {
             return;
         }
         let Some(slot) = self.slot_of(token) else { return };
-        let job = &mut self.jobs[slot];
-        job.stop_asking();
-        if !matches!(job.operation.phase(), Phase::Ending(_)) {
+        self.stop_inspecting(slot);
+        if !matches!(self.jobs[slot].operation.phase(), Phase::Ending(_)) {
             self.begin_with(slot, found);
         }
+        self.continue_begun(slot);
+    }
+
+    fn continue_begun(&mut self, slot: usize) {
         if self.jobs[slot].is_held() {
             self.read_ahead(slot);
             self.let_hold(slot);
         }
         self.proceed(slot);
+    }
+
+    // Ends a helper's query of the file, if there is one.
+    fn stop_inspecting(&mut self, slot: usize) {
+        let job = &mut self.jobs[slot];
+        let asked = job.data.inspection == Inspection::Asked;
+        job.stop_asking();
+        if let (Some(file), true) = (&job.file, asked) {
+            self.slow.discharge_inspection(file.facts.mount);
+        }
+    }
+
+    // Begins operations whose files waited to be inspected.
+    fn serve_uninspected(&mut self, mount: u64) {
+        while let Some(at) = self.slow.usage.find(mount) {
+            let usage = &mut self.slow.usage[at];
+            let has_room = usage.inspections < INSPECTIONS_FOR_EACH;
+            let next = if has_room { usage.uninspected.pop() } else { None };
+            if usage.is_over() {
+                self.slow.usage.remove(at);
+            }
+            let Some(waiter) = next else { return };
+            let Some(slot) = waiter.living(&self.jobs) else { continue };
+            if self.jobs[slot].data.inspection == Inspection::Waiting {
+                self.jobs[slot].data.inspection = Inspection::Outstanding;
+                self.begin(slot);
+                self.continue_begun(slot);
+            }
+        }
     }
 
     // ---- room in the pool -----------------------------------------------------------
@@ -211,8 +297,8 @@ impl<E: Engine> Driver<E> {
             && job.data.reserved_pages.is_none();
         let range = job.operation.file_length().min(self.room.pool.kept_max());
         let pages = if exact { range } else { length }.div_ceil(POOL_PAGE) as u32;
-        let reads = match self.slow.reads_of(mount) {
-            Ok(reads) => reads,
+        let reads = match self.slow.usage_of(mount) {
+            Ok(usage) => usage,
             Err(error) => {
                 job.operation.fail(error.negative());
                 return false;
@@ -220,12 +306,10 @@ impl<E: Engine> Driver<E> {
         };
         if reads.count > 0 && (reads.count >= READS_FOR_EACH || reads.pages + pages > part) {
             if !std::mem::replace(&mut job.data.waits.for_file_system, true) {
-                if let Err(error) = reads.waiting.push(Waiter::new(slot, job)) {
-                    job.operation.fail(error.negative());
+                let waiter = Waiter::new(slot, job);
+                if let Err(error) = wait_in(&mut reads.waiting, &self.jobs, waiter) {
+                    self.jobs[slot].operation.fail(error.negative());
                 }
-            }
-            if reads.waiting.len() > 2 * self.jobs.len() + 64 {
-                reads.waiting.retain(|waiter| waiter.living(&self.jobs).is_some());
             }
             return false;
         }
@@ -244,16 +328,17 @@ impl<E: Engine> Driver<E> {
         }
     }
 
-    // Starts reads that waited for others of their file system to end.
-    pub(super) fn serve_slow_readers(&mut self) {
+    // Starts calls that waited for others of their file system to end.
+    pub(super) fn serve_slow_files(&mut self) {
         let part = self.slow_part();
         while let Some(mount) = self.slow.freed.pop() {
-            while let Some(at) = self.slow.reads.find(mount) {
-                let reads = &mut self.slow.reads[at];
+            self.serve_uninspected(mount);
+            while let Some(at) = self.slow.usage.find(mount) {
+                let reads = &mut self.slow.usage[at];
                 let has_room = reads.count < READS_FOR_EACH && reads.pages < part;
                 let next = if has_room { reads.waiting.pop() } else { None };
-                if reads.count == 0 && reads.waiting.is_empty() {
-                    self.slow.reads.remove(at);
+                if reads.is_over() {
+                    self.slow.usage.remove(at);
                 }
                 let Some(waiter) = next else { break };
                 let Some(slot) = waiter.living(&self.jobs) else { continue };
@@ -303,8 +388,8 @@ impl<E: Engine> Driver<E> {
 
     // Drops a call on the file of an operation that will not be made.
     pub(super) fn give_up_call(&mut self, slot: usize) {
+        self.stop_inspecting(slot);
         let job = &mut self.jobs[slot];
-        job.stop_asking();
         if let Some(Buffer { lease, .. }) = job.data.reading.take() {
             job.operation.read_again();
             self.room.release(lease);
@@ -363,6 +448,8 @@ impl<E: Engine> Driver<E> {
         self.close_file(call.file);
         if call.charged_pages > 0 {
             self.slow.discharge(call.mount, call.charged_pages);
+        } else if token.kind() == Kind::Inspect {
+            self.slow.discharge_inspection(call.mount);
         }
         true
     }

@@ -6,7 +6,7 @@
  *   fuse_mount(size, seed, threads)  the path of the file, which holds the pattern
  *   fuse->delay_ms  fuse->hold  fuse->error_from  fuse->short_max  fuse->direct  may be changed at any time,
  *   fuse->size  fuse->seed  fuse->open_flags  fuse->changes  fuse->attr_delay_ms  fuse->flush_delay_ms  too
- *   fuse->attributes
+ *   fuse->attributes  fuse->hold_attr
  *   fuse_init_flags  before it is mounted
  */
 #ifndef SNAPSEND_TESTS_DATA_FUSE_H
@@ -29,6 +29,7 @@ struct fuse_control {
 	atomic_int open_flags;       /* FOPEN_*, where the page cache is used */
 	atomic_int changes;          /* the time of the last change */
 	atomic_int attr_delay_ms;    /* before each answer to a question for attributes */
+	atomic_bool hold_attr;       /* questions for attributes are not answered while this is set */
 	atomic_int flush_delay_ms;   /* before each answer to a close */
 	atomic_int attributes;       /* FS_*_FL, for lsattr(1) */
 };
@@ -122,6 +123,8 @@ static inline void fuse_serve(int fd, const struct fuse_in_header *in, const voi
 	case FUSE_LOOKUP: fuse_answer(fd, in->unique, 0, &entry, sizeof entry); break;
 	case FUSE_GETATTR:
 		sleep_ms(atomic_load(&fuse->attr_delay_ms));
+		while (atomic_load(&fuse->hold_attr))
+			sleep_ms(1);
 		attr.attr = fuse_attributes(in->nodeid);
 		fuse_answer(fd, in->unique, 0, &attr, sizeof attr);
 		break;
