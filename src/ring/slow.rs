@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Files that may be slow.  Files that are not known to be quick are inspected, read and closed by
-//! helpers, with a limit for each file system.  Beyond it, operations wait here: while a file system
-//! hangs, an operation in a line takes far less memory than a call.  An operation that ends does not
-//! wait for a call that does not return; the call keeps what it uses.
+//! helpers, with a limit for each file system.  Beyond it, operations wait here, because an
+//! operation in a line takes far less memory than a call.  An operation that ends does not wait for
+//! a call that does not return; the call keeps what it uses.
 #![forbid(unsafe_code)]
 
 use super::job::{Buffer, Inspection, Job};
