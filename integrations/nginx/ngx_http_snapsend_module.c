@@ -35,6 +35,9 @@
 
 #define NGX_HTTP_SNAPSEND_COMPLETIONS  64
 
+/* of a connection at a time, with snapsend_zerocopy */
+#define NGX_HTTP_SNAPSEND_OPERATIONS   8
+
 /* how often progress is looked at within send_timeout */
 #define NGX_HTTP_SNAPSEND_WATCHES      8
 
@@ -44,30 +47,43 @@
 
 typedef struct {
     ngx_uint_t                   used;
+    ngx_uint_t                   zerocopy;
 } ngx_http_snapsend_main_conf_t;
 
 
 typedef struct {
     ngx_flag_t                   enable;
     size_t                       min_size;
+    ngx_flag_t                   zerocopy;
 } ngx_http_snapsend_loc_conf_t;
 
 
-/* of a connection; its operations follow one another */
+/*
+ * Of a connection.  It has one operation in flight.  With snapsend_zerocopy
+ * that operation may have been SENT, and the next one follows before its DONE.
+ */
 
 typedef struct {
-    /* the main request whose operation it is; NULL: nothing to account for */
+    /* the main request that the operations are of, while any is pending */
     ngx_http_request_t          *request;
     ngx_uint_t                   status;
 
-    /* while an operation is in flight, its id only */
-    struct snapsend_completion   done;
+    /* operations whose DONE has not come; each blocks the request */
+    ngx_uint_t                   pending;
 
-    /* while an operation is in flight */
+    /* of the last operation; while it is in flight, its id only */
+    struct snapsend_completion   done;
+    off_t                        size;
+
+    /* the status of an earlier one that failed after it had been SENT */
+    int32_t                      failed;
+
+    /* while operations are pending */
     ngx_event_t                  watch;
     uint64_t                     progress;
 
     unsigned                     in_flight:1;
+    unsigned                     unaccounted:1;
     unsigned                     refused:1;
 } ngx_http_snapsend_ctx_t;
 
@@ -81,19 +97,28 @@ static off_t ngx_http_snapsend_other_frames(ngx_chain_t *in,
     ngx_chain_t *file);
 #endif
 static ngx_chain_t *ngx_http_snapsend_send_other(ngx_connection_t *c,
-    ngx_chain_t *in, off_t limit);
+    ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in, off_t limit);
+static ngx_chain_t *ngx_http_snapsend_wait(ngx_connection_t *c,
+    ngx_chain_t *in);
+static uint32_t ngx_http_snapsend_flags(ngx_http_snapsend_ctx_t *ctx,
+    ngx_buf_t *file, ngx_chain_t *rest);
 static ngx_chain_t *ngx_http_snapsend_send_file(ngx_connection_t *c,
-    ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in, ngx_iovec_t *header,
-    ngx_buf_t *file, off_t size);
+    ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in,
+    struct snapsend_request *request, ngx_buf_t *file);
+static int ngx_http_snapsend_start(ngx_http_snapsend_ctx_t *ctx,
+    struct snapsend_request *request, size_t min_size);
 static ngx_chain_t *ngx_http_snapsend_copy(ngx_connection_t *c,
     ngx_chain_t *in, ngx_buf_t *file, off_t size);
 static ngx_chain_t *ngx_http_snapsend_account(ngx_connection_t *c,
     ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in);
+static ngx_chain_t *ngx_http_snapsend_fail(ngx_connection_t *c, int32_t status,
+    ngx_chain_t *rest);
 static ngx_int_t ngx_http_snapsend_take_request(ngx_http_snapsend_ctx_t *ctx,
     ngx_http_request_t *r);
 static void ngx_http_snapsend_hold(ngx_connection_t *c,
     ngx_http_snapsend_ctx_t *ctx);
-static void ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx);
+static void ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx,
+    struct snapsend_completion *done);
 static void ngx_http_snapsend_request_cleanup(void *data);
 static void ngx_http_snapsend_account_terminated(ngx_connection_t *c,
     ngx_http_snapsend_ctx_t *ctx);
@@ -103,6 +128,7 @@ static void ngx_http_snapsend_watch_handler(ngx_event_t *ev);
 static uint64_t ngx_http_snapsend_progress(ngx_connection_t *c,
     uint64_t before);
 static ngx_msec_t ngx_http_snapsend_timeout(ngx_http_request_t *r);
+static void ngx_http_snapsend_check_zerocopy(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_snapsend_init_event(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_snapsend_init_process(ngx_cycle_t *cycle);
 static void ngx_http_snapsend_exit_process(ngx_cycle_t *cycle);
@@ -127,6 +153,13 @@ static ngx_command_t  ngx_http_snapsend_commands[] = {
       ngx_conf_set_size_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_snapsend_loc_conf_t, min_size),
+      NULL },
+
+    { ngx_string("snapsend_zerocopy"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_snapsend_loc_conf_t, zerocopy),
       NULL },
 
       ngx_null_command
@@ -307,8 +340,7 @@ ngx_http_snapsend_send_chain(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
     ctx = ngx_http_snapsend_get_ctx(c);
 
     if (ctx->in_flight) {
-        c->write->ready = 0;
-        return in;
+        return ngx_http_snapsend_wait(c, in);
     }
 
     if (limit == 0 || limit > NGX_HTTP_SNAPSEND_MAX_SIZE) {
@@ -317,13 +349,16 @@ ngx_http_snapsend_send_chain(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
 
     start = c->sent;
 
-    if (ctx->request) {
-        ctx->request = NULL;
+    if (ctx->unaccounted) {
         in = ngx_http_snapsend_account(c, ctx, in);
 
         if (in == NGX_CHAIN_ERROR) {
             return in;
         }
+    }
+
+    if (ctx->failed) {
+        return ngx_http_snapsend_fail(c, ctx->failed, NULL);
     }
 
     while (in && c->write->ready && c->sent - start < limit) {
@@ -346,11 +381,12 @@ static ngx_chain_t *
 ngx_http_snapsend_send_next(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
     ngx_chain_t *in, off_t limit)
 {
-    off_t         size;
-    ngx_buf_t    *file;
-    ngx_chain_t  *cl;
-    ngx_iovec_t   header;
-    struct iovec  headers[NGX_IOVS_PREALLOCATE];
+    off_t                    size;
+    ngx_buf_t               *file;
+    ngx_chain_t             *cl;
+    ngx_iovec_t              header;
+    struct iovec             headers[NGX_IOVS_PREALLOCATE];
+    struct snapsend_request  request;
 
     header.iovs = headers;
     header.nalloc = NGX_IOVS_PREALLOCATE;
@@ -366,7 +402,7 @@ ngx_http_snapsend_send_next(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
         || (off_t) header.size >= limit
         || header.size > NGX_HTTP_SNAPSEND_MAX_HEADER)
     {
-        return ngx_http_snapsend_send_other(c, in, limit);
+        return ngx_http_snapsend_send_other(c, ctx, in, limit);
     }
 
 #if (NGX_HTTP_V2)
@@ -387,7 +423,20 @@ ngx_http_snapsend_send_next(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
         return NGX_CHAIN_ERROR;
     }
 
-    return ngx_http_snapsend_send_file(c, ctx, in, &header, file, size);
+    ngx_memzero(&request, sizeof(struct snapsend_request));
+
+    request.socket_fd = c->fd;
+    request.file_fd = file->file->fd;
+    request.offset = file->file_pos;
+    request.length = size;
+    request.header = header.iovs;
+    request.header_count = header.count;
+    request.flags = ngx_http_snapsend_flags(ctx, file, cl);
+    request.user_data = (uintptr_t) ctx;
+
+    ctx->size = header.size + size;
+
+    return ngx_http_snapsend_send_file(c, ctx, in, &request, file);
 }
 
 
@@ -431,10 +480,15 @@ ngx_http_snapsend_other_frames(ngx_chain_t *in, ngx_chain_t *file)
 /* what is in front of the first piece of a file that is ours */
 
 static ngx_chain_t *
-ngx_http_snapsend_send_other(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
+ngx_http_snapsend_send_other(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
+    ngx_chain_t *in, off_t limit)
 {
     off_t         size;
     ngx_chain_t  *cl;
+
+    if (ctx->pending) {
+        return ngx_http_snapsend_wait(c, in);
+    }
 
     size = 0;
 
@@ -452,13 +506,70 @@ ngx_http_snapsend_send_other(ngx_connection_t *c, ngx_chain_t *in, off_t limit)
 }
 
 
+/*
+ * The request is over when the chain is empty.  So that this is not before the
+ * last DONE, only operations are begun while others are pending.
+ */
+
+static ngx_chain_t *
+ngx_http_snapsend_wait(ngx_connection_t *c, ngx_chain_t *in)
+{
+    c->write->ready = 0;
+
+    return in;
+}
+
+
+/*
+ * With zero-copy, DONE comes when the client has acknowledged everything.  The
+ * next operation does not wait for that, but for SENT.
+ */
+
+static uint32_t
+ngx_http_snapsend_flags(ngx_http_snapsend_ctx_t *ctx, ngx_buf_t *file,
+    ngx_chain_t *rest)
+{
+    ngx_http_request_t            *r;
+    ngx_http_snapsend_loc_conf_t  *slcf;
+
+    r = file->file->thread_ctx;
+    slcf = ngx_http_get_module_loc_conf(r, ngx_http_snapsend_module);
+
+    if (!slcf->zerocopy) {
+        return 0;
+    }
+
+#if (NGX_HTTP_V2)
+
+    /* frames are short, and a stream may end with each */
+
+    if (r->stream) {
+        return 0;
+    }
+
+#endif
+
+    while (rest && !rest->buf->in_file) {
+        rest = rest->next;
+    }
+
+    if (rest == NULL || ngx_http_snapsend_get_conf(rest->buf) == NULL
+        || ctx->pending == NGX_HTTP_SNAPSEND_OPERATIONS - 1)
+    {
+        return SNAPSEND_ZEROCOPY;
+    }
+
+    return SNAPSEND_ZEROCOPY|SNAPSEND_NOTIFY_SENT;
+}
+
+
 static ngx_chain_t *
 ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
-    ngx_chain_t *in, ngx_iovec_t *header, ngx_buf_t *file, off_t size)
+    ngx_chain_t *in, struct snapsend_request *request, ngx_buf_t *file)
 {
     int                            rc;
+    size_t                         header;
     ngx_http_request_t            *r;
-    struct snapsend_request        request;
     ngx_http_snapsend_loc_conf_t  *slcf;
 
     r = file->file->thread_ctx;
@@ -468,35 +579,14 @@ ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
         return NGX_CHAIN_ERROR;
     }
 
-    ngx_memzero(&request, sizeof(struct snapsend_request));
+    rc = ngx_http_snapsend_start(ctx, request, slcf->min_size);
+    header = ctx->size - request->length;
 
-    request.socket_fd = c->fd;
-    request.file_fd = file->file->fd;
-    request.offset = file->file_pos;
-    request.length = size;
-    request.header = header->iovs;
-    request.header_count = header->count;
-    request.user_data = (uintptr_t) ctx;
-
-    if (ctx->refused) {
-        ctx->refused = 0;
-        rc = -EAGAIN;
-
-    } else if (size < (off_t) slcf->min_size) {
-        rc = snapsend_try_send(ngx_http_snapsend, &request, sizeof(request),
-                               &ctx->done);
-
-    } else {
-        rc = snapsend_submit(ngx_http_snapsend, &request, sizeof(request),
-                             &ctx->done.id);
-    }
-
-    ngx_log_debug4(NGX_LOG_DEBUG_EVENT, c->log, 0,
-                   "snapsend: %d, @%O %uz+%O",
-                   rc, file->file_pos, header->size, size);
+    ngx_log_debug5(NGX_LOG_DEBUG_EVENT, c->log, 0,
+                   "snapsend: %d, @%O %uz+%uL %xd", rc, file->file_pos, header,
+                   request->length, request->flags);
 
     if (rc == 1) {
-        ctx->request = NULL;
         return ngx_http_snapsend_account(c, ctx, in);
     }
 
@@ -505,15 +595,40 @@ ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
         return in;
     }
 
-    /* it has no room, or there is no context: nothing is in flight here */
+    /* it has no room, or there is no context */
+
+    if (ctx->pending) {
+        return ngx_http_snapsend_wait(c, in);
+    }
 
     ctx->request = NULL;
 
-    if (header->size) {
-        return ngx_send_chain(c, in, header->size);
+    if (header) {
+        return ngx_send_chain(c, in, header);
     }
 
-    return ngx_http_snapsend_copy(c, in, file, size);
+    return ngx_http_snapsend_copy(c, in, file, request->length);
+}
+
+
+/* while others are pending it must not end at once: see above */
+
+static int
+ngx_http_snapsend_start(ngx_http_snapsend_ctx_t *ctx,
+    struct snapsend_request *request, size_t min_size)
+{
+    if (ctx->refused) {
+        ctx->refused = 0;
+        return -EAGAIN;
+    }
+
+    if (request->length < min_size && ctx->pending == 0) {
+        return snapsend_try_send(ngx_http_snapsend, request, sizeof(*request),
+                                 &ctx->done);
+    }
+
+    return snapsend_submit(ngx_http_snapsend, request, sizeof(*request),
+                           &ctx->done.id);
 }
 
 
@@ -553,23 +668,51 @@ static ngx_chain_t *
 ngx_http_snapsend_account(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
     ngx_chain_t *in)
 {
-    ngx_chain_t  *cl;
-
+    ctx->unaccounted = 0;
     c->sent += ctx->done.wire_bytes;
 
     in = ngx_chain_update_sent(in, ctx->done.wire_bytes);
 
-    switch (ctx->done.status) {
-
-    case 0:
+    if (ctx->done.status == 0) {
         return in;
+    }
+
+    if (ctx->done.wire_bytes == 0 && ctx->done.status != -ENODATA
+        && ctx->done.status != -ECANCELED)
+    {
+        /* no descriptors, for example; nginx finds out if it is the client */
+        ctx->refused = 1;
+        return in;
+    }
+
+    return ngx_http_snapsend_fail(c, ctx->done.status,
+                  ctx->done.wire_bytes < (uint64_t) ctx->size ? in : NULL);
+}
+
+
+/* the rest begins with what a file was too short for; NULL: all was sent */
+
+static ngx_chain_t *
+ngx_http_snapsend_fail(ngx_connection_t *c, int32_t status, ngx_chain_t *rest)
+{
+    switch (status) {
 
     case -ENODATA:
-        for (cl = in; !cl->buf->in_file; cl = cl->next) { /* void */ }
+
+        if (rest == NULL) {
+            ngx_log_error(NGX_LOG_ALERT, c->log, 0,
+                          "snapsend reported that the file was truncated "
+                          "before the client had received it");
+            return NGX_CHAIN_ERROR;
+        }
+
+        while (!rest->buf->in_file) {
+            rest = rest->next;
+        }
 
         ngx_log_error(NGX_LOG_ALERT, c->log, 0,
                       "snapsend reported that \"%s\" was truncated at %O",
-                      cl->buf->file->name.data, cl->buf->file_pos);
+                      rest->buf->file->name.data, rest->buf->file_pos);
 
         return NGX_CHAIN_ERROR;
 
@@ -577,14 +720,8 @@ ngx_http_snapsend_account(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
         return NGX_CHAIN_ERROR;
     }
 
-    if (ctx->done.wire_bytes == 0) {
-        /* no descriptors, for example; nginx finds out if it is the client */
-        ctx->refused = 1;
-        return in;
-    }
-
     c->write->error = 1;
-    ngx_connection_error(c, -ctx->done.status, "snapsend failed");
+    ngx_connection_error(c, -status, "snapsend failed");
 
     return NGX_CHAIN_ERROR;
 }
@@ -621,19 +758,24 @@ static void
 ngx_http_snapsend_hold(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx)
 {
     ctx->in_flight = 1;
+    ctx->unaccounted = 1;
+    ctx->done.event = SNAPSEND_EVENT_DONE;
     ctx->status = ctx->request->headers_out.status;
     ctx->request->blocked++;
 
     c->write->ready = 0;
 
-    ctx->progress = 0;
-    ngx_add_timer(&ctx->watch, ngx_http_snapsend_timeout(ctx->request)
-                               / NGX_HTTP_SNAPSEND_WATCHES + 1);
+    if (ctx->pending++ == 0) {
+        ctx->progress = 0;
+        ngx_add_timer(&ctx->watch, ngx_http_snapsend_timeout(ctx->request)
+                                   / NGX_HTTP_SNAPSEND_WATCHES + 1);
+    }
 }
 
 
 static void
-ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx)
+ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx,
+    struct snapsend_completion *done)
 {
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
@@ -643,19 +785,37 @@ ngx_http_snapsend_finish(ngx_http_snapsend_ctx_t *ctx)
 
     ngx_http_set_log_request(r->connection->log, r);
 
-    ngx_log_debug4(NGX_LOG_DEBUG_HTTP, c->log, 0,
-                   "snapsend done: %d, %uL, \"%V?%V\"",
-                   ctx->done.status, ctx->done.wire_bytes, &r->uri, &r->args);
+    ngx_log_debug6(NGX_LOG_DEBUG_HTTP, c->log, 0,
+                   "snapsend %s: %d, %uL, %xd, \"%V?%V\"",
+                   done->event == SNAPSEND_EVENT_SENT ? "sent" : "done",
+                   done->status, done->wire_bytes, done->flags,
+                   &r->uri, &r->args);
+
+    if (ctx->in_flight && done->id == ctx->done.id) {
+        ctx->done = *done;
+
+    } else if (done->status && !ctx->failed) {
+        ctx->failed = done->status;
+    }
+
+    if (done->event == SNAPSEND_EVENT_DONE) {
+        r->blocked--;
+
+        if (--ctx->pending == 0) {
+            ngx_del_timer(&ctx->watch);
+        }
+    }
+
+    if (ctx->pending && ctx->done.event != SNAPSEND_EVENT_SENT) {
+        return;
+    }
 
     ctx->in_flight = 0;
-    r->blocked--;
-
-    ngx_del_timer(&ctx->watch);
 
     c->write->ready = 1;
     ngx_post_event(c->write, &ngx_posted_events);
 
-    if (!r->connection->error) {
+    if (ctx->pending || !r->connection->error) {
         return;
     }
 
@@ -716,8 +876,8 @@ ngx_http_snapsend_request_cleanup(void *data)
 
 #endif
 
-    if (ctx->in_flight) {
-        (void) snapsend_cancel(ngx_http_snapsend, ctx->done.id);
+    if (ctx->pending) {
+        (void) snapsend_cancel_socket(ngx_http_snapsend, c->fd);
 
     } else if (c == r->connection) {
         ngx_http_snapsend_account_terminated(c, ctx);
@@ -731,13 +891,21 @@ static void
 ngx_http_snapsend_account_terminated(ngx_connection_t *c,
     ngx_http_snapsend_ctx_t *ctx)
 {
-    if (ctx->done.wire_bytes) {
-        /* the status changes only if nothing has been sent, as c->sent said */
-        ctx->request->headers_out.status = ctx->status;
+    ngx_http_request_t  *r = ctx->request;
+
+    ctx->request = NULL;
+
+    if (!ctx->unaccounted) {
+        return;
     }
 
+    ctx->unaccounted = 0;
     c->sent += ctx->done.wire_bytes;
-    ctx->request = NULL;
+
+    if (ctx->done.wire_bytes) {
+        /* the status changes only if nothing has been sent, as c->sent said */
+        r->headers_out.status = ctx->status;
+    }
 }
 
 
@@ -748,7 +916,7 @@ ngx_http_snapsend_connection_cleanup(void *data)
 {
     ngx_http_snapsend_ctx_t *ctx = data;
 
-    if (ctx->in_flight) {
+    if (ctx->pending) {
         ngx_log_error(NGX_LOG_ALERT, ctx->watch.log, 0,
                       "connection closed while snapsend is in flight");
     }
@@ -768,8 +936,7 @@ ngx_http_snapsend_event_handler(ngx_event_t *ev)
 
         for (i = 0; i < n; i++) {
             ctx = (ngx_http_snapsend_ctx_t *) (uintptr_t) done[i].user_data;
-            ctx->done = done[i];
-            ngx_http_snapsend_finish(ctx);
+            ngx_http_snapsend_finish(ctx, &done[i]);
         }
 
     } while (n == NGX_HTTP_SNAPSEND_COMPLETIONS);
@@ -877,6 +1044,7 @@ static ngx_int_t
 ngx_http_snapsend_init_process(ngx_cycle_t *cycle)
 {
     int                             rc;
+    ngx_uint_t                      n;
     struct snapsend_options         options;
     ngx_http_snapsend_main_conf_t  *smcf;
 
@@ -893,8 +1061,8 @@ ngx_http_snapsend_init_process(ngx_cycle_t *cycle)
 
     ngx_memzero(&options, sizeof(struct snapsend_options));
 
-    /* a connection has one operation in flight */
-    options.max_ops = ngx_min(cycle->connection_n, 1048576);
+    n = smcf->zerocopy ? NGX_HTTP_SNAPSEND_OPERATIONS : 1;
+    options.max_ops = ngx_min(cycle->connection_n * n, 1048576);
 
     rc = snapsend_create(&options, sizeof(options), &ngx_http_snapsend);
 
@@ -904,6 +1072,10 @@ ngx_http_snapsend_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
+    if (smcf->zerocopy) {
+        ngx_http_snapsend_check_zerocopy(cycle);
+    }
+
     if (ngx_http_snapsend_init_event(cycle) != NGX_OK) {
         snapsend_destroy(ngx_http_snapsend);
         ngx_http_snapsend = NULL;
@@ -911,6 +1083,21 @@ ngx_http_snapsend_init_process(ngx_cycle_t *cycle)
     }
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_snapsend_check_zerocopy(ngx_cycle_t *cycle)
+{
+    struct snapsend_info  info;
+
+    if (snapsend_get_info(ngx_http_snapsend, &info, sizeof(info)) == 0
+        && !(info.kernel_features & SNAPSEND_KERNEL_ZC_REPORT_USAGE))
+    {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "snapsend_zerocopy is in use, but needs io_uring and "
+                      "Linux 6.2: data is copied");
+    }
 }
 
 
@@ -974,6 +1161,7 @@ ngx_http_snapsend_create_loc_conf(ngx_conf_t *cf)
 
     conf->enable = NGX_CONF_UNSET;
     conf->min_size = NGX_CONF_UNSET_SIZE;
+    conf->zerocopy = NGX_CONF_UNSET;
 
     return conf;
 }
@@ -990,9 +1178,12 @@ ngx_http_snapsend_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
     ngx_conf_merge_size_value(conf->min_size, prev->min_size, 1048576);
 
+    ngx_conf_merge_value(conf->zerocopy, prev->zerocopy, 0);
+
     if (conf->enable) {
         smcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_snapsend_module);
         smcf->used = 1;
+        smcf->zerocopy |= conf->zerocopy;
     }
 
     return NGX_CONF_OK;
