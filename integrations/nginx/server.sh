@@ -14,15 +14,14 @@ module=${SNAPSEND_NGINX_MODULE:-$root/target/nginx/ngx_http_snapsend_module.so}
 client=$root/integrations/nginx/client.py
 PATH=$PATH:/usr/sbin:/sbin
 under=()
-servers=()
 
 server_lacks() { lacks_any nginx /usr/bin/python3; }
 in_network() { in_own_network -- "$@"; } # the script's arguments
 
 clean_up() {
-	local name
+	local file
 	set +e
-	for name in "${servers[@]}"; do stop_server "$name"; done
+	for file in "$work"/*/pid; do stop_server "$(basename "$(dirname "$file")")"; done
 	rm -rf "$work"
 }
 
@@ -32,12 +31,13 @@ prepare_server() { make_work nginx; }
 master() { cat "$work/$1/pid"; }
 workers() { pgrep -P "$(master "$1")" -f 'worker process'; }
 
-# Starts nginx under a name with what comes in as text inside http {}. Options are lines for the main context.
+# Starts nginx under a name with what comes in as text inside http {}. Options are lines for the main context. nginx_user:
+# the workers' user.
 start_server() { # name options events
 	mkdir -p "$work/$1"
 	cat - >"$work/$1/http.conf"
 	cat - "$work/$1/http.conf" >"$work/$1/nginx.conf" <<CONF
-user nobody nogroup;
+user ${nginx_user:-nobody nogroup};
 $2
 error_log $work/$1/error.log info;
 pid $work/$1/pid;
@@ -53,7 +53,6 @@ uwsgi_temp_path $work/$1/uwsgi;
 server_tokens off;
 CONF
 	echo "}" >>"$work/$1/nginx.conf"
-	servers+=("$1")
 	LD_LIBRARY_PATH=$work/lib "${under[@]}" "$(command -v nginx)" -c "$work/$1/nginx.conf" >"$work/$1/out" 2>&1 </dev/null &
 	for _ in $(seq 300); do
 		[ -s "$work/$1/pid" ] && grep -qs 'start worker process\|OS: Linux' "$work/$1/error.log" && return 0
