@@ -292,9 +292,14 @@ def abort(port, name, count):
         sock.close()
 
 
-def hold(port, name, count, seconds):
-    """So many clients that ask and take nothing. Says when all have asked; they stay for so long."""
+def hold(port, name, count, seconds, gate=None):
+    """So many clients that ask and take nothing. Says when all have asked; they stay for so long.
+
+    gate: connected, they wait until that file exists."""
     socks = [connect(int(port), 4096) for _ in range(int(count))]
+    print("connected", flush=True)
+    if gate:
+        wait_for(lambda: os.path.exists(gate))
     for sock in socks:
         sock.sendall(request(name))
     print("asked", flush=True)

@@ -33,6 +33,10 @@
 
 #define NGX_HTTP_SNAPSEND_COPY_SIZE    32768
 
+/* snapsend_min_size, measured: of copies, and of pages of registered files */
+#define NGX_HTTP_SNAPSEND_COPIED_MIN   1048576
+#define NGX_HTTP_SNAPSEND_LENT_MIN     32768
+
 #define NGX_HTTP_SNAPSEND_COMPLETIONS  64
 
 /* of a connection at a time, with snapsend_zerocopy */
@@ -78,6 +82,9 @@ typedef struct {
     /* the status of an earlier one that failed after it had been SENT */
     int32_t                      failed;
 
+    /* the registered socket; 0: none, or -errno if there cannot be one */
+    int                          socket;
+
     /* while operations are pending */
     ngx_event_t                  watch;
     uint64_t                     progress;
@@ -85,7 +92,37 @@ typedef struct {
     unsigned                     in_flight:1;
     unsigned                     unaccounted:1;
     unsigned                     refused:1;
+    unsigned                     used:1;
 } ngx_http_snapsend_ctx_t;
+
+
+/*
+ * A registered file of an open_file_cache.  It is one of those who use the
+ * cached file, so that its descriptor is neither closed nor another file's.
+ */
+
+typedef struct {
+    ngx_rbtree_node_t            node;
+    ngx_queue_t                  queue;
+
+    /* its cleanup ends the use */
+    ngx_pool_t                  *pool;
+
+    int                          handle;
+    time_t                       used;
+    time_t                       inactive;
+} ngx_http_snapsend_file_t;
+
+
+/* of the worker; the key is the descriptor, the first has been used last */
+
+typedef struct {
+    ngx_rbtree_t                 rbtree;
+    ngx_rbtree_node_t            sentinel;
+    ngx_queue_t                  queue;
+    ngx_uint_t                   count;
+    ngx_event_t                  expire;
+} ngx_http_snapsend_files_t;
 
 
 static ngx_chain_t *ngx_http_snapsend_send_chain(ngx_connection_t *c,
@@ -105,6 +142,22 @@ static uint32_t ngx_http_snapsend_flags(ngx_http_snapsend_ctx_t *ctx,
 static ngx_chain_t *ngx_http_snapsend_send_file(ngx_connection_t *c,
     ngx_http_snapsend_ctx_t *ctx, ngx_chain_t *in,
     struct snapsend_request *request, ngx_buf_t *file);
+static void ngx_http_snapsend_use_registered(ngx_connection_t *c,
+    ngx_http_snapsend_ctx_t *ctx, struct snapsend_request *request,
+    ngx_buf_t *file);
+static ngx_int_t ngx_http_snapsend_del_connection(ngx_connection_t *c,
+    ngx_uint_t flags);
+static ngx_http_snapsend_file_t *ngx_http_snapsend_find_file(ngx_fd_t fd);
+static ngx_http_snapsend_file_t *ngx_http_snapsend_register_file(
+    ngx_http_request_t *r, ngx_file_t *file);
+static ngx_cached_open_file_t *ngx_http_snapsend_find_cached(
+    ngx_open_file_cache_t *cache, ngx_str_t *name);
+static ngx_pool_t *ngx_http_snapsend_use_cached(
+    ngx_http_core_loc_conf_t *clcf, ngx_str_t *name,
+    ngx_cached_open_file_t *cached);
+static void ngx_http_snapsend_unregister_file(ngx_http_snapsend_file_t *f);
+static void ngx_http_snapsend_unregister_last(void);
+static void ngx_http_snapsend_expire_handler(ngx_event_t *ev);
 static int ngx_http_snapsend_start(ngx_http_snapsend_ctx_t *ctx,
     struct snapsend_request *request, size_t min_size);
 static ngx_chain_t *ngx_http_snapsend_copy(ngx_connection_t *c,
@@ -130,6 +183,7 @@ static uint64_t ngx_http_snapsend_progress(ngx_connection_t *c,
 static ngx_msec_t ngx_http_snapsend_timeout(ngx_http_request_t *r);
 static void ngx_http_snapsend_check_zerocopy(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_snapsend_init_event(ngx_cycle_t *cycle);
+static void ngx_http_snapsend_init_registered(ngx_cycle_t *cycle);
 static ngx_int_t ngx_http_snapsend_init_process(ngx_cycle_t *cycle);
 static void ngx_http_snapsend_exit_process(ngx_cycle_t *cycle);
 static void *ngx_http_snapsend_create_main_conf(ngx_conf_t *cf);
@@ -203,6 +257,9 @@ static ngx_http_output_body_filter_pt    ngx_http_next_body_filter;
 /* of this worker; NULL: nginx itself reads what is to be sent */
 static snapsend_t                       *ngx_http_snapsend;
 static ngx_connection_t                 *ngx_http_snapsend_connection;
+static ngx_http_snapsend_files_t         ngx_http_snapsend_files;
+static ngx_int_t                       (*ngx_http_snapsend_next_del_connection)(
+    ngx_connection_t *c, ngx_uint_t flags);
 
 static u_char  ngx_http_snapsend_buffer[NGX_HTTP_SNAPSEND_COPY_SIZE];
 
@@ -579,6 +636,8 @@ ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
         return NGX_CHAIN_ERROR;
     }
 
+    ngx_http_snapsend_use_registered(c, ctx, request, file);
+
     rc = ngx_http_snapsend_start(ctx, request, slcf->min_size);
     header = ctx->size - request->length;
 
@@ -597,6 +656,10 @@ ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
 
     /* it has no room, or there is no context */
 
+    if (rc == -EMFILE) {
+        ngx_http_snapsend_unregister_last();
+    }
+
     if (ctx->pending) {
         return ngx_http_snapsend_wait(c, in);
     }
@@ -611,12 +674,299 @@ ngx_http_snapsend_send_file(ngx_connection_t *c, ngx_http_snapsend_ctx_t *ctx,
 }
 
 
+/*
+ * What is used once is not worth a registration: a connection is registered
+ * with its second operation, a file with the second use of the cached one.
+ */
+
+static void
+ngx_http_snapsend_use_registered(ngx_connection_t *c,
+    ngx_http_snapsend_ctx_t *ctx, struct snapsend_request *request,
+    ngx_buf_t *file)
+{
+    ngx_http_snapsend_file_t  *f;
+
+    if (ctx->used && ctx->socket == 0 && ngx_http_snapsend_next_del_connection)
+    {
+        ctx->socket = snapsend_register_socket(ngx_http_snapsend, c->fd, 0);
+    }
+
+    ctx->used = 1;
+
+    if (ctx->socket > 0) {
+        request->socket_fd = ctx->socket;
+        request->flags |= SNAPSEND_REGISTERED_SOCKET;
+    }
+
+    f = ngx_http_snapsend_find_file(file->file->fd);
+
+    if (f == NULL) {
+        f = ngx_http_snapsend_register_file(file->file->thread_ctx, file->file);
+    }
+
+    if (f) {
+        f->used = ngx_time();
+        ngx_queue_remove(&f->queue);
+        ngx_queue_insert_head(&ngx_http_snapsend_files.queue, &f->queue);
+
+        request->file_fd = f->handle;
+        request->flags |= SNAPSEND_REGISTERED_FILE;
+    }
+}
+
+
+/*
+ * Called before a descriptor is closed.  As the library has a copy of it until
+ * some time after this, epoll is told explicitly: a late event must not reach
+ * another connection.
+ */
+
+static ngx_int_t
+ngx_http_snapsend_del_connection(ngx_connection_t *c, ngx_uint_t flags)
+{
+    ngx_http_snapsend_ctx_t  *ctx;
+
+    if ((flags & NGX_CLOSE_EVENT)
+        && c->send_chain == ngx_http_snapsend_send_chain)
+    {
+        ctx = ngx_http_snapsend_get_ctx(c);
+
+        if (ctx->socket > 0) {
+            (void) snapsend_unregister_socket(ngx_http_snapsend, ctx->socket);
+            ctx->socket = 0;
+
+            if (c->read->active || c->write->active) {
+                flags &= ~NGX_CLOSE_EVENT;
+            }
+        }
+    }
+
+    return ngx_http_snapsend_next_del_connection(c, flags);
+}
+
+
+static ngx_http_snapsend_file_t *
+ngx_http_snapsend_find_file(ngx_fd_t fd)
+{
+    ngx_rbtree_key_t    key;
+    ngx_rbtree_node_t  *node;
+
+    key = (ngx_rbtree_key_t) fd;
+    node = ngx_http_snapsend_files.rbtree.root;
+
+    while (node != &ngx_http_snapsend_files.sentinel) {
+
+        if (node->key == key) {
+            return (ngx_http_snapsend_file_t *) node;
+        }
+
+        node = (key < node->key) ? node->left : node->right;
+    }
+
+    return NULL;
+}
+
+
+static ngx_http_snapsend_file_t *
+ngx_http_snapsend_register_file(ngx_http_request_t *r, ngx_file_t *file)
+{
+    int                        handle;
+    ngx_pool_t                *pool;
+    ngx_cached_open_file_t    *cached;
+    ngx_http_core_loc_conf_t  *clcf;
+    ngx_http_snapsend_file_t  *f;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    /* a single process may outlive its open_file_cache: see reloads */
+
+    if (clcf->open_file_cache == NULL || ngx_process != NGX_PROCESS_WORKER) {
+        return NULL;
+    }
+
+    cached = ngx_http_snapsend_find_cached(clcf->open_file_cache, &file->name);
+
+    if (cached == NULL || cached->fd != file->fd || cached->uses < 2) {
+        return NULL;
+    }
+
+    if (ngx_http_snapsend_files.count >= clcf->open_file_cache->max) {
+        ngx_http_snapsend_unregister_last();
+    }
+
+    handle = snapsend_register_file(ngx_http_snapsend, file->fd, 0);
+
+    if (handle < 0) {
+        return NULL;
+    }
+
+    pool = ngx_http_snapsend_use_cached(clcf, &file->name, cached);
+    f = pool ? ngx_palloc(pool, sizeof(ngx_http_snapsend_file_t)) : NULL;
+
+    if (f == NULL) {
+        (void) snapsend_unregister_file(ngx_http_snapsend, handle);
+
+        if (pool) {
+            ngx_destroy_pool(pool);
+        }
+
+        return NULL;
+    }
+
+    f->node.key = (ngx_rbtree_key_t) file->fd;
+    f->pool = pool;
+    f->handle = handle;
+    f->inactive = clcf->open_file_cache->inactive;
+
+    ngx_rbtree_insert(&ngx_http_snapsend_files.rbtree, &f->node);
+    ngx_queue_insert_head(&ngx_http_snapsend_files.queue, &f->queue);
+    ngx_http_snapsend_files.count++;
+
+    if (!ngx_http_snapsend_files.expire.timer_set) {
+        ngx_add_timer(&ngx_http_snapsend_files.expire, f->inactive * 1000);
+    }
+
+    return f;
+}
+
+
+/* as nginx looks there, without the side effects */
+
+static ngx_cached_open_file_t *
+ngx_http_snapsend_find_cached(ngx_open_file_cache_t *cache, ngx_str_t *name)
+{
+    uint32_t                 hash;
+    ngx_int_t                rc;
+    ngx_rbtree_node_t       *node;
+    ngx_cached_open_file_t  *file;
+
+    hash = ngx_crc32_long(name->data, name->len);
+    node = cache->rbtree.root;
+
+    while (node != cache->rbtree.sentinel) {
+
+        if (hash != node->key) {
+            node = (hash < node->key) ? node->left : node->right;
+            continue;
+        }
+
+        file = (ngx_cached_open_file_t *) node;
+        rc = ngx_strcmp(name->data, file->name);
+
+        if (rc == 0) {
+            return file;
+        }
+
+        node = (rc < 0) ? node->left : node->right;
+    }
+
+    return NULL;
+}
+
+
+/* the pool holds the use; the file is taken as it is, whatever its age */
+
+static ngx_pool_t *
+ngx_http_snapsend_use_cached(ngx_http_core_loc_conf_t *clcf, ngx_str_t *name,
+    ngx_cached_open_file_t *cached)
+{
+    ngx_fd_t               fd;
+    ngx_pool_t            *pool;
+    ngx_open_file_info_t   of;
+
+    pool = ngx_create_pool(1024, ngx_cycle->log);
+    if (pool == NULL) {
+        return NULL;
+    }
+
+    ngx_memzero(&of, sizeof(ngx_open_file_info_t));
+
+    of.valid = NGX_MAX_INT_T_VALUE;
+    of.min_uses = clcf->open_file_cache_min_uses;
+    of.directio = NGX_OPEN_FILE_DIRECTIO_OFF;
+    of.errors = clcf->open_file_cache_errors;
+#if (NGX_HAVE_OPENAT)
+    of.disable_symlinks = cached->disable_symlinks;
+    of.disable_symlinks_from = cached->disable_symlinks_from;
+#endif
+
+    fd = cached->fd;
+
+    if (ngx_open_cached_file(clcf->open_file_cache, name, &of, pool) != NGX_OK
+        || of.fd != fd)
+    {
+        ngx_destroy_pool(pool);
+        return NULL;
+    }
+
+    return pool;
+}
+
+
+static void
+ngx_http_snapsend_unregister_file(ngx_http_snapsend_file_t *f)
+{
+    (void) snapsend_unregister_file(ngx_http_snapsend, f->handle);
+
+    ngx_rbtree_delete(&ngx_http_snapsend_files.rbtree, &f->node);
+    ngx_queue_remove(&f->queue);
+    ngx_http_snapsend_files.count--;
+
+    ngx_destroy_pool(f->pool);
+}
+
+
+static void
+ngx_http_snapsend_unregister_last(void)
+{
+    ngx_queue_t  *q;
+
+    if (!ngx_queue_empty(&ngx_http_snapsend_files.queue)) {
+        q = ngx_queue_last(&ngx_http_snapsend_files.queue);
+
+        ngx_http_snapsend_unregister_file(
+                        ngx_queue_data(q, ngx_http_snapsend_file_t, queue));
+    }
+}
+
+
+static void
+ngx_http_snapsend_expire_handler(ngx_event_t *ev)
+{
+    time_t                     left;
+    ngx_queue_t               *q;
+    ngx_http_snapsend_file_t  *f;
+
+    while (!ngx_queue_empty(&ngx_http_snapsend_files.queue)) {
+
+        q = ngx_queue_last(&ngx_http_snapsend_files.queue);
+        f = ngx_queue_data(q, ngx_http_snapsend_file_t, queue);
+
+        left = f->used + f->inactive - ngx_time();
+
+        if (left > 0) {
+            ngx_add_timer(ev, left * 1000);
+            return;
+        }
+
+        ngx_http_snapsend_unregister_file(f);
+    }
+}
+
+
 /* while others are pending it must not end at once: see above */
 
 static int
 ngx_http_snapsend_start(ngx_http_snapsend_ctx_t *ctx,
     struct snapsend_request *request, size_t min_size)
 {
+    uint32_t  lent = SNAPSEND_ZEROCOPY|SNAPSEND_REGISTERED_FILE;
+
+    if (min_size == NGX_CONF_UNSET_SIZE) {
+        min_size = (request->flags & lent) == lent
+                   ? NGX_HTTP_SNAPSEND_LENT_MIN : NGX_HTTP_SNAPSEND_COPIED_MIN;
+    }
+
     if (ctx->refused) {
         ctx->refused = 0;
         return -EAGAIN;
@@ -1059,6 +1409,8 @@ ngx_http_snapsend_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
+    ngx_http_snapsend_init_registered(cycle);
+
     ngx_memzero(&options, sizeof(struct snapsend_options));
 
     n = smcf->zerocopy ? NGX_HTTP_SNAPSEND_OPERATIONS : 1;
@@ -1083,6 +1435,27 @@ ngx_http_snapsend_init_process(ngx_cycle_t *cycle)
     }
 
     return NGX_OK;
+}
+
+
+static void
+ngx_http_snapsend_init_registered(ngx_cycle_t *cycle)
+{
+    ngx_http_snapsend_files_t  *files = &ngx_http_snapsend_files;
+
+    ngx_rbtree_init(&files->rbtree, &files->sentinel, ngx_rbtree_insert_value);
+    ngx_queue_init(&files->queue);
+
+    files->expire.handler = ngx_http_snapsend_expire_handler;
+    files->expire.log = cycle->log;
+    files->expire.cancelable = 1;
+
+    /* not all event methods have it; then no socket is registered */
+
+    if (ngx_event_actions.del_conn) {
+        ngx_http_snapsend_next_del_connection = ngx_event_actions.del_conn;
+        ngx_event_actions.del_conn = ngx_http_snapsend_del_connection;
+    }
 }
 
 
@@ -1122,6 +1495,9 @@ ngx_http_snapsend_init_event(ngx_cycle_t *cycle)
 
     ngx_http_snapsend_connection = c;
 
+    /* named by the debug log of timers */
+    ngx_http_snapsend_files.expire.data = c;
+
     return NGX_OK;
 }
 
@@ -1131,6 +1507,10 @@ ngx_http_snapsend_exit_process(ngx_cycle_t *cycle)
 {
     if (ngx_http_snapsend == NULL) {
         return;
+    }
+
+    while (ngx_http_snapsend_files.count) {
+        ngx_http_snapsend_unregister_last();
     }
 
     /* the descriptor is the context's to close */
@@ -1176,9 +1556,11 @@ ngx_http_snapsend_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_snapsend_main_conf_t  *smcf;
 
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
-    ngx_conf_merge_size_value(conf->min_size, prev->min_size, 1048576);
-
     ngx_conf_merge_value(conf->zerocopy, prev->zerocopy, 0);
+
+    /* the default is not the same for all requests: it stays unset */
+    ngx_conf_merge_size_value(conf->min_size, prev->min_size,
+                              NGX_CONF_UNSET_SIZE);
 
     if (conf->enable) {
         smcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_snapsend_module);
