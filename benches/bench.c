@@ -45,6 +45,7 @@
  *	veth      two network namespaces and a veth pair
  *	wire      a link where zero-copy is real and data is dropped, and its far end
  *	lan       a link where zero-copy is real and data is read
+ *	link      these links for other programs: bench link, bench get
  *	client    the readers: bulk, and one request at a time on many connections
  *	connections  the common part of all servers: their connections
  *	classic   the ways that need neither the library nor a ring
@@ -63,6 +64,7 @@
 #include "cases.h"
 #include "common.h"
 #include "files.h"
+#include "link.h"
 #include "options.h"
 #include "report.h"
 #include "run.h"
@@ -185,6 +187,10 @@ int main(int argc, char **argv)
 {
 	struct rlimit limit;
 
+	if (argc > 1 && strcmp(argv[1], "link") == 0)
+		return run_on_link(argc - 2, argv + 2);
+	if (argc > 1 && strcmp(argv[1], "get") == 0)
+		return get_by_link(argc - 2, argv + 2);
 	parse_options(argc, argv);
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
 		limit.rlim_cur = limit.rlim_max;

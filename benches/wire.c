@@ -7,6 +7,9 @@
  * notes where it ends, and drops it.  The client reads those notes every ACK_NS and answers by raw socket with bare
  * acknowledgements, as a card that coalesces its interrupts would let them in.
  *
+ * Of an HTTP server the client knows how long the answers are, and sends the next request with the acknowledgement of the
+ * last byte of an answer, as a client with one request at a time does.
+ *
  * Acknowledgements are handled, and what they let out is sent, on the client's time: only the CPU time of both
  * processes together, or of the whole machine, says what a way costs.
  */
@@ -15,10 +18,13 @@
 #include <inttypes.h>
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
+#include <math.h>
 #include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -32,8 +38,10 @@
 #define FIRST_PORT         16384u /* of the far end; each run has its own FLOWS */
 #define PORT_SETS          256u
 #define ACK_NS             50000
-#define ACK_AGAIN          100u /* rounds after which each connection is acknowledged again: one may be lost */
-#define ATTACH_TCX_INGRESS 46   /* BPF_TCX_INGRESS: not in all headers */
+#define ACK_AGAIN          100u  /* rounds after which each connection is acknowledged again: one may be lost */
+#define ASK_AGAIN          4000u /* the same for an HTTP request whose answer has not begun */
+#define REQUEST_MAX        128u
+#define ATTACH_TCX_INGRESS 46 /* BPF_TCX_INGRESS: not in all headers */
 
 /* What the program and the client share, for each connection. */
 struct flow {
@@ -169,6 +177,7 @@ static void emit_check(uint32_t file_mask)
 	ADD_ATOMICALLY(FLOW, offsetof(struct flow, checked), R2);
 }
 
+/* file_mask: the file's size less 1, or 0: nothing is compared. */
 static void write_program(int map, uint32_t file_mask)
 {
 	int drop, pass;
@@ -176,7 +185,8 @@ static void write_program(int map, uint32_t file_mask)
 	program_length = 0;
 	emit_headers();
 	emit_note_end(map);
-	emit_check(file_mask);
+	if (file_mask != 0)
+		emit_check(file_mask);
 	drop = program_length;
 	SET(R0, TC_ACT_SHOT);
 	emit(BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
@@ -251,9 +261,15 @@ static const char near_commands[] =
 static const char far_commands[] =
 	"cd /proc/sys/net/ipv4 && echo 0 >tcp_timestamps && echo 0 >tcp_sack && echo '4096 131072 67108864' >tcp_rmem";
 
+const struct veth *wire_make(void)
+{
+	veth_make(&veth, near_commands, far_commands);
+	return &veth;
+}
+
 const struct veth *wire_open(uint64_t file_size)
 {
-	if (veth_make(&veth, near_commands, far_commands)) {
+	if (wire_make()->why_not[0] == '\0') {
 		veth_go(&veth, FAR);
 		attach_program((uint32_t)file_size - 1);
 		veth_go(&veth, HOME);
@@ -267,13 +283,21 @@ struct far_connection {
 	int fd;
 	uint32_t sequence; /* of the next byte that it would send */
 	uint32_t acknowledged;
+	uint32_t answer; /* HTTP: sequence number of the first byte of the present answer */
 	uint16_t port;
 };
 
 struct packet {
 	struct iphdr ip;
 	struct tcphdr tcp;
+	char request[REQUEST_MAX];
 };
+
+/* Each connection sends it when an answer, of that many bytes with its header, is complete.  Length 0: no HTTP. */
+static struct {
+	char text[REQUEST_MAX];
+	uint32_t length, answer_length;
+} request;
 
 static struct packet packets[FLOWS];
 
@@ -305,18 +329,30 @@ static void connect_far(const struct setup *setup, struct shared *shared, struct
 		fail(shared, "client: connect: %s", strerror(errno));
 }
 
+/* What the stream begins with goes through the socket; all that follows does not. */
+static void begin_stream(struct shared *shared, struct far_connection *c, const void *first, uint32_t length,
+			 uint32_t start)
+{
+	struct flow *flow = &flows[c->port % FLOWS];
+
+	c->acknowledged = c->answer = sequence_of(shared, c->fd, TCP_RECV_QUEUE);
+	c->sequence = sequence_of(shared, c->fd, TCP_SEND_QUEUE) + length;
+	*flow = (struct flow){ .end = c->acknowledged, .base = c->acknowledged - start };
+	if (send(c->fd, first, length, MSG_NOSIGNAL) != (ssize_t)length)
+		fail(shared, "client: asking: %s", strerror(errno));
+}
+
 /* Connections start in different places of the file, or one's data would be in the cache for the others. */
 static void begin_far(const struct setup *setup, struct shared *shared, struct far_connection *c, unsigned index)
 {
-	uint64_t start = setup->file_size / setup->connections * index / setup->size * setup->size;
-	struct question question = { .offset = start, .length = setup->size };
-	struct flow *flow = &flows[c->port % FLOWS];
+	struct question question = { .length = setup->size };
 
-	c->acknowledged = sequence_of(shared, c->fd, TCP_RECV_QUEUE);
-	c->sequence = sequence_of(shared, c->fd, TCP_SEND_QUEUE) + (uint32_t)sizeof(question);
-	*flow = (struct flow){ .end = c->acknowledged, .base = c->acknowledged - (uint32_t)start };
-	if (send(c->fd, &question, sizeof(question), MSG_NOSIGNAL) != sizeof(question))
-		fail(shared, "client: asking: %s", strerror(errno));
+	if (request.length > 0) {
+		begin_stream(shared, c, request.text, request.length, 0);
+		return;
+	}
+	question.offset = setup->file_size / setup->connections * index / setup->size * setup->size;
+	begin_stream(shared, c, &question, (uint32_t)sizeof(question), (uint32_t)question.offset);
 }
 
 static uint16_t checksum(uint64_t sum, const void *data, size_t length)
@@ -330,11 +366,13 @@ static uint16_t checksum(uint64_t sum, const void *data, size_t length)
 	return (uint16_t)~sum;
 }
 
-static void make_acknowledgement(const struct setup *setup, const struct far_connection *c, struct packet *p)
+/* length: of a request that it carries, behind which c->sequence is. */
+static void make_segment(const struct setup *setup, const struct far_connection *c, struct packet *p, uint32_t length,
+			 bool reset)
 {
 	uint64_t pseudo = (setup->address.sin_addr.s_addr & 0xffff) + (setup->address.sin_addr.s_addr >> 16) +
 			  (htonl(FAR_ADDRESS) & 0xffff) + (htonl(FAR_ADDRESS) >> 16) + htons(IPPROTO_TCP) +
-			  htons(sizeof(p->tcp));
+			  htons((uint16_t)(sizeof(p->tcp) + length));
 
 	/* The kernel fills in the lengths and checksum of the IP header. */
 	p->ip = (struct iphdr){ .version = 4,
@@ -346,22 +384,27 @@ static void make_acknowledgement(const struct setup *setup, const struct far_con
 				.daddr = setup->address.sin_addr.s_addr };
 	p->tcp = (struct tcphdr){ .source = htons(c->port),
 				  .dest = setup->address.sin_port,
-				  .seq = htonl(c->sequence),
+				  .seq = htonl(c->sequence - length),
 				  .ack_seq = htonl(c->acknowledged),
 				  .doff = 5,
 				  .ack = 1,
+				  .psh = length > 0,
+				  .rst = reset,
 				  .window = 0xffff };
-	p->tcp.check = checksum(pseudo, &p->tcp, sizeof(p->tcp));
+	/* The text is followed by zeros: the checksum takes whole words. */
+	memcpy(p->request, request.text, length);
+	p->tcp.check = checksum(pseudo, &p->tcp, sizeof(p->tcp) + (length + 1) / 2 * 2);
 }
 
-static void send_acknowledgements(struct shared *shared, int raw, const struct setup *setup, unsigned count)
+static void send_segments(struct shared *shared, int raw, const struct setup *setup, const uint32_t *lengths,
+			  unsigned count)
 {
 	static struct mmsghdr messages[FLOWS];
 	static struct iovec parts[FLOWS];
 	unsigned sent = 0;
 
 	for (unsigned i = 0; i < count; i++) {
-		parts[i] = (struct iovec){ &packets[i], sizeof(packets[i]) };
+		parts[i] = (struct iovec){ &packets[i], offsetof(struct packet, request) + lengths[i] };
 		messages[i].msg_hdr = (struct msghdr){ .msg_name = (void *)&setup->address,
 						       .msg_namelen = sizeof(setup->address),
 						       .msg_iov = &parts[i],
@@ -376,12 +419,32 @@ static void send_acknowledgements(struct shared *shared, int raw, const struct s
 	}
 }
 
+/* The length of the request that the next segment carries: the next one, or once more one that may be lost. */
+static uint32_t next_request(struct shared *shared, struct far_connection *c, bool again)
+{
+	uint32_t got = c->acknowledged - c->answer;
+
+	if (request.length == 0)
+		return 0;
+	if (got > request.answer_length)
+		fail(shared, "client: an answer is longer than %" PRIu32 " bytes", request.answer_length);
+	if (got == request.answer_length) {
+		c->answer = c->acknowledged;
+		c->sequence += request.length;
+		count_checked(1);
+		return request.length;
+	}
+	return got == 0 && again ? request.length : 0;
+}
+
 /* Looks once at what has come and answers it; how many bytes have come. */
 static uint64_t acknowledge(struct shared *shared, int raw, const struct setup *setup, struct far_connection *all,
-			    bool again)
+			    unsigned round)
 {
+	uint32_t lengths[FLOWS];
 	uint64_t bytes = 0;
 	unsigned count = 0;
+	bool again = round % ACK_AGAIN == 0;
 
 	for (unsigned i = 0; i < setup->connections; i++) {
 		struct far_connection *c = &all[i];
@@ -391,9 +454,11 @@ static uint64_t acknowledge(struct shared *shared, int raw, const struct setup *
 			continue;
 		bytes += end - c->acknowledged;
 		c->acknowledged = end;
-		make_acknowledgement(setup, c, &packets[count++]);
+		lengths[count] = next_request(shared, c, round % ASK_AGAIN == 0);
+		make_segment(setup, c, &packets[count], lengths[count], false);
+		count++;
 	}
-	send_acknowledgements(shared, raw, setup, count);
+	send_segments(shared, raw, setup, lengths, count);
 	return bytes;
 }
 
@@ -409,6 +474,18 @@ static uint64_t words_checked(const struct setup *setup, struct shared *shared, 
 		checked += flow->checked;
 	}
 	return checked;
+}
+
+/* The server's end would not believe a reset of the socket's, which knows nothing of what has come since. */
+static void reset_all(struct shared *shared, int raw, const struct setup *setup, const struct far_connection *all)
+{
+	uint32_t lengths[FLOWS] = { 0 };
+
+	for (unsigned i = 0; i < setup->connections; i++)
+		make_segment(setup, &all[i], &packets[i], 0, true);
+	send_segments(shared, raw, setup, lengths, setup->connections);
+	for (unsigned i = 0; i < setup->connections; i++)
+		close(all[i].fd);
 }
 
 void run_far_end(const struct setup *setup, struct shared *shared)
@@ -439,10 +516,34 @@ void run_far_end(const struct setup *setup, struct shared *shared)
 		}
 		if (is_over(now, limit))
 			break;
-		count_received(acknowledge(shared, raw, setup, all, round % ACK_AGAIN == 0));
+		count_received(acknowledge(shared, raw, setup, all, round));
 	}
 	count_checked(words_checked(setup, shared, all));
 	end_measuring(now);
-	for (unsigned i = 0; i < setup->connections; i++)
-		close(all[i].fd);
+	reset_all(shared, raw, setup, all);
+}
+
+void wire_get(const struct get *get, struct shared *shared)
+{
+	struct setup setup = {
+		.connections = get->connections,
+		.seconds = get->seconds,
+		.warm_up = fmax(get->seconds * 0.2, 0.3),
+		.control = eventfd(0, EFD_CLOEXEC),
+		.address = { .sin_family = AF_INET,
+			     .sin_addr.s_addr = htonl(NEAR_ADDRESS),
+			     .sin_port = htons(get->port) },
+		.number = (unsigned)getpid(),
+	};
+	int length = snprintf(request.text, sizeof(request.text), "GET %s HTTP/1.1\r\nHost: wire\r\n\r\n", get->path);
+
+	if (length >= (int)sizeof(request.text))
+		fail(shared, "client: the path is too long");
+	request.length = (uint32_t)length;
+	request.answer_length = get->answer_length;
+	shared->server = get->server;
+	shared->server_ready = 1;
+	if (!attach_program(0))
+		fail(shared, "client: %s", veth.why_not);
+	run_far_end(&setup, shared);
 }
