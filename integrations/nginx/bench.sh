@@ -32,7 +32,6 @@ parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(warm cold)
 cold_mb=${COLD_MB:-64}
 ticks=$(getconf CLK_TCK)
-bench=$root/target/benches/bench
 shim=$root/target/release/libsnapsend_preload.so
 address=127.0.0.1
 [ -z "${FAR_NETWORK:-}" ] || address=10.77.0.1

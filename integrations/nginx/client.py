@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """Clients for tests/run-nginx and bench.sh: what they get is compared byte for byte.
 
-Each command prints nothing and ends with status 0 if all is well; otherwise it says what is wrong.
+Each command prints nothing and ends with status 0 if all is well; otherwise it says what is wrong. SERVER is the server's
+address (127.0.0.1).
 """
 import asyncio
 import os
@@ -15,6 +16,9 @@ import threading
 import time
 
 
+SERVER = os.environ.get("SERVER", "127.0.0.1")
+
+
 class Failure(Exception):
     """Something is not as it should be."""
 
@@ -25,7 +29,7 @@ def connect(port, receive_buffer=None):
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.settimeout(30)
-    sock.connect(("127.0.0.1", port))
+    sock.connect((SERVER, port))
     return sock
 
 
@@ -69,7 +73,7 @@ def requests(size):
         "/small", "/file", "/empty", "/limited/file", "/flv/film.flv?start=5000", "/flv/film.flv", "/mp4/film.mp4",
         "/mp4/film.mp4?start=2", "/mp4/film.mp4?start=1&end=6", "/sliced/file", "/cached/file", "/cached/file",
         "/threadcached/file", "/threadcached/file", "/buffered/file", "/ssi/page.html", "/around/file", "/gzip/page.txt", "/sub/page.txt",
-        "/directio/file", "/threads/file", "/pieces/file", "/nopush/file", "/alone/file", "/off/file", "/mixed/file", "/missing",
+        "/directio/file", "/threads/file", "/pieces/file", "/nopush/file", "/lingering/file", "/alone/file", "/off/file", "/mixed/file", "/missing",
     ):
         yield path, request(path, [close])
     for path in ("/small", "/file", "/cached/file", "/sliced/file", "/threads/file", "/directio/file"):
@@ -94,9 +98,13 @@ def one_response(port, data):
         return normal(read_all(sock))
 
 
-def compare(stock, ours, size):
-    """The same requests to both, one after the other, and what comes compared."""
+def compare(stock, ours, size, without=None):
+    """The same requests to both, one after the other, and what comes compared.
+
+    without: a regular expression for requests that are left out."""
     for name, data in requests(int(size)):
+        if without and re.match(without, name):
+            continue
         try:
             wanted, got = one_response(int(stock), data), one_response(int(ours), data)
         except OSError as error:
@@ -213,18 +221,35 @@ def body_of(response):
     return response.partition(b"\r\n\r\n")[2]
 
 
-def overwrite(port, name, path, log):
-    """Changes the file as soon as the request has been logged; prints how many bytes arrive changed."""
+def read_slowly(sock, rate, data):
+    """Everything that comes until the server closes, so many bytes in a second."""
+    start = time.monotonic()
+    while part := sock.recv(65536):
+        data += part
+        time.sleep(max(0, start + len(data) / rate - time.monotonic()))
+
+
+def overwrite(port, name, path, log, rate=None):
+    """Changes the file as soon as the request has been logged; prints how many bytes arrive changed.
+
+    Until then the client takes nothing, or so many bytes in a second."""
     size = os.path.getsize(path)
     with open(path, "wb") as file:
         file.write(b"a" * size)
     before = len(lines_of(log))
+    data = bytearray()
     with connect(int(port), 4096) as sock:
         sock.sendall(request(name, ["Connection: close"]))
+        reader = threading.Thread(target=read_slowly, args=(sock, float(rate or "inf"), data))
+        if rate:
+            reader.start()
         wait_for(lambda: len(lines_of(log)) > before)
         with open(path, "r+b") as file:
             file.write(b"b" * size)
-        body = body_of(read_all(sock))
+        if not rate:
+            reader.start()
+        reader.join()
+    body = body_of(bytes(data))
     if len(body) != size:
         raise Failure(f"{len(body)} of {size} bytes")
     print(body.count(b"b"))
@@ -267,10 +292,7 @@ def slow(port, name, path, rate):
     body = bytearray()
     with connect(int(port), 65536) as sock:
         sock.sendall(request(name, ["Connection: close"]))
-        start = time.monotonic()
-        while part := sock.recv(65536):
-            body += part
-            time.sleep(max(0, start + len(body) / float(rate) - time.monotonic()))
+        read_slowly(sock, float(rate), body)
     if body_of(bytes(body)) != wanted:
         raise Failure(f"{len(body)} bytes with the header, of {len(wanted)}")
 
@@ -309,14 +331,14 @@ def hold(port, name, count, seconds, gate=None):
 # ---- many clients -----------------------------------------------------------------------------------------
 
 async def read_response(reader):
-    head = await reader.readuntil(b"\r\n\r\n")
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
     length = int(re.search(rb"Content-Length: (\d+)", head).group(1))
-    return head, await reader.readexactly(length)
+    return head, await asyncio.wait_for(reader.readexactly(length), 20)
 
 
 async def ranges_client(port, name, wanted, end, counts):
     while time.monotonic() < end:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection(SERVER, port)
         try:
             for _ in range(10):
                 if time.monotonic() >= end:
@@ -336,22 +358,30 @@ async def ranges_client(port, name, wanted, end, counts):
             if isinstance(error, asyncio.IncompleteReadError) and error.partial:
                 raise Failure(f"{first}-{last}: {len(error.partial)} bytes of an answer") from error
             counts[1] += 1
+        except asyncio.TimeoutError:
+            counts[2] += 1
         finally:
             writer.close()
 
 
 async def many(port, name, wanted, clients, seconds):
-    counts = [0, 0]
+    counts = [0, 0, 0]
     end = time.monotonic() + seconds
     await asyncio.gather(*(ranges_client(port, name, wanted, end, counts) for _ in range(clients)))
     return counts
 
 
-def ranges(port, name, path, clients, seconds):
-    """Many clients that want ranges, on connections that are kept; prints how many answers came, and idle closes."""
+def ranges(port, name, path, clients, seconds, lost=0):
+    """Many clients that want ranges, on connections that are kept; prints how many answers came, idle closes, and how many
+    requests had no answer.
+
+    lost: as many may have none. Where a link loses segments, the only one that tells of a reset may be lost."""
     with open(path, "rb") as file:
         wanted = file.read()
-    print(*asyncio.run(many(int(port), name, wanted, int(clients), float(seconds))))
+    counts = asyncio.run(many(int(port), name, wanted, int(clients), float(seconds)))
+    print(*counts)
+    if counts[2] > int(lost):
+        raise Failure(f"{counts[2]} requests without an answer")
 
 
 # ---- files that are not in the page cache ------------------------------------------------------------------
