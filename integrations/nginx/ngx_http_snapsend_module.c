@@ -152,7 +152,7 @@ static ngx_http_snapsend_file_t *ngx_http_snapsend_register_file(
     ngx_http_request_t *r, ngx_file_t *file);
 static ngx_cached_open_file_t *ngx_http_snapsend_find_cached(
     ngx_open_file_cache_t *cache, ngx_str_t *name);
-static ngx_pool_t *ngx_http_snapsend_use_cached(
+static ngx_http_snapsend_file_t *ngx_http_snapsend_use_cached(
     ngx_http_core_loc_conf_t *clcf, ngx_str_t *name,
     ngx_cached_open_file_t *cached);
 static void ngx_http_snapsend_unregister_file(ngx_http_snapsend_file_t *f);
@@ -770,15 +770,13 @@ ngx_http_snapsend_find_file(ngx_fd_t fd)
 static ngx_http_snapsend_file_t *
 ngx_http_snapsend_register_file(ngx_http_request_t *r, ngx_file_t *file)
 {
-    int                        handle;
-    ngx_pool_t                *pool;
     ngx_cached_open_file_t    *cached;
     ngx_http_core_loc_conf_t  *clcf;
     ngx_http_snapsend_file_t  *f;
 
     clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
 
-    /* a single process may outlive its open_file_cache: see reloads */
+    /* with master_process off, a reload frees the cache under its users */
 
     if (clcf->open_file_cache == NULL || ngx_process != NGX_PROCESS_WORKER) {
         return NULL;
@@ -794,29 +792,18 @@ ngx_http_snapsend_register_file(ngx_http_request_t *r, ngx_file_t *file)
         ngx_http_snapsend_unregister_last();
     }
 
-    handle = snapsend_register_file(ngx_http_snapsend, file->fd, 0);
-
-    if (handle < 0) {
-        return NULL;
-    }
-
-    pool = ngx_http_snapsend_use_cached(clcf, &file->name, cached);
-    f = pool ? ngx_palloc(pool, sizeof(ngx_http_snapsend_file_t)) : NULL;
+    f = ngx_http_snapsend_use_cached(clcf, &file->name, cached);
 
     if (f == NULL) {
-        (void) snapsend_unregister_file(ngx_http_snapsend, handle);
-
-        if (pool) {
-            ngx_destroy_pool(pool);
-        }
-
         return NULL;
     }
 
-    f->node.key = (ngx_rbtree_key_t) file->fd;
-    f->pool = pool;
-    f->handle = handle;
-    f->inactive = clcf->open_file_cache->inactive;
+    f->handle = snapsend_register_file(ngx_http_snapsend, file->fd, 0);
+
+    if (f->handle < 0) {
+        ngx_destroy_pool(f->pool);
+        return NULL;
+    }
 
     ngx_rbtree_insert(&ngx_http_snapsend_files.rbtree, &f->node);
     ngx_queue_insert_head(&ngx_http_snapsend_files.queue, &f->queue);
@@ -866,13 +853,14 @@ ngx_http_snapsend_find_cached(ngx_open_file_cache_t *cache, ngx_str_t *name)
 
 /* the pool holds the use; the file is taken as it is, whatever its age */
 
-static ngx_pool_t *
+static ngx_http_snapsend_file_t *
 ngx_http_snapsend_use_cached(ngx_http_core_loc_conf_t *clcf, ngx_str_t *name,
     ngx_cached_open_file_t *cached)
 {
-    ngx_fd_t               fd;
-    ngx_pool_t            *pool;
-    ngx_open_file_info_t   of;
+    ngx_fd_t                   fd;
+    ngx_pool_t                *pool;
+    ngx_open_file_info_t       of;
+    ngx_http_snapsend_file_t  *f;
 
     pool = ngx_create_pool(1024, ngx_cycle->log);
     if (pool == NULL) {
@@ -891,15 +879,22 @@ ngx_http_snapsend_use_cached(ngx_http_core_loc_conf_t *clcf, ngx_str_t *name,
 #endif
 
     fd = cached->fd;
+    f = ngx_palloc(pool, sizeof(ngx_http_snapsend_file_t));
 
-    if (ngx_open_cached_file(clcf->open_file_cache, name, &of, pool) != NGX_OK
+    if (f == NULL
+        || ngx_open_cached_file(clcf->open_file_cache, name, &of, pool)
+           != NGX_OK
         || of.fd != fd)
     {
         ngx_destroy_pool(pool);
         return NULL;
     }
 
-    return pool;
+    f->node.key = (ngx_rbtree_key_t) fd;
+    f->pool = pool;
+    f->inactive = clcf->open_file_cache->inactive;
+
+    return f;
 }
 
 
