@@ -27,6 +27,8 @@
  * --congestion-control NAME: used instead of the machine's, and on the wire instead of Reno.  One that paces, such as
  * bbr, sets a timer for each burst, which costs most for the ways that send most at once.
  *
+ * bench link and bench get run other programs on the wire and the LAN: see link.c.
+ *
  * Workloads:
  *	bulk     one connection, operations back to back; the reader copies
  *	answers  each connection sends a request, reads a header of 64 bytes and the range, and repeats
