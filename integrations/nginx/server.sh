@@ -48,6 +48,8 @@ user ${nginx_user:-nobody nogroup};
 $2
 error_log $work/$1/error.log info;
 pid $work/$1/pid;
+# For a new binary, which is started with nothing else of the environment.
+env LD_LIBRARY_PATH;
 events { ${3:-worker_connections 4096;} }
 http {
 log_format exact '\$remote_addr \$status \$bytes_sent \$body_bytes_sent \$request_completion "\$request"';
