@@ -86,10 +86,12 @@ by_wrk() { # connections way size -- in front of wrk: a command
 	local before said
 	before=$(used "${worker[$2]}")
 	said=$("${@:4}" wrk -t1 "-c$1" -d"${seconds}s" "http://$address:${port[$2]}/$3")
-	awk -v size="$3" -v used=$(($(used "${worker[$2]}") - before)) -v ticks="$ticks" '
-        /requests in/ { n = $1; sub(/m?s,/, "", $4); s = $4 }
+	# What came of answers that were not complete at the end counts, too.
+	awk -v used=$(($(used "${worker[$2]}") - before)) -v ticks="$ticks" '
+        function bytes(t) { return t * (t ~ /GB$/ ? 2 ^ 30 : t ~ /MB$/ ? 2 ^ 20 : t ~ /KB$/ ? 2 ^ 10 : 1) }
+        /requests in/ { all = bytes($5); s = $4 + 0 }
         /Socket errors|Non-2xx/ { print > "/dev/stderr" }
-        END { print n * size / 1e6 / s, used / ticks / (n * size / 1e9) }' <<<"$said"
+        END { print all / 1e6 / s, used / ticks / (all / 1e9) }' <<<"$said"
 }
 by_far_end() { # connections way size
 	local length
