@@ -508,6 +508,23 @@ struct snapsend_stats {
      * Gauge: address space in use for windows of files, in bytes.
      */
     uint64_t window_bytes;
+    /**
+     * Gauge: what copies of ranges from 128 KiB on cost from a mapping, in nanoseconds of processor
+     * time for each MiB; 0 until one was measured.
+     */
+    uint64_t copy_mapped_ns_per_mib;
+    /**
+     * Gauge: the same for copies through a buffer, 64 KiB at a time.
+     */
+    uint64_t copy_64k_ns_per_mib;
+    /**
+     * Gauge: the same, 256 KiB at a time.
+     */
+    uint64_t copy_256k_ns_per_mib;
+    /**
+     * Gauge: the same, 1 MiB at a time.
+     */
+    uint64_t copy_1m_ns_per_mib;
 };
 
 #ifdef __cplusplus

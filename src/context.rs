@@ -18,6 +18,7 @@ use crate::handoff::submissions;
 use crate::ring::thread;
 use crate::sys::{self, ForkMark};
 use crate::types::completion::Completion;
+use crate::types::copying::Copying;
 use crate::types::errno::{Errno, Result};
 use crate::types::feature::KernelFeatures;
 use crate::types::handle::{Handle, RegisteredFile, RegisteredSocket, Registry};
@@ -318,6 +319,11 @@ impl Context {
         stats.pool_in_use += staged;
         stats.pool_resident += staged;
         stats.rings_kept = kept::count();
+        let cost = |way| shared.known_files.costs.ns_per_mib(way);
+        stats.copy_mapped_ns_per_mib = cost(Copying::Mapped);
+        stats.copy_64k_ns_per_mib = cost(Copying::Read64K);
+        stats.copy_256k_ns_per_mib = cost(Copying::Read256K);
+        stats.copy_1m_ns_per_mib = cost(Copying::Read1M);
         Ok(stats)
     }
 }

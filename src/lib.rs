@@ -148,6 +148,6 @@ pub use types::stats::Stats;
 #[cfg(feature = "preload")]
 #[doc(hidden)]
 pub mod preload {
-    pub use crate::caller::sendfile::{Moved, Route, sendfile_then, splice_then};
+    pub use crate::caller::sendfile::{Moved, Route, copy_costs, sendfile_then, splice_then};
     pub use crate::sys::CallerOffset;
 }

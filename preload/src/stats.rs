@@ -20,7 +20,7 @@ mod place;
 
 use libc::{c_char, c_int, c_void, iovec};
 use line::{LENGTH, Line, Name};
-use snapsend::preload::{Moved, Route};
+use snapsend::preload::{Moved, Route, copy_costs};
 use std::ffi::CStr;
 use std::ptr;
 use std::sync::OnceLock;
@@ -199,7 +199,7 @@ impl Program {
     }
 
     fn write(&self, process: c_int) {
-        let text = self.line.with(&self.counters, Some(self.runs));
+        let text = self.line.with(&self.counters, copy_costs(), Some(self.runs));
         let from = iovec { iov_base: text.as_ptr() as *mut c_void, iov_len: LENGTH };
         let to = iovec { iov_base: self.target, iov_len: LENGTH };
         // If this fails, the next call writes the counters, once the file is long enough again.
@@ -240,7 +240,7 @@ extern "C" fn print() {
         return;
     }
     let Some(name) = NAME.get() else { return };
-    let mut text = Line::new(name, process).with(&OWN, None);
+    let mut text = Line::new(name, process).with(&OWN, copy_costs(), None);
     let length = text.iter().rposition(|&byte| byte > b' ').map_or(0, |last| last + 1);
     text[length] = b'\n';
     write_error(&text[..=length]);

@@ -3,6 +3,7 @@
 //! now needs no other thread and no wake-up.  It never waits; the rest goes to the ring thread.
 #![forbid(unsafe_code)]
 
+use crate::decide::costs::{COPY_MIN, Choice};
 use crate::decide::operation::{Operation, Portion, Task};
 use crate::engine::at_once::{self, INLINE_MAX, Passed};
 use crate::engine::kernel::Kernel;
@@ -11,6 +12,7 @@ use crate::handoff::staging::Staged;
 use crate::handoff::submissions::{Handles, Submission};
 use crate::sys::Span;
 use crate::types::completion::CompletionFlags;
+use crate::types::copying::{Copying, READ_MAX};
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{FileFacts, FileKind, Size};
 use crate::types::request::{RequestFlags, TO_EOF};
@@ -46,15 +48,14 @@ pub(crate) fn is_suitable(
     }
     let Some(size) = file.known_size() else { return false };
     let range = task.length.min(size.saturating_sub(task.offset));
-    is_quick()
-        && range <= chunk
-        && (range <= INLINE_MAX || may_be_mapped(kernel, numbers.socket, task))
+    is_quick() && range <= chunk && is_for_this_thread(kernel, numbers.socket, task, range)
 }
 
-// Returns whether a long range may be sent from a mapping: the end of a mapping is not exact, and
-// to other machines the ring thread may send with zero-copy.
-fn may_be_mapped(kernel: &impl Kernel, socket: RawFd, task: &Task) -> bool {
-    task.length != TO_EOF && !kernel.leaves_the_machine(socket)
+// Returns whether the range may be copied here.  To other machines the ring thread may send a long
+// one with zero-copy.  What is longer than one read is mapped, and the end of a mapping is not exact.
+fn is_for_this_thread(kernel: &impl Kernel, socket: RawFd, task: &Task, range: u64) -> bool {
+    range <= INLINE_MAX
+        || (range <= READ_MAX || task.length != TO_EOF) && !kernel.leaves_the_machine(socket)
 }
 
 // Returns whether the range, which has begun, may be passed with one send.  The size of a registered
@@ -68,8 +69,25 @@ fn is_for_one_send(
 ) -> bool {
     let was_checked = file.known_size().is_some();
     let range = operation.file_length();
-    let may_be_mapped = || may_be_mapped(kernel, socket, operation.task());
-    was_checked || range <= chunk && (range <= INLINE_MAX || may_be_mapped())
+    let is_for_this_thread = || is_for_this_thread(kernel, socket, operation.task(), range);
+    was_checked || range <= chunk && is_for_this_thread()
+}
+
+// Chooses the way of copying `length` bytes.  `may_read`: which reads come into question.  None: no
+// way is possible.
+fn choose(
+    known: &KnownFiles,
+    (fd, facts): (RawFd, FileFacts),
+    task: &Task,
+    length: u64,
+    may_read: impl Fn(u64) -> bool,
+) -> Option<Choice> {
+    if length < COPY_MIN {
+        return Some(Choice { way: Copying::Read256K, is_measured: false });
+    }
+    let may_map = task.length != TO_EOF && known.may_map(&facts, fd);
+    let possible = |way: Copying| way.piece().map_or(may_map, &may_read);
+    known.costs.choose(length, possible)
 }
 
 /// Does as much as can be done without waiting; the operation's state shows whether that was all.
@@ -122,23 +140,35 @@ fn run_once(
     if file.is_some_and(|(_, facts)| !is_for_one_send(kernel, socket, &facts, operation, chunk)) {
         return;
     }
-    let mapped = number.filter(|_| operation.file_length() > INLINE_MAX);
-    let parts = |portion: &Portion, data| staged.parts(portion, data);
-    let passed = match (mapped, file) {
-        (Some(_), Some((fd, facts))) if is_unknown || !known.may_map(&facts, fd) => return,
-        (Some(fd), _) => pass_mapped(kernel, socket, fd, staged, operation),
-        _ => at_once::pass(kernel, socket, file, operation, known, scratch, parts),
+    let length = operation.file_length();
+    if is_unknown && length > INLINE_MAX {
+        return;
+    }
+    // One read has all of it, and the shortest buffer is the one that stays in the cache.
+    let is_whole = |piece| (length..4 * length).contains(&piece);
+    let choice = match file {
+        Some(file) => choose(known, file, operation.task(), length, is_whole),
+        None => Some(Choice { way: Copying::Read256K, is_measured: false }),
     };
+    let Some(choice) = choice else { return };
+    let mapped = file.filter(|_| choice.way == Copying::Mapped);
+    let begun = known.costs.begin(kernel, choice, length);
+    let passed = match mapped {
+        Some((fd, _)) => pass_mapped(kernel, socket, fd, staged, operation, length),
+        None => {
+            let parts = |portion: &Portion, data| staged.parts(portion, data);
+            at_once::pass(kernel, socket, file, operation, known, scratch, parts)
+        }
+    };
+    if let Some(begun) = begun {
+        known.costs.learn(kernel, begun, passed.as_ref().map_or(0, Passed::count));
+    }
     let Some(Passed { sent, .. }) = passed else {
         return;
     };
-    if mapped.is_some() && sent == Err(Errno(libc::EFAULT)) {
-        // A page is missing; the ring thread finds out why.
-        return operation.send_refused();
-    }
-    let mapped = file.filter(|_| mapped.is_some());
     record(operation, sent, CompletionFlags::WAS_COPIED, |operation| {
-        mapped.map_or(u64::MAX, |file| available(kernel, file, operation))
+        let checked = file.filter(|_| length >= COPY_MIN);
+        checked.map_or(u64::MAX, |file| available(kernel, file, operation))
     });
 }
 
@@ -155,7 +185,7 @@ pub(super) fn kernel_size(
     }
 }
 
-// Reads and sends piece by piece.
+// Copies piece by piece.
 fn run_registered(
     kernel: &impl Kernel,
     Numbers { socket, file: number }: Numbers,
@@ -167,17 +197,61 @@ fn run_registered(
     let Submission { operation, staged, file: facts, .. } = submission;
     let file = number.zip(*facts);
     operation.start(if file.is_some() { Size::Unknown } else { Size::NoFile });
+    let length = operation.file_length().min(chunk);
+    // The size of a file whose end is asked for is not known, and it may be short.
+    let is_long = operation.task().length != TO_EOF && length >= COPY_MIN;
+    let choice = file
+        .filter(|_| is_long)
+        .and_then(|file| choose(known, file, operation.task(), length, |piece| piece < 4 * length));
+    let choice = choice.unwrap_or(Choice { way: Copying::Read256K, is_measured: false });
+    let mapped = file.filter(|_| choice.way == Copying::Mapped);
+    let most = choice.way.piece().unwrap_or(READ_MAX).min(chunk);
+    let piece = &mut scratch[..most as usize];
+    let begun = known.costs.begin(kernel, choice, length);
+    if let Some(file) = mapped {
+        find_end(kernel, file, operation);
+    }
     while operation.ended().is_none() && operation.range_sent() < chunk {
-        let Some(count) = read_piece(kernel, file, operation, known, scratch) else { break };
-        let data = Span::of(&scratch[..count]);
-        let parts = |portion: &Portion, data| staged.parts(portion, data);
-        let passed = at_once::send(kernel, socket, operation, data, parts);
-        operation.forget_held();
+        let passed = match mapped {
+            Some((fd, _)) => pass_mapped(kernel, socket, fd, staged, operation, chunk),
+            None => pass_piece(kernel, socket, file, staged, operation, known, piece),
+        };
         let Some(Passed { asked, sent }) = passed else { break };
-        record(operation, sent, CompletionFlags::WAS_COPIED, |_| u64::MAX);
+        record(operation, sent, CompletionFlags::WAS_COPIED, |operation| {
+            mapped.map_or(u64::MAX, |file| available(kernel, file, operation))
+        });
         if sent != Ok(asked as usize) {
             break;
         }
+    }
+    if let Some(begun) = begun {
+        known.costs.learn(kernel, begun, operation.range_sent());
+    }
+}
+
+// Reads the next piece of the range, up to the length of the buffer, and sends it.
+fn pass_piece(
+    kernel: &impl Kernel,
+    socket: RawFd,
+    file: Option<(RawFd, FileFacts)>,
+    staged: &Staged,
+    operation: &mut Operation,
+    known: &KnownFiles,
+    buffer: &mut [u8],
+) -> Option<Passed> {
+    let count = read_piece(kernel, file, operation, known, buffer)?;
+    let data = Span::of(&buffer[..count]);
+    let parts = |portion: &Portion, data| staged.parts(portion, data);
+    let passed = at_once::send(kernel, socket, operation, data, parts);
+    operation.forget_held();
+    passed
+}
+
+// Queries the size of the file, which may be shorter than the range.
+fn find_end(kernel: &impl Kernel, (fd, facts): (RawFd, FileFacts), operation: &mut Operation) {
+    match kernel.size(fd, &facts) {
+        Ok(size) => operation.resume(size),
+        Err(error) => operation.fail(error.negative()),
     }
 }
 
@@ -208,12 +282,21 @@ fn read_piece(
             return None;
         }
         operation.short(at + count as u64);
+    } else if is_long(operation, count) && read(offset + count as u64 - 1, &mut [0])? == 0 {
+        return None;
     }
     if count > 0 {
         operation.read_started();
         operation.read_done(at, count as u64);
     }
     Some(count)
+}
+
+// Returns whether a piece takes so long to read that the file may have been truncated meanwhile: the
+// read then shows zeros up to the end of a page, as a mapping does.
+fn is_long(operation: &Operation, count: usize) -> bool {
+    const PIECE_MIN: usize = 64 << 10;
+    count >= PIECE_MIN && operation.file_length() >= COPY_MIN
 }
 
 /// Records the outcome of a send, which had bytes of the file go this way.
@@ -228,8 +311,9 @@ pub(super) fn record(
             let available = available(operation);
             operation.sent(count as u64, was, available);
         }
-        Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM)) => {
-            operation.send_refused();
+        // EFAULT: a page of a mapping is missing; the ring thread finds out why.
+        Err(Errno(libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM | libc::EFAULT)) => {
+            operation.send_refused()
         }
         Err(error) => operation.send_failed(error.negative()),
     }
@@ -252,19 +336,26 @@ fn available(
     }
 }
 
-// Sends from a mapping of the range.
+// Sends up to `most` bytes of the rest of the range from a mapping.
 fn pass_mapped(
     kernel: &impl Kernel,
     socket: RawFd,
     file: RawFd,
     staged: &Staged,
     operation: &mut Operation,
+    most: u64,
 ) -> Option<Passed> {
-    let (offset, length) = (operation.task().offset, operation.file_length());
+    let at = operation.range_sent();
+    let (offset, length) =
+        (operation.task().offset + at, operation.file_length().saturating_sub(at));
+    let length = length.min(most);
+    let parts = |portion: &Portion, data| staged.parts(portion, data);
+    if length == 0 {
+        return at_once::send(kernel, socket, operation, Span::of(&[]), parts);
+    }
     if !kernel.is_resident(file, offset, length) {
         return None;
     }
     let window = kernel.map(file, offset, length as usize).ok()?;
-    let parts = |portion: &Portion, data| staged.parts(portion, data);
     at_once::send(kernel, socket, operation, window.span(), parts)
 }

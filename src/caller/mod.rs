@@ -13,10 +13,10 @@ pub mod sendfile;
 mod submit;
 
 use crate::decide::pool_size;
-use crate::engine::at_once::INLINE_MAX;
 use crate::handoff::port::Port;
 use crate::handoff::shared::Shared;
 use crate::sys::Buffers;
+use crate::types::copying::READ_MAX;
 use crate::types::errno::Result;
 use prepare::KnownSockets;
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ pub(crate) struct Caller {
     /// The longest range that EXACT accepts, in bytes.
     pub exact_max: u64,
     known_sockets: KnownSockets,
-    /// Buffers for short ranges in transit.
+    /// Buffers for ranges in transit.
     scratch: Buffers<2>,
     group: Mutex<Group>,
 }
@@ -41,7 +41,7 @@ impl Caller {
         Ok(Caller {
             exact_max: pool_size::exact_max(&shared.settings),
             known_sockets: KnownSockets::new()?,
-            scratch: Buffers::new(INLINE_MAX as usize),
+            scratch: Buffers::new(READ_MAX.min(shared.settings.chunk_bytes) as usize),
             group: Mutex::default(),
             shared,
             port,

@@ -4,6 +4,7 @@
 //! and carry the answers out.
 
 pub mod budget;
+pub mod costs;
 pub mod frozen;
 pub mod operation;
 pub mod pace;

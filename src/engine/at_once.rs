@@ -23,6 +23,13 @@ pub(crate) struct Passed {
     pub sent: Result<usize>,
 }
 
+impl Passed {
+    /// Returns how many bytes the socket took.
+    pub fn count(&self) -> u64 {
+        self.sent.map_or(0, |count| count as u64)
+    }
+}
+
 /// Reads the rest of the range into `scratch`, which has room for it, and sends it.  `parts`
 /// returns where header, data, padding and trailer of a portion are.  The caller reports the
 /// outcome to the operation.  None: not all of the range can be read without waiting, or there is

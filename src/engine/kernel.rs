@@ -5,16 +5,19 @@
 
 use crate::decide::frozen::{self, Traits};
 use crate::engine::clones;
-use crate::sys::{self, FileWindow, Span};
+use crate::sys::{self, FileWindow, Span, SpanMut};
 use crate::types::errno::Result;
 use crate::types::file::{FileFacts, FileKind, Size};
 use std::os::fd::RawFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Calls to the kernel that return at once.
 pub trait Kernel {
     /// Returns CLOCK_MONOTONIC.
     fn now(&self) -> Instant;
+
+    /// Returns the processor time of the calling thread, see [`sys::thread_time`].
+    fn thread_time(&self) -> Duration;
 
     /// Returns SO_COOKIE, see [`sys::socket_cookie`].
     fn cookie(&self, socket: RawFd) -> Result<u64>;
@@ -83,6 +86,10 @@ pub trait Kernel {
     /// Puts references to a range of a file, which is in the page cache, into a socket: as much as
     /// fits now.
     fn send_file(&self, socket: RawFd, file: RawFd, offset: u64, length: u64) -> Result<usize>;
+
+    /// Reads as much of a range as is in the page cache into the pool's memory, see
+    /// [`sys::read_span_without_waiting`].
+    fn read_into_pool(&self, file: RawFd, offset: u64, into: SpanMut) -> Result<usize>;
 }
 
 /// The kernel that this process runs on.
@@ -93,6 +100,10 @@ impl Kernel for System {
     #[inline]
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn thread_time(&self) -> Duration {
+        sys::thread_time()
     }
 
     fn cookie(&self, socket: RawFd) -> Result<u64> {
@@ -199,5 +210,9 @@ impl Kernel for System {
 
     fn send_file(&self, socket: RawFd, file: RawFd, offset: u64, length: u64) -> Result<usize> {
         sys::send_file(socket, file, offset, length as usize)
+    }
+
+    fn read_into_pool(&self, file: RawFd, offset: u64, into: SpanMut) -> Result<usize> {
+        sys::read_span_without_waiting(file, offset, into)
     }
 }

@@ -6,6 +6,7 @@
 //! have a fixed size, and a later entry replaces an earlier one: a lost entry is learnt again.
 #![forbid(unsafe_code)]
 
+use super::known_costs::KnownCosts;
 use crate::sys;
 use crate::types::file::{FileFacts, FileKind, Mount};
 use crate::types::magic::{BCACHEFS, BTRFS, EROFS, EXT4, F2FS, SQUASHFS, TMPFS, XFS, ZFS};
@@ -106,6 +107,8 @@ pub(crate) struct KnownFiles {
     /// Quick files: a hash (40 bits), whether the last call was slow (1), and when it was read (23,
     /// in seconds).
     quick: Box<[AtomicU64]>,
+    /// What copies of data in the page cache have cost.
+    pub costs: KnownCosts,
     /// Helper threads that the end of the context left in a call that did not return.
     pub helpers_left_behind: AtomicU32,
     /// Calls, by helpers or the kernel's workers, that had not returned at the end of the context.
@@ -119,6 +122,7 @@ impl Default for KnownFiles {
             mounts: table(MOUNTS),
             slow: table(MOUNTS),
             quick: table(FILES),
+            costs: KnownCosts::new(),
             helpers_left_behind: AtomicU32::new(0),
             calls_left_behind: AtomicU32::new(0),
         }

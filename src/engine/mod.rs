@@ -12,6 +12,7 @@ pub mod frozen;
 pub mod helpers;
 pub mod kept;
 pub mod kernel;
+pub mod known_costs;
 pub mod known_files;
 pub mod portable;
 pub mod uring;

@@ -5,25 +5,74 @@
 
 use super::Driver;
 use super::job::{Buffer, Inspection, Source};
+use crate::decide::costs::COPY_MIN;
 use crate::decide::operation::Phase;
 use crate::decide::plan::{self, Known, PageCache, Way, ZeroCopy};
 use crate::decide::pool_size::POOL_PAGE;
 use crate::decide::token::{Kind, Token};
 use crate::engine::helpers::{self, Task};
 use crate::engine::kernel::Kernel;
+use crate::engine::known_costs::Begun;
 use crate::engine::{Engine, Read};
 use crate::types::request::{RequestFlags, TO_EOF};
 
 // The first read, in bytes, of a file that is not known to be quick.
 const FIRST_READ: u64 = 64 << 10;
 
+/// The outcome of [`Driver::find_data`].
+pub(super) enum Found {
+    /// The next bytes have been sent by reference, and the turn is over.
+    Sent,
+    /// They are at hand, or come later.  Some: the cost is to be measured, for [`Driver::learn`].
+    Begun(Option<Begun>),
+}
+
 impl<E: Engine> Driver<E> {
-    // Chooses the way of the next bytes of the range and begins it.  True: they have been sent by
-    // reference, and the turn is over.
-    pub(super) fn find_data(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> bool {
+    /// Chooses the way of the next bytes of the range and begins it.
+    pub(super) fn find_data(&mut self, socket: usize, slot: usize, bytes: &mut u64) -> Found {
+        const NOTHING: Found = Found::Begun(None);
         let chunk = self.shared.settings.chunk_bytes;
         let zero_copy = self.zero_copy_state(socket, slot);
         let may_keep = self.room.pool.may_keep(chunk);
+        if !self.is_to_be_found(slot) {
+            return NOTHING;
+        }
+        let Some(mut known) = self.facts_for_plan(slot, zero_copy, may_keep) else {
+            return NOTHING;
+        };
+        if known.page_cache != PageCache::Excluded {
+            let lent = Known { resident: true, ..known };
+            if plan::choose(&lent) == Way::PageCache && self.take_piece(slot, chunk) {
+                return NOTHING;
+            }
+            // Some of it is not in the page cache, or there is no window.
+            known.page_cache = PageCache::Excluded;
+        }
+        known.by_reference = self.takes_references(socket, slot);
+        if known.by_reference && self.send_kept(socket, slot, bytes) {
+            return Found::Sent;
+        }
+        let (files, kernel) = (&self.shared.known_files, self.engine.kernel());
+        let job = &mut self.jobs[slot];
+        let file = job.file.as_ref().map(|file| (file.fd, file.facts));
+        let Some((fd, facts)) = file else { return NOTHING };
+        if plan::depends_on_residency(&known) {
+            let offset = job.operation.task().offset + job.operation.range_sent();
+            let is_resident = || kernel.is_resident(fd, offset, known.remaining.min(chunk));
+            known.resident = files.timed(facts.mount, facts.inode, is_resident);
+        }
+        let way = plan::choose(&known);
+        if way == Way::ByReference && self.send_by_reference(socket, slot, chunk, bytes) {
+            return Found::Sent;
+        }
+        self.jobs[slot].data.zero_copy = way == Way::PooledZeroCopy;
+        let may_map = way == Way::Mapped && self.shared.known_files.may_map(&facts, fd);
+        Found::Begun(self.fetch(slot, known.remaining.min(chunk), may_map))
+    }
+
+    // Drops what was sent; returns whether a way for the next bytes is to be chosen: what is kept is
+    // read ahead as far as there is room.
+    fn is_to_be_found(&mut self, slot: usize) -> bool {
         debug_assert_eq!(self.jobs[slot].available(), 0);
         self.drop_source_of(slot);
         let job = &mut self.jobs[slot];
@@ -40,40 +89,19 @@ impl<E: Engine> Driver<E> {
             }
             job.data.passing = true;
         }
-        let Some(mut known) = self.facts_for_plan(slot, zero_copy, may_keep) else { return false };
-        if known.page_cache != PageCache::Excluded {
-            let lent = Known { resident: true, ..known };
-            if plan::choose(&lent) == Way::PageCache && self.take_piece(slot, chunk) {
-                return false;
-            }
-            // Some of it is not in the page cache, or there is no window.
-            known.page_cache = PageCache::Excluded;
-        }
-        known.by_reference = self.takes_references(socket, slot);
-        if known.by_reference && self.send_kept(socket, slot, bytes) {
-            return true;
-        }
-        let (files, kernel) = (&self.shared.known_files, self.engine.kernel());
+        true
+    }
+
+    // Brings the next bytes to hand, or begins to read them.
+    fn fetch(&mut self, slot: usize, most: u64, may_map: bool) -> Option<Begun> {
         let job = &mut self.jobs[slot];
-        let file = job.file.as_ref().map(|file| (file.fd, file.facts));
-        let Some((fd, facts)) = file else { return false };
-        if plan::depends_on_residency(&known) {
-            let offset = job.operation.task().offset + job.operation.range_sent();
-            let is_resident = || kernel.is_resident(fd, offset, known.remaining.min(chunk));
-            known.resident = files.timed(facts.mount, facts.inode, is_resident);
+        if may_map && most >= COPY_MIN && !job.is_held() {
+            return self.fetch_warm(slot, most);
         }
-        let way = plan::choose(&known);
-        if way == Way::ByReference && self.send_by_reference(socket, slot, chunk, bytes) {
-            return true;
+        if !may_map || !job.map(self.engine.kernel(), self.shared.settings.chunk_bytes) {
+            self.read_ahead(slot);
         }
-        let (files, kernel) = (&self.shared.known_files, self.engine.kernel());
-        let job = &mut self.jobs[slot];
-        job.data.zero_copy = way == Way::PooledZeroCopy;
-        if way == Way::Mapped && files.may_map(&facts, fd) && job.map(kernel, chunk) {
-            return false;
-        }
-        self.read_ahead(slot);
-        false
+        None
     }
 
     // Returns what is known for the choice of a way, except whether the data is resident.
@@ -111,9 +139,13 @@ impl<E: Engine> Driver<E> {
         }
     }
 
+    /// Returns the most bytes of one read into the pool.
+    pub(super) fn read_max(&self) -> u64 {
+        self.shared.settings.chunk_bytes.min(self.room.pool.lease_max() / 2).max(POOL_PAGE)
+    }
+
     fn start_read(&mut self, slot: usize) {
-        let chunk =
-            self.shared.settings.chunk_bytes.min(self.room.pool.lease_max() / 2).max(POOL_PAGE);
+        let chunk = self.read_max();
         let job = &mut self.jobs[slot];
         let held = job.is_held();
         if job.data.inspection != Inspection::Done {
@@ -267,7 +299,8 @@ impl<E: Engine> Driver<E> {
     pub(super) fn consume(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         let sent = job.operation.range_sent();
-        if matches!(job.data.source, Source::Lent { .. }) && job.available() == 0 {
+        let is_window = matches!(job.data.source, Source::Window(_) | Source::Lent { .. });
+        if is_window && job.available() == 0 {
             return self.drop_source_of(slot);
         }
         let Source::Buffers(buffers) = &mut job.data.source else {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod clones;
+mod copies;
 mod data;
 mod ending;
 mod files;
@@ -42,6 +43,7 @@ use crate::types::errno::Result;
 use crate::types::file::Size;
 use crate::types::options::Settings;
 use crate::types::stats::Counters;
+use data::Found;
 use files::Files;
 use job::{File, Inspection, Job};
 use reports::Reports;
@@ -229,13 +231,21 @@ impl<E: Engine> Driver<E> {
             return bytes;
         }
         self.query_postponed(slot);
+        let id = self.jobs[slot].id;
         if !self.send_next(socket, slot, &mut bytes) && self.jobs[slot].operation.needs_data() {
-            if self.find_data(socket, slot, &mut bytes) || self.send_header_ahead(socket, slot) {
+            let found = self.find_data(socket, slot, &mut bytes);
+            let Found::Begun(begun) = found else { return bytes };
+            if self.send_header_ahead(socket, slot) {
                 return bytes;
             }
             self.send_next(socket, slot, &mut bytes);
+            if let Some(begun) = begun {
+                self.learn(begun, bytes);
+            }
         }
-        self.settle(slot);
+        if self.jobs.get(slot).is_some_and(|job| job.id == id) {
+            self.settle(slot);
+        }
         bytes
     }
 

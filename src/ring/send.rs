@@ -5,6 +5,7 @@
 
 use super::Driver;
 use super::job::{Job, Source};
+use crate::decide::costs::COPY_MIN;
 use crate::decide::operation::Portion;
 use crate::decide::pace::Found;
 use crate::decide::plan::ZeroCopy;
@@ -125,7 +126,14 @@ impl<E: Engine> Driver<E> {
         }
         let fd = self.socket(socket).number();
         let flags = self.engine.kernel().more_flag(fd, portion.more);
-        self.engine.send(token, fd, &used[..count], flags);
+        if portion.range.1 >= COPY_MIN {
+            // The copy takes longer than a call of its own.
+            let sent = self.engine.kernel().send(fd, &used[..count], flags);
+            *bytes = sent.map_or(0, |count| count as u64);
+            self.sent(slot, sent.map_or_else(Errno::negative, |count| count as i32));
+        } else {
+            self.engine.send(token, fd, &used[..count], flags);
+        }
         true
     }
 

@@ -2,9 +2,11 @@
 //! The process: errno, limits, descriptor table, environment and kernel version.
 
 use super::*;
+use crate::types::copying::Copying;
 use crate::types::errno::Result;
-use once_cell::race::OnceBool;
+use once_cell::race::{OnceBool, OnceNonZeroUsize};
 use std::mem::MaybeUninit;
+use std::num::NonZeroUsize;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -42,6 +44,15 @@ pub fn coarse_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: fills the struct.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Returns the processor time that the calling thread has used.  A system call of half a
+/// microsecond.
+pub fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills the struct.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
@@ -138,12 +149,34 @@ pub fn probes_allowed() -> bool {
     })
 }
 
+/// Returns the way of copying that SNAPSEND_COPY in the environment prescribes, for tests.  It is
+/// read when the library is loaded, as above.
+pub fn pinned_copying() -> Option<Copying> {
+    Copying::ALL.get(pinned_index().get() - 1).copied()
+}
+
+// One more than the index of the way; beyond the last: none is prescribed.
+fn pinned_index() -> NonZeroUsize {
+    static PINNED: OnceNonZeroUsize = OnceNonZeroUsize::new();
+    PINNED.get_or_init(|| {
+        // SAFETY: as in probes_allowed().
+        let named = unsafe {
+            let value = libc::getenv(c"SNAPSEND_COPY".as_ptr());
+            let name = (!value.is_null()).then(|| std::ffi::CStr::from_ptr(value).to_bytes());
+            name.and_then(Copying::named)
+        };
+        let index = named.map_or(Copying::ALL.len(), |way| way as usize);
+        NonZeroUsize::MIN.saturating_add(index)
+    })
+}
+
 #[used]
 #[unsafe(link_section = ".init_array")]
 pub(super) static READ_ENVIRONMENT: extern "C" fn() = read_environment;
 
 extern "C" fn read_environment() {
     probes_allowed();
+    pinned_index();
 }
 
 /// Returns whether the kernel is `major`.`minor` or later, according to uname(2).

@@ -12,7 +12,6 @@ use crate::caller::inline::{self, Numbers};
 use crate::decide::operation::{Operation, PADDING_MAX, Portion, Task};
 use crate::decide::pool_size;
 use crate::engine::EngineEvent;
-use crate::engine::at_once::INLINE_MAX;
 use crate::engine::known_files::FileSystem;
 use crate::handoff::claims::{Claim, Claimed, Turn};
 use crate::handoff::port::Registration;
@@ -24,6 +23,7 @@ use crate::ring::Driver;
 use crate::ring::pool::Pool;
 use crate::sys::Span;
 use crate::types::completion::{Completion, CompletionFlags};
+use crate::types::copying::READ_MAX;
 use crate::types::file::{Content, FileFacts, FileKind, Mount};
 use crate::types::options::{EngineChoice, Options, Settings};
 use crate::types::request::{Descriptor, Request, RequestFlags, TO_EOF};
@@ -357,7 +357,7 @@ impl World {
         let Handles { socket: socket_handle, file: file_handle } = submission.registered;
         self.kernel.machine().operations[operation].reads_to_end =
             socket_handle.is_some() && file_handle.is_some();
-        let mut scratch = vec![0; chunk.min(INLINE_MAX) as usize];
+        let mut scratch = vec![0; READ_MAX as usize];
         inline::run(&self.kernel, numbers, &mut submission, known, chunk, &mut scratch);
         drop((socket, file));
         // Other threads submit before this one lets go; their messages come at any time.

@@ -31,6 +31,13 @@ impl Kernel for Simulated {
         self.machine().now
     }
 
+    fn thread_time(&self) -> Duration {
+        let mut machine = self.machine();
+        let used = Duration::from_micros(1 + machine.pick(300));
+        machine.thread_time += used;
+        machine.thread_time
+    }
+
     fn cookie(&self, socket: RawFd) -> Result<u64> {
         let machine = self.machine();
         Ok(machine.sockets[machine.socket(socket)].cookie)
@@ -154,6 +161,15 @@ impl Kernel for Simulated {
         let (socket, file) = (machine.socket(socket), machine.file(file));
         let sent = machine.send_file(socket, file, offset, length);
         usize::try_from(sent).map_err(|_| Errno(-sent))
+    }
+
+    fn read_into_pool(&self, file: RawFd, offset: u64, into: SpanMut) -> Result<usize> {
+        let mut machine = self.machine();
+        let file = machine.file(file);
+        if machine.pick(6) == 5 {
+            return Err(Errno(libc::EAGAIN));
+        }
+        Ok(machine.read(file, offset, into.as_span()) as usize)
     }
 }
 

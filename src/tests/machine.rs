@@ -219,6 +219,8 @@ pub(super) struct Machine {
     /// The length of a page.
     pub(super) page: u64,
     pub(super) now: Instant,
+    /// Processor time.
+    pub(super) thread_time: Duration,
     /// Changes of files so far.
     pub(super) epoch: u32,
     pub(super) files: Vec<File>,
@@ -248,6 +250,7 @@ impl Machine {
             script,
             page,
             // Later than any time that the library has looked up by itself.
+            thread_time: Duration::ZERO,
             now: Instant::now() + Duration::from_secs(3600),
             epoch: 0,
             files: Vec::new(),

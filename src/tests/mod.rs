@@ -8,6 +8,7 @@
 mod callers;
 mod claims;
 mod completions;
+mod costs;
 mod cuts;
 mod edges;
 mod expected;

@@ -3,6 +3,7 @@
 //! use of another room.
 
 pub mod completion;
+pub mod copying;
 pub mod errno;
 pub mod feature;
 pub mod file;

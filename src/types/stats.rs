@@ -33,6 +33,15 @@ macro_rules! counters {
             pub rings_kept: u64,
             /// Gauge: bytes of address space that windows of files take.
             pub window_bytes: u64,
+            /// Gauge: what copies of ranges from 128 KiB on cost from a mapping, in nanoseconds of
+            /// processor time for each MiB; 0 until one was measured.
+            pub copy_mapped_ns_per_mib: u64,
+            /// Gauge: the same for copies through a buffer, 64 KiB at a time.
+            pub copy_64k_ns_per_mib: u64,
+            /// Gauge: the same, 256 KiB at a time.
+            pub copy_256k_ns_per_mib: u64,
+            /// Gauge: the same, 1 MiB at a time.
+            pub copy_1m_ns_per_mib: u64,
         }
 
         impl Counters {

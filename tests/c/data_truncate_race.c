@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A file cut while its last piece is sent: a mapping shows zeros up to the end of the page then, and these must
- * never arrive under a status of 0, whichever thread sends. */
-#include "data_common.h"
+/* A file cut while its last piece is sent: a mapping, or a long read, shows zeros up to the end of the page then, and
+ * these must never arrive under a status of 0, whichever thread sends. */
+#include "registered.h"
 
 #define LENGTH (300 * 1024)
 #define CUT    (LENGTH - 1000) /* within the last page: nothing else tells */
@@ -29,6 +29,9 @@ static void *cutter(void *unused)
 	}
 }
 
+enum sender { BY_SUBMIT, BY_TRY_SEND, BY_TRY_FIXED, SENDERS };
+static const char *const sender_name[] = { "submit", "try_send", "try_send with handles" };
+
 static void start(snapsend_t *ctx, const struct snapsend_request *request, bool here, struct snapsend_completion *done,
 		  int round)
 {
@@ -44,25 +47,28 @@ static void start(snapsend_t *ctx, const struct snapsend_request *request, bool 
 	wait_done(ctx, id, done);
 }
 
-static void run(snapsend_t *ctx, const unsigned char *image, bool here)
+static void run(snapsend_t *ctx, const unsigned char *image, enum sender sender)
 {
 	unsigned char *got = malloc(LENGTH);
 	struct snapsend_completion done;
 	pthread_t thread;
-	int sv[2], whole = 0, cut = 0, inlined = 0;
-	pair_sized(AF_INET, sv, 4 * MIB, 4 * MIB);
+	struct ends ends = { .ctx = ctx, .file = file };
+	int whole = 0, cut = 0, inlined = 0;
+	pair_sized(AF_INET, ends.sv, 4 * MIB, 4 * MIB);
+	ends_register(&ends);
 	CHECK(got != NULL);
 	PTHREAD(pthread_create(&thread, NULL, cutter, NULL));
 	for (int round = 1; round <= ROUNDS; round++) {
 		file_put(file, CUT - 1, image + CUT - 1, LENGTH - CUT + 1);
-		struct snapsend_request request = make_request(sv[0], file, 0, LENGTH);
-		request.flags = SNAPSEND_NOTIFY_SNAPSHOT * (unsigned)(round % 2);
-		start(ctx, &request, here, &done, round);
+		struct snapsend_request request =
+			ends_request(&ends, sender == BY_TRY_FIXED ? BY_HANDLE : BY_NUMBER, 0, LENGTH);
+		request.flags |= SNAPSEND_NOTIFY_SNAPSHOT * (unsigned)(round % 2);
+		start(ctx, &request, sender != BY_SUBMIT, &done, round);
 		while (atomic_load(&turn) != 0)
 			sched_yield();
 		inlined += (done.flags & SNAPSEND_WAS_INLINE) != 0;
 		CHECK(done.status == 0 || done.status == -ENODATA);
-		CHECK_UEQ(read_all(sv[1], got, done.wire_bytes), done.wire_bytes);
+		CHECK_UEQ(read_all(ends.sv[1], got, done.wire_bytes), done.wire_bytes);
 		if (done.status == 0) {
 			CHECK_UEQ(done.wire_bytes, LENGTH);
 			CHECK(memcmp(got, image, LENGTH) == 0);
@@ -73,15 +79,16 @@ static void run(snapsend_t *ctx, const unsigned char *image, bool here)
 			cut++;
 		}
 		if (done.status != 0 && done.wire_bytes > 0) { /* such a stream is closed */
-			close_pair(sv);
-			pair_sized(AF_INET, sv, 4 * MIB, 4 * MIB);
+			ends_close(&ends);
+			pair_sized(AF_INET, ends.sv, 4 * MIB, 4 * MIB);
+			ends_register(&ends);
 		}
 	}
-	printf("%s: %d whole, %d cut, %d of them inline\n", here ? "try_send" : "submit", whole, cut, inlined);
+	printf("%s: %d whole, %d cut, %d of them inline\n", sender_name[sender], whole, cut, inlined);
 	atomic_store(&turn, -1);
 	PTHREAD(pthread_join(thread, NULL));
 	atomic_store(&turn, 0);
-	close_pair(sv);
+	ends_close(&ends);
 	free(got);
 }
 
@@ -90,8 +97,10 @@ int main(void)
 	snapsend_t *ctx = create_ctx();
 	unsigned char *image = image_of(0, LENGTH, 91);
 	file = temp_file(LENGTH, 91);
-	run(ctx, image, false);
-	run(ctx, image, true);
+	for (enum sender sender = 0; sender < SENDERS; sender++) {
+		doing(sender_name[sender]);
+		run(ctx, image, sender);
+	}
 	free(image);
 	destroy_ctx(ctx);
 	return 0;

@@ -21,6 +21,9 @@ pub const COUNTERS: [&str; 8] = [
     "frozen_bytes",
 ];
 
+/// The names of what copies of long pieces have cost, see [`snapsend::preload::copy_costs`].
+const COSTS: [&str; 2] = ["copy_mapped_ns_per_mib", "copy_256k_ns_per_mib"];
+
 const START: &[u8] = b"snapsend pid=";
 
 /// A program's name, as one word.
@@ -92,13 +95,22 @@ impl Line {
         COUNTERS.map(|name| self.number(name))
     }
 
-    /// Returns the whole text with these counters and, if given, how often the program was started.
-    pub fn with(&self, counters: &[AtomicU64; COUNTERS.len()], runs: Option<u64>) -> [u8; LENGTH] {
+    /// Returns the whole text with these counters, what copies have cost and, if given, how often the
+    /// program was started.
+    pub fn with(
+        &self,
+        counters: &[AtomicU64; COUNTERS.len()],
+        costs: [u64; COSTS.len()],
+        runs: Option<u64>,
+    ) -> [u8; LENGTH] {
         let mut text = self.text;
         let head = text.iter().rposition(|&byte| byte > b' ').map_or(0, |last| last + 1);
         let mut out = Cursor::new(&mut text[head..LENGTH - 1]);
         for (name, counter) in COUNTERS.iter().zip(counters) {
             let _ = write!(out, " {name}={}", counter.load(Relaxed));
+        }
+        for (name, cost) in COSTS.iter().zip(costs) {
+            let _ = write!(out, " {name}={cost}");
         }
         if let Some(runs) = runs {
             let _ = write!(out, " runs={runs}");

@@ -43,7 +43,7 @@ pub fn claim(path: &CStr) -> Option<Place> {
     let process = unsafe { libc::getpid() };
     let line = Line::new(&name, process);
     let counters = counters.map(AtomicU64::new);
-    let text = line.with(&counters, Some(runs));
+    let text = line.with(&counters, Default::default(), Some(runs));
     let at = index * LENGTH as u64;
     // Beyond the limit the kernel would send SIGXFSZ.
     if at + LENGTH as u64 > file_size_limit() || file.write_at(&text, at).ok()? != LENGTH {

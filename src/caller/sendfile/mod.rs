@@ -11,6 +11,8 @@
 mod pipe;
 mod socket;
 
+pub use socket::copy_costs;
+
 use crate::decide::frozen::FROZEN_MIN;
 use crate::engine::kernel::{Kernel, System};
 use crate::sys::{self, Buffers, CallerOffset, SignalMask, Span};

@@ -3,8 +3,11 @@
 //! what fits.
 
 use super::{BUFFERS, Call, Step, Wait};
+use crate::engine::kernel::System;
+use crate::engine::known_costs::{Begun, KnownCosts};
 use crate::engine::known_files;
 use crate::sys::{self, FileWindow, Span};
+use crate::types::copying::Copying;
 use crate::types::errno::{Errno, Result};
 use crate::types::file::{FileKind, FileState};
 use std::os::fd::RawFd;
@@ -39,13 +42,14 @@ impl Call {
     fn pieces(&mut self, buffer: &mut [u8]) -> Pause {
         let (out, before) = (self.arguments.out, self.sent);
         let mut progress = Progress { start: self.start, ..self.source };
-        let mut source =
-            PieceReader { file: self.arguments.file, buffer, window: None, at: &mut progress };
+        let file = self.arguments.file;
+        let mut source = PieceReader { file, buffer, window: None, begun: None, at: &mut progress };
         let pause = loop {
             if self.sent == self.limit {
                 break Pause::Ended;
             }
             let at = self.start + self.sent;
+            let sent_before = self.sent;
             let piece = match source.piece(at, self.limit - self.sent) {
                 Ok(piece) => piece,
                 Err(error) => break Pause::Failed(error),
@@ -78,7 +82,9 @@ impl Call {
                 Err(Errno(libc::EAGAIN)) => break Pause::Full,
                 Err(error) => break Pause::Failed(error),
             }
-            if self.sent < after && !source.was_cut(self.start + self.sent) {
+            let is_cut = self.sent < after && source.was_cut(self.start + self.sent);
+            source.learn(self.sent - sent_before);
+            if self.sent < after && !is_cut {
                 break Pause::Full;
             }
             if is_last && self.sent == after {
@@ -146,12 +152,21 @@ impl Call {
     }
 }
 
-/// From this length on, in bytes, a piece is sent from a mapping, with one copy instead of two; for
-/// less, the mapping costs more than the second copy.  A non-blocking socket takes only what fits,
-/// and data read in vain would be read again.
+/// From this length on, in bytes, a piece may be sent from a mapping, with one copy instead of two,
+/// if that costs less than reading; for less, the mapping costs more than the second copy.  A
+/// non-blocking socket takes only what fits, and data read in vain would be read again.
 const WINDOW_MIN: u64 = 512 << 10;
 
 const WINDOW: u64 = 1 << 20;
+
+/// What the ways of copying have cost in this process.
+static COSTS: KnownCosts = KnownCosts::new();
+
+/// Returns what copies of long pieces have cost in this process, in nanoseconds of processor time
+/// for each MiB: from a mapping, and through a buffer.  0: none was measured.
+pub fn copy_costs() -> [u64; 2] {
+    [Copying::Mapped, Copying::Read256K].map(|way| COSTS.ns_per_mib(way))
+}
 
 /// What is known of the file, kept while the call waits.
 #[derive(Clone, Copy, Default)]
@@ -177,6 +192,8 @@ struct PieceReader<'a> {
     buffer: &'a mut [u8],
     /// The mapping of the last piece, unless that is in the buffer.
     window: Option<FileWindow>,
+    /// The cost of the last piece is being measured.
+    begun: Option<Begun>,
     at: &'a mut Progress,
 }
 
@@ -186,13 +203,13 @@ impl PieceReader<'_> {
     // Returns the next piece, up to `wanted` bytes; empty at the end of the file.  Valid until the
     // next call.
     fn piece(&mut self, at: u64, wanted: u64) -> Result<Span> {
-        self.window = None;
+        (self.window, self.begun) = (None, None);
         let size = match self.at.size {
             Some(size) => size,
             None => *self.at.size.insert(size_of(self.file)?),
         };
         let length = wanted.min(size.saturating_sub(at)).min(WINDOW);
-        let mapped = length >= WINDOW_MIN && self.can_be_mapped(at, length);
+        let mapped = length >= WINDOW_MIN && self.can_be_mapped(at, length) && self.begin(length);
         if let Some(piece) = mapped.then(|| self.map(at, length as usize)).flatten() {
             return Ok(piece);
         }
@@ -200,6 +217,23 @@ impl PieceReader<'_> {
         let (skip, length) = self.read(at, wanted)?;
         let length = if skip == 0 { self.read_on(at, length, wanted, size) } else { length };
         Ok(Span::of(&self.buffer[skip..length]))
+    }
+
+    // Chooses between a mapping and a read of data that is in the page cache; returns whether it is
+    // the mapping.  The cost of the piece may be measured.
+    fn begin(&mut self, length: u64) -> bool {
+        let possible = |way| matches!(way, Copying::Mapped | Copying::Read256K);
+        let Some(choice) = COSTS.choose(length, possible) else { return false };
+        self.begun = COSTS.begin(&System, choice, length);
+        choice.way == Copying::Mapped
+    }
+
+    // Learns from the send of the last piece, if its cost is being measured.
+    fn learn(&mut self, sent: u64) {
+        if let Some(begun) = self.begun.take() {
+            self.window = None;
+            COSTS.learn(&System, begun, sent);
+        }
     }
 
     fn can_be_mapped(&mut self, at: u64, length: u64) -> bool {
