@@ -5,7 +5,7 @@
 
 use crate::decide::costs::{COPY_MIN, Choice};
 use crate::decide::operation::{Operation, Portion, Task};
-use crate::engine::at_once::{self, INLINE_MAX, Passed};
+use crate::engine::at_once::{self, INLINE_MAX, LONG_MIN, Passed};
 use crate::engine::kernel::Kernel;
 use crate::engine::known_files::KnownFiles;
 use crate::handoff::staging::Staged;
@@ -167,8 +167,7 @@ fn run_once(
         return;
     };
     record(operation, sent, CompletionFlags::WAS_COPIED, |operation| {
-        let checked = file.filter(|_| length >= COPY_MIN);
-        checked.map_or(u64::MAX, |file| available(kernel, file, operation))
+        mapped.map_or(u64::MAX, |file| available(kernel, file, operation))
     });
 }
 
@@ -282,7 +281,7 @@ fn read_piece(
             return None;
         }
         operation.short(at + count as u64);
-    } else if is_long(operation, count) && read(offset + count as u64 - 1, &mut [0])? == 0 {
+    } else if is_long(operation, count) && at_once::was_cut(kernel, fd, offset + count as u64) {
         return None;
     }
     if count > 0 {
@@ -292,11 +291,10 @@ fn read_piece(
     Some(count)
 }
 
-// Returns whether a piece takes so long to read that the file may have been truncated meanwhile: the
-// read then shows zeros up to the end of a page, as a mapping does.
+// Returns whether a piece takes so long to read that the file may have been truncated meanwhile.
 fn is_long(operation: &Operation, count: usize) -> bool {
     const PIECE_MIN: usize = 64 << 10;
-    count >= PIECE_MIN && operation.file_length() >= COPY_MIN
+    count >= PIECE_MIN && operation.file_length() >= LONG_MIN
 }
 
 /// Records the outcome of a send, which had bytes of the file go this way.

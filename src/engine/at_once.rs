@@ -15,6 +15,10 @@ use std::os::fd::RawFd;
 /// cache by the time it is sent, and one copy from a mapping costs less.
 pub const INLINE_MAX: u64 = 256 << 10;
 
+/// The shortest range, in bytes, whose reads take so long that the file may well be truncated
+/// meanwhile; see [`was_cut`].
+pub const LONG_MIN: u64 = 128 << 10;
+
 /// The outcome of a send.
 pub(crate) struct Passed {
     /// Bytes that were to be sent.
@@ -68,9 +72,18 @@ fn fill(
     let offset = operation.task().offset + at;
     let (fd, FileFacts { mount, inode, .. }) = file?;
     let count = known.timed(mount, inode, || kernel.read_warm(fd, offset, into)).ok()?;
+    if count as u64 >= LONG_MIN && was_cut(kernel, fd, offset + count as u64) {
+        return None;
+    }
     operation.read_started();
     operation.read_done(at, count as u64);
     (count == wanted).then_some(count)
+}
+
+/// Returns whether a file, of which the bytes up to `end` have just been read, has become shorter.
+/// A read that meets a truncation can show zeros up to the end of a page, as a mapping does.
+pub(crate) fn was_cut(kernel: &impl Kernel, fd: RawFd, end: u64) -> bool {
+    kernel.read_warm(fd, end - 1, &mut [0]) == Ok(0)
 }
 
 /// Sends the rest of the operation; `data` is the rest of its range.  None: there is nothing to

@@ -6,6 +6,7 @@
 use super::Driver;
 use crate::decide::costs::COPY_MIN;
 use crate::engine::Engine;
+use crate::engine::at_once;
 use crate::engine::kernel::Kernel;
 use crate::engine::known_costs::Begun;
 use crate::types::copying::Copying;
@@ -48,9 +49,7 @@ impl<E: Engine> Driver<E> {
         let read = || kernel.read_into_pool(fd, offset, into);
         let count = known.timed(facts.mount, facts.inode, read).unwrap_or(0);
         let job = &mut self.jobs[slot];
-        // A read that meets a truncation can show zeros up to the end of a page.
-        let is_there = count > 0 && job.available_now(kernel) >= at + count as u64;
-        if !is_there {
+        if count == 0 || at_once::was_cut(kernel, fd, offset + count as u64) {
             self.room.release(buffer.lease);
             return false;
         }

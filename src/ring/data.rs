@@ -10,6 +10,7 @@ use crate::decide::operation::Phase;
 use crate::decide::plan::{self, Known, PageCache, Way, ZeroCopy};
 use crate::decide::pool_size::POOL_PAGE;
 use crate::decide::token::{Kind, Token};
+use crate::engine::at_once::{self, LONG_MIN};
 use crate::engine::helpers::{self, Task};
 use crate::engine::kernel::Kernel;
 use crate::engine::known_costs::Begun;
@@ -247,6 +248,10 @@ impl<E: Engine> Driver<E> {
         let wanted = job.operation.phase() == Phase::Running;
         let (align, _) = file.alignment(job.operation.task().offset + buffer.start, 0);
         let count = (result.max(0) as u32).saturating_sub(align as u32).min(buffer.length);
+        let end = job.operation.task().offset + buffer.start + u64::from(count);
+        let is_cut = wanted && u64::from(count) >= LONG_MIN && self.was_cut(slot, end);
+        let (count, result) = if is_cut { (0, -libc::EAGAIN) } else { (count, result) };
+        let job = &mut self.jobs[slot];
         if count > 0 && wanted {
             buffer.length = count;
             job.push(buffer);
@@ -266,6 +271,16 @@ impl<E: Engine> Driver<E> {
             self.let_hold(slot);
         }
         self.proceed(slot);
+    }
+
+    // Returns whether a file whose bytes up to `end` have been read was truncated meanwhile, unless
+    // that query may wait.
+    fn was_cut(&self, slot: usize, end: u64) -> bool {
+        let known = &self.shared.known_files;
+        let Some(file) = &self.jobs[slot].file else { return false };
+        !file.facts.direct
+            && known.is_direct(&file.facts)
+            && at_once::was_cut(self.engine.kernel(), file.fd, end)
     }
 
     // Gives up the data of an operation whose peer has been slow for a while: it makes room for

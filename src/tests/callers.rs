@@ -357,7 +357,7 @@ impl World {
         let Handles { socket: socket_handle, file: file_handle } = submission.registered;
         self.kernel.machine().operations[operation].reads_to_end =
             socket_handle.is_some() && file_handle.is_some();
-        let mut scratch = vec![0; READ_MAX as usize];
+        let mut scratch = vec![0; READ_MAX.min(chunk) as usize];
         inline::run(&self.kernel, numbers, &mut submission, known, chunk, &mut scratch);
         drop((socket, file));
         // Other threads submit before this one lets go; their messages come at any time.
