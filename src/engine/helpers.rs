@@ -6,7 +6,9 @@
 //! dead server never delays another.
 #![forbid(unsafe_code)]
 
-use super::EngineEvent;
+use super::kernel::{Kernel, System};
+use super::streams::STREAM_MIN;
+use super::{EngineEvent, Read};
 use crate::collections::{Line, memory};
 use crate::decide::token::Token;
 use crate::engine::known_files::{FileSystem, KnownFiles};
@@ -194,6 +196,17 @@ impl Shared {
     }
 }
 
+/// The outcome of [`Helpers::read_now`].
+pub enum ReadNow {
+    /// The read is over.
+    Over(Result<usize>),
+    /// It must wait for the disk.
+    Waits,
+    /// A helper is to read: the file system supports no reads without waiting, or the kernel would
+    /// read far ahead, see [`super::streams`].
+    ByHelper,
+}
+
 /// The helpers of one engine.
 #[derive(Debug)]
 pub struct Helpers {
@@ -215,16 +228,31 @@ impl Helpers {
         self.shared.bell.descriptor()
     }
 
-    /// Reads at once what can be read without waiting for the disk.
-    pub fn read_now(
-        &self,
-        facts: &FileFacts,
-        file: RawFd,
-        offset: u64,
-        into: SpanMut,
-    ) -> Result<usize> {
-        let read = || sys::read_span_without_waiting(file, offset, into);
-        self.shared.known.timed(facts.mount, facts.inode, read)
+    /// Reads at once what is in the page cache, if that is for the ring thread.
+    pub fn read_now(&self, read: &Read) -> ReadNow {
+        let Read { file, facts, offset, into, .. } = *read;
+        let (known, length) = (&self.shared.known, into.len() as u64);
+        let is_long = length >= STREAM_MIN && !facts.direct;
+        let is_missing = || sys::is_cached(file, offset, length) == Some(false);
+        if known.streams.take(facts.inode, offset) || is_long && is_missing() {
+            return ReadNow::ByHelper;
+        }
+        if read.through_ring && !is_long {
+            return ReadNow::Waits;
+        }
+        let read_now = || sys::read_span_without_waiting(file, offset, into);
+        match known.timed(facts.mount, facts.inode, read_now) {
+            Err(Errno(libc::EAGAIN)) if !is_long => ReadNow::Waits,
+            Err(error) if error.0 == libc::EAGAIN || cannot_ask(error) => ReadNow::ByHelper,
+            done => ReadNow::Over(done),
+        }
+    }
+
+    /// Has a helper read what needs the disk.
+    pub fn read_later(&mut self, token: Token, read: &Read) -> Result<()> {
+        let Read { file, facts, offset, into, .. } = *read;
+        let task = Task::Read { file, offset, into, must_wait: true };
+        self.start(BlockingCall { token, facts, task })
     }
 
     /// Queues a job and starts a thread if needed; ENOMEM.
@@ -366,8 +394,25 @@ fn read(
             Err(error) if error == Errno(libc::EAGAIN) || cannot_ask(error) => {}
             done => return done,
         }
+        return read_from_disk(known, facts, file, offset, into);
     }
     sys::read_span(file, offset, into)
+}
+
+// Reads, and records where the stream goes on.
+fn read_from_disk(
+    known: &KnownFiles,
+    facts: &FileFacts,
+    file: RawFd,
+    offset: u64,
+    into: SpanMut,
+) -> Result<usize> {
+    let begin = System.now();
+    let done = sys::read_span(file, offset, into);
+    if done == Ok(into.len()) {
+        known.streams.ended(&System, (file, facts), offset + into.len() as u64, begin);
+    }
+    done
 }
 
 // Does a job and reports its outcome.
@@ -383,7 +428,7 @@ fn finish(shared: &Shared, number: u64, job: BlockingCall) {
             EngineEvent::Inspected { token, found }
         }
         Task::Read { file, offset, into, must_wait: true } => {
-            complete(sys::read_span(file, offset, into))
+            complete(read_from_disk(&shared.known, &facts, file, offset, into))
         }
         Task::Read { file, offset, into, must_wait: false } => {
             complete(read(&shared.known, &facts, file, offset, into))

@@ -53,6 +53,9 @@ pub trait Kernel {
     /// Returns whether the range is in the page cache, see [`sys::is_resident`].
     fn is_resident(&self, file: RawFd, offset: u64, length: u64) -> bool;
 
+    /// Returns whether the range has pages in the page cache, see [`sys::is_cached`].
+    fn is_cached(&self, file: RawFd, offset: u64, length: u64) -> Option<bool>;
+
     /// Returns whether a trial to clone the file makes sense, see [`clones::may_clone`].
     fn may_clone(&self, facts: &FileFacts) -> bool;
 
@@ -154,6 +157,10 @@ impl Kernel for System {
 
     fn is_resident(&self, file: RawFd, offset: u64, length: u64) -> bool {
         sys::is_resident(file, offset, length)
+    }
+
+    fn is_cached(&self, file: RawFd, offset: u64, length: u64) -> Option<bool> {
+        sys::is_cached(file, offset, length)
     }
 
     fn may_clone(&self, facts: &FileFacts) -> bool {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::known_costs::KnownCosts;
+use super::streams::Streams;
 use crate::sys;
 use crate::types::file::{FileFacts, FileKind, Mount};
 use crate::types::magic::{BCACHEFS, BTRFS, EROFS, EXT4, F2FS, SQUASHFS, TMPFS, XFS, ZFS};
@@ -109,6 +110,8 @@ pub(crate) struct KnownFiles {
     quick: Box<[AtomicU64]>,
     /// What copies of data in the page cache have cost.
     pub costs: KnownCosts,
+    /// Where sequential reads from the disk go on.
+    pub streams: Streams,
     /// Helper threads that the end of the context left in a call that did not return.
     pub helpers_left_behind: AtomicU32,
     /// Calls, by helpers or the kernel's workers, that had not returned at the end of the context.
@@ -123,13 +126,14 @@ impl Default for KnownFiles {
             slow: table(MOUNTS),
             quick: table(FILES),
             costs: KnownCosts::new(),
+            streams: Streams::new(),
             helpers_left_behind: AtomicU32::new(0),
             calls_left_behind: AtomicU32::new(0),
         }
     }
 }
 
-fn spread(number: u64) -> u64 {
+pub(super) fn spread(number: u64) -> u64 {
     let mixed = (number ^ number >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ mixed >> 29
 }

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod known_costs;
 pub mod known_files;
 pub mod portable;
+pub mod streams;
 pub mod uring;
 
 use crate::decide::token::Token;

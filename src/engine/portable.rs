@@ -2,7 +2,7 @@
 //! The engine for systems where io_uring is refused: epoll, sends that never block, reads that
 //! never wait, and helper threads for reads that must.
 
-use super::helpers::{BlockingCall, Helpers, Task, cannot_ask};
+use super::helpers::{BlockingCall, Helpers, ReadNow};
 use super::{Engine, EngineEvent, Read, ZeroCopySend};
 use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
@@ -85,15 +85,13 @@ impl Engine for Portable {
 
     fn read(&mut self, token: Token, read: Read) -> bool {
         self.enters += 1;
-        let Read { file, facts, offset, into, .. } = read;
-        match self.helpers.read_now(&facts, file, offset, into) {
-            Err(error) if error == Errno(libc::EAGAIN) || cannot_ask(error) => {
-                let task = Task::Read { file, offset, into, must_wait: true };
-                if let Err(error) = self.helpers.start(BlockingCall { token, facts, task }) {
+        match self.helpers.read_now(&read) {
+            ReadNow::Over(done) => self.complete(token, done),
+            ReadNow::Waits | ReadNow::ByHelper => {
+                if let Err(error) = self.helpers.read_later(token, &read) {
                     self.complete(token, Err(error));
                 }
             }
-            result => self.complete(token, result),
         }
         false
     }

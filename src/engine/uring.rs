@@ -3,7 +3,7 @@
 //! needs Linux 5.13 (multishot polls), and uses zero-copy sends where notifications report usage
 //! (6.2).  Calls that may block in io_uring_enter(2) go to the helpers.
 
-use super::helpers::{BlockingCall, Helpers, Task, cannot_ask};
+use super::helpers::{BlockingCall, Helpers, ReadNow};
 use super::{Engine, EngineEvent, Read, ZeroCopySend, kept};
 use crate::collections::memory;
 use crate::decide::token::{Kind, Token};
@@ -375,24 +375,20 @@ impl Engine for Uring {
     }
 
     fn read(&mut self, token: Token, read: Read) -> bool {
-        let Read { file, facts, offset, into, buffer, through_ring } = read;
-        if !through_ring {
-            match self.helpers.read_now(&facts, file, offset, into) {
-                Err(Errno(libc::EAGAIN)) => {}
-                Err(error) if cannot_ask(error) => {
-                    let task = Task::Read { file, offset, into, must_wait: true };
-                    if let Err(error) = self.helpers.start(BlockingCall { token, facts, task }) {
-                        self.complete(token, error.negative());
-                    }
-                    return false;
+        match self.helpers.read_now(&read) {
+            ReadNow::Waits => {}
+            ReadNow::ByHelper => {
+                if let Err(error) = self.helpers.read_later(token, &read) {
+                    self.complete(token, error.negative());
                 }
-                result => {
-                    let result = result.map_or_else(Errno::negative, |count| count as i32);
-                    self.complete(token, result);
-                    return result >= 0;
-                }
+                return read.through_ring;
+            }
+            ReadNow::Over(done) => {
+                self.complete(token, done.map_or_else(Errno::negative, |count| count as i32));
+                return done.is_ok();
             }
         }
+        let Read { file, offset, into, buffer, .. } = read;
         let (address, length) = (into.as_span().address as *mut u8, into.len() as u32);
         let file = types::Fd(file);
         let entry = match buffer {

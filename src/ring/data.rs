@@ -59,8 +59,11 @@ impl<E: Engine> Driver<E> {
         let Some((fd, facts)) = file else { return NOTHING };
         if plan::depends_on_residency(&known) {
             let offset = job.operation.task().offset + job.operation.range_sent();
-            let is_resident = || kernel.is_resident(fd, offset, known.remaining.min(chunk));
-            known.resident = files.timed(facts.mount, facts.inode, is_resident);
+            let length = known.remaining.min(chunk);
+            let is_resident = || kernel.is_resident(fd, offset, length);
+            let timed = || files.timed(facts.mount, facts.inode, is_resident);
+            known.resident = !files.streams.has(facts.inode, offset)
+                && files.streams.watch(kernel, (fd, &facts), offset + length, timed);
         }
         let way = plan::choose(&known);
         if way == Way::ByReference && self.send_by_reference(socket, slot, chunk, bytes) {

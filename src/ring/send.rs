@@ -17,6 +17,7 @@ use crate::sys;
 use crate::types::completion::CompletionFlags;
 
 use crate::types::errno::Errno;
+use crate::types::file::FileFacts;
 use crate::types::stats::Counters;
 
 impl<E: Engine> Driver<E> {
@@ -37,7 +38,10 @@ impl<E: Engine> Driver<E> {
         let job = &mut self.jobs[slot];
         let file = job.file.as_ref().map(|file| (file.fd, file.facts));
         let known = &self.shared.known_files;
-        if file.is_some_and(|(_, facts)| !known.is_direct(&facts)) {
+        let offset = job.operation.task().offset + job.operation.range_sent();
+        let is_at_once =
+            |facts: &FileFacts| known.is_direct(facts) && !known.streams.has(facts.inode, offset);
+        if file.is_some_and(|(_, facts)| !is_at_once(&facts)) {
             return false;
         }
         let fd = self.socket(socket).number();

@@ -204,9 +204,9 @@ fn pages_of(offset: u64, length: u64, page: u64) -> u64 {
     ((offset + length + page - 1) >> shift) - (offset >> shift)
 }
 
-// Returns whether every byte has a page, including pages that are still being read from the disk.
-// None: cachestat(2) needs Linux 6.5, and is refused for files that the caller could not write.
-pub(super) fn is_cached(file: RawFd, offset: u64, length: u64) -> Option<bool> {
+/// Returns whether every byte has a page, including pages that are still being read from the disk.
+/// None: cachestat(2) needs Linux 6.5, and is refused for files that the caller could not write.
+pub fn is_cached(file: RawFd, offset: u64, length: u64) -> Option<bool> {
     #[repr(C)]
     struct Range {
         offset: u64,

@@ -97,6 +97,15 @@ impl Kernel for Simulated {
         machine.pick(4) != 3
     }
 
+    fn is_cached(&self, file: RawFd, _offset: u64, _length: u64) -> Option<bool> {
+        let mut machine = self.machine();
+        machine.file(file);
+        match machine.pick(3) {
+            0 => None,
+            picked => Some(picked == 1),
+        }
+    }
+
     fn may_clone(&self, _facts: &FileFacts) -> bool {
         self.machine().pick(4) != 3
     }
