@@ -5,7 +5,6 @@
 
 use super::Driver;
 use super::job::{Buffer, Inspection, Source};
-use crate::decide::costs::COPY_MIN;
 use crate::decide::operation::Phase;
 use crate::decide::plan::{self, Known, PageCache, Way, ZeroCopy};
 use crate::decide::pool_size::POOL_PAGE;
@@ -53,25 +52,24 @@ impl<E: Engine> Driver<E> {
         if known.by_reference && self.send_kept(socket, slot, bytes) {
             return Found::Sent;
         }
-        let (files, kernel) = (&self.shared.known_files, self.engine.kernel());
-        let job = &mut self.jobs[slot];
-        let file = job.file.as_ref().map(|file| (file.fd, file.facts));
-        let Some((fd, facts)) = file else { return NOTHING };
+        let length = known.remaining.min(chunk);
+        if self.is_long_copy(slot, &known, length) {
+            self.jobs[slot].data.zero_copy = false;
+            return Found::Begun(self.fetch_warm(slot, length));
+        }
         if plan::depends_on_residency(&known) {
-            let offset = job.operation.task().offset + job.operation.range_sent();
-            let length = known.remaining.min(chunk);
-            let is_resident = || kernel.is_resident(fd, offset, length);
-            let timed = || files.timed(facts.mount, facts.inode, is_resident);
-            known.resident = !files.streams.has(facts.inode, offset)
-                && files.streams.watch(kernel, (fd, &facts), offset + length, timed);
+            known.resident = self.is_resident(slot, length);
         }
         let way = plan::choose(&known);
         if way == Way::ByReference && self.send_by_reference(socket, slot, chunk, bytes) {
             return Found::Sent;
         }
         self.jobs[slot].data.zero_copy = way == Way::PooledZeroCopy;
-        let may_map = way == Way::Mapped && self.shared.known_files.may_map(&facts, fd);
-        Found::Begun(self.fetch(slot, known.remaining.min(chunk), may_map))
+        let is_mapped = way == Way::Mapped && self.may_map(slot) && self.map_piece(slot);
+        if !is_mapped {
+            self.read_ahead(slot);
+        }
+        NOTHING
     }
 
     // Drops what was sent; returns whether a way for the next bytes is to be chosen: what is kept is
@@ -94,18 +92,6 @@ impl<E: Engine> Driver<E> {
             job.data.passing = true;
         }
         true
-    }
-
-    // Brings the next bytes to hand, or begins to read them.
-    fn fetch(&mut self, slot: usize, most: u64, may_map: bool) -> Option<Begun> {
-        let job = &mut self.jobs[slot];
-        if may_map && most >= COPY_MIN && !job.is_held() {
-            return self.fetch_warm(slot, most);
-        }
-        if !may_map || !job.map(self.engine.kernel(), self.shared.settings.chunk_bytes) {
-            self.read_ahead(slot);
-        }
-        None
     }
 
     // Returns what is known for the choice of a way, except whether the data is resident.
