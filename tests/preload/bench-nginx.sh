@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
-# nginx with the shim against nginx without, in alternation on loopback: requests a second and the server's CPU
-# time for each, medians. Wants nginx and wrk.
+# nginx with the shim against nginx without, and with a shim of bare pread and send (bare.c), in alternation on loopback:
+# requests a second and the server's CPU time for each, medians. Wants nginx, wrk and a C compiler.
 #
 #   tests/preload/bench-nginx.sh [rounds [seconds [bytes...]]]
 #
@@ -17,8 +17,8 @@ sizes=("$@")
 [ ${#sizes[@]} -gt 0 ] || sizes=(4096 65536 1048576)
 connections=${CONNECTIONS:-64}
 PATH=$PATH:/usr/sbin
-for program in nginx wrk; do
-	command -v $program >/dev/null || {
+for program in nginx wrk "${CC:-cc}"; do
+	command -v "$program" >/dev/null || {
 		echo "SKIP: $program is not installed"
 		exit 77
 	}
@@ -47,10 +47,13 @@ for size in "${sizes[@]}"; do
 	cp "$work/new" "$work/root/$size"
 done
 
+ways=(without bare shim)
+"${CC:-cc}" -std=c11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -shared -fPIC "$here/bare.c" -o "$work/bare.so" || exit 1
+
 user=""
 [ "$(id -u)" != 0 ] || user="user root;"
 declare -A ports workers
-for way in without shim; do
+for way in "${ways[@]}"; do
 	for try in 1 2 3 4 5; do
 		port=$((20000 + RANDOM % 12000))
 		cat >"$work/$way.conf" <<END
@@ -63,8 +66,11 @@ http {
     server { listen 127.0.0.1:$port; }
 }
 END
-		run=()
-		[ $way = without ] || run=("$here/../../preload/snapsend-run")
+		case $way in
+		without) run=() ;;
+		bare) run=(env "LD_PRELOAD=$work/bare.so") ;;
+		shim) run=("$here/../../preload/snapsend-run") ;;
+		esac
 		"${run[@]}" nginx -c "$work/$way.conf" -p "$work" 2>"$work/$way.err" &
 		pid=$!
 		for _ in $(seq 50); do
@@ -82,10 +88,12 @@ END
 	servers+=("$pid")
 	ports[$way]=$port workers[$way]=$worker
 done
-grep -q snapsend_preload "/proc/${workers[shim]}/maps" || {
-	echo "the shim is not loaded"
-	exit 1
-}
+for loaded in shim:snapsend_preload bare:bare.so; do
+	grep -q "${loaded#*:}" "/proc/${workers[${loaded%%:*}]}/maps" || {
+		echo "${loaded#*:} is not loaded"
+		exit 1
+	}
+done
 
 ticks() { # user and system time of a process, in hundredths of a second
 	local stat
@@ -110,20 +118,23 @@ one() { # way size seconds: "requests-per-second cpu-microseconds-per-request"
 median() { sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
 echo "nginx, one worker, wrk, $connections connections, $rounds rounds of $seconds s, medians"
-printf '%9s %14s %14s %7s %16s %16s %7s\n' bytes without/s shim/s ratio 'without us/req' 'shim us/req' ratio
+printf '%9s %11s %11s %11s %12s %9s %13s %10s %10s %12s\n' bytes without/s bare/s shim/s shim/without shim/bare \
+	'without us/req' 'bare us/req' 'shim us/req' shim/without
 for size in "${sizes[@]}"; do
-	one without "$size" 1 >/dev/null
-	one shim "$size" 1 >/dev/null
-	: >"$work/without.$size"
-	: >"$work/shim.$size"
-	for _ in $(seq "$rounds"); do
-		one without "$size" "$seconds" >>"$work/without.$size"
-		one shim "$size" "$seconds" >>"$work/shim.$size"
+	for way in "${ways[@]}"; do
+		one "$way" "$size" 1 >/dev/null
+		: >"$work/$way.$size"
 	done
-	for way in without shim; do
-		declare "rate_$way=$(cut -d' ' -f1 "$work/$way.$size" | median)" "cpu_$way=$(cut -d' ' -f2 "$work/$way.$size" | median)"
+	for ((round = 0; round < rounds; round++)); do
+		for ((i = 0; i < ${#ways[@]}; i++)); do # each round begins with another one
+			way=${ways[(round + i) % ${#ways[@]}]}
+			one "$way" "$size" "$seconds" >>"$work/$way.$size"
+		done
 	done
-	# shellcheck disable=SC2154
-	awk -v s="$size" -v a="$rate_without" -v b="$rate_shim" -v c="$cpu_without" -v d="$cpu_shim" \
-		'BEGIN { printf "%9d %14.0f %14.0f %7.2f %16.1f %16.1f %7.2f\n", s, a, b, b / a, c, d, d / c }'
+	figures=()
+	for column in 1 2; do
+		for way in "${ways[@]}"; do figures+=("$(cut -d' ' -f$column "$work/$way.$size" | median)"); done
+	done
+	echo "$size ${figures[*]}" | awk '{ printf "%9d %11.0f %11.0f %11.0f %12.2f %9.2f %14.1f %11.1f %11.1f %12.2f\n",
+		$1, $2, $3, $4, $4 / $2, $4 / $3, $5, $6, $7, $7 / $5 }'
 done
