@@ -11,8 +11,9 @@ use crate::types::errno::Result;
 use crate::types::file::FileFacts;
 use std::os::fd::RawFd;
 
-/// The longest range, in bytes, that is read and then sent.  Longer data has left the second-level
-/// cache by the time it is sent, and one copy from a mapping costs less.
+/// The longest range, in bytes, that is read and sent without the choice of a way.  Longer data may
+/// have left the second-level cache by the time it is sent; [`costs`](crate::decide::costs) then
+/// decides.
 pub const INLINE_MAX: u64 = 256 << 10;
 
 /// The shortest range, in bytes, whose reads take so long that the file may well be truncated
