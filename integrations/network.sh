@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 #
 # Sourced by nginx/server.sh and samba/server.sh: tests and benchmarks of a server in a network namespace of its own.
-# They set root and module, and have clean_up.
+# They set root and module, and have clean_up. Sets bench, the program of the benchmarks.
+
+bench=${root:?}/target/benches/bench
 
 # Prints what is missing, if anything is: root, namespaces, one of the programs, or the module. Returns whether it is.
 lacks_any() { # program...
@@ -55,13 +57,12 @@ in_own_network() { # address... -- the script's arguments
 	for address in "${addresses[@]}"; do ip address add "$address/32" dev lo; done
 }
 
-# Begins the script anew at the near end of the LAN of the benchmarks: veth with an XDP program in the driver of the far
-# end, so that sending without a copy is real. lan.c has the addresses.
+# Begins the script anew at the near end of the LAN of the benchmarks, 10.77.0.1: its far end, FAR_NETWORK, is another
+# machine for the kernel, so that sending without a copy is real. Status 77 if there can be no such link.
 on_lan() { # the script's arguments
 	[ -z "${SNAPSEND_OWN_NETWORK:-}" ] || return 0
-	cc -O2 -D_GNU_SOURCE -I"${root:?}/include" -o "$root/target/lan" "$root/integrations/lan.c" \
-		"$root"/benches/{lan,veth,common}.c -lm
-	SNAPSEND_OWN_NETWORK=yes exec "$root/target/lan" "$0" "$@"
+	[ -x "$bench" ] || lack "no $bench: make -C benches"
+	SNAPSEND_OWN_NETWORK=yes exec "$bench" link lan "$0" "$@"
 }
 
 # Ends a benchmark that cannot run here, with status 77, and says why; else it begins anew in a network of its own, with

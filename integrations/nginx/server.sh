@@ -4,7 +4,7 @@
 # Sourced by tests/run-nginx and bench.sh: nginx on loopback in a network namespace of its own, as root. Everything else of
 # it is in a directory that is removed at the end.
 #
-# Sets work, client and bench. The caller sets root, and may set under, a command that nginx is started by.
+# Sets work and client. The caller sets root, and may set under, a command that nginx is started by.
 
 # shellcheck source=../network.sh
 . "${root:?}/integrations/network.sh"
@@ -12,17 +12,16 @@
 module=${SNAPSEND_NGINX_MODULE:-$root/target/nginx/ngx_http_snapsend_module.so}
 # shellcheck disable=SC2034 # for the script that sources this
 client=$root/integrations/nginx/client.py
-bench=$root/target/benches/bench
 PATH=$PATH:/usr/sbin:/sbin
 under=()
 
 server_lacks() { lacks_any nginx /usr/bin/python3; }
 in_network() { in_own_network -- "$@"; } # the script's arguments
-# The same at the near end of a link whose far end is another machine for the kernel, if that can be had.
-on_lan() { # the script's arguments
+# The same at the near end of the LAN, if that can be had.
+on_lan_if_any() { # the script's arguments
 	[ -z "${SNAPSEND_OWN_NETWORK:-}" ] || return 0
 	"$bench" link lan true >"/dev/null" 2>&1 || return 0
-	SNAPSEND_OWN_NETWORK=yes exec "$bench" link lan "$0" "$@"
+	on_lan "$@"
 }
 
 clean_up() {

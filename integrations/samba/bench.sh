@@ -42,7 +42,7 @@ shares=(stock sendfile pread io_uring snapsend)
 client=()
 if [ "$SNAPSEND_LINK" = lan ]; then
 	near=10.77.0.1
-	client=(nsenter "--net=$SNAPSEND_FAR_NETWORK" env "SMB2_READER_TO=$near" SMB2_READER_FROM=10.77.0.2)
+	client=(nsenter "--net=$FAR_NETWORK" env "SMB2_READER_TO=$near" SMB2_READER_FROM=10.77.0.2)
 fi
 
 prepare_server
