@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
+use super::job::Handling;
 use crate::decide::costs::COPY_MIN;
 use crate::decide::plan::{self, Known, Way};
 use crate::engine::Engine;
@@ -52,8 +53,9 @@ impl<E: Engine> Driver<E> {
         let choice = costs.choose(most, is_long);
         let begun = choice.and_then(|choice| costs.begin(kernel, choice, most));
         let is_at_hand = match choice.map(|choice| choice.way.piece()) {
-            Some(Some(piece)) => self.read_now(slot, piece.min(most)),
-            Some(None) => self.is_resident(slot, most) && self.map_piece(slot),
+            // Without room in the pool it is mapped.
+            Some(Some(piece)) => self.read_now(slot, piece.min(most)) || self.map_now(slot, most),
+            Some(None) => self.map_now(slot, most),
             None => false,
         };
         if !is_at_hand {
@@ -65,6 +67,11 @@ impl<E: Engine> Driver<E> {
     /// Maps the next piece.  False: that is not possible.
     pub(super) fn map_piece(&mut self, slot: usize) -> bool {
         self.jobs[slot].map(self.engine.kernel(), self.shared.settings.chunk_bytes)
+    }
+
+    // Maps the next piece, if `most` of the next bytes are in the page cache.
+    fn map_now(&mut self, slot: usize, most: u64) -> bool {
+        self.is_resident(slot, most) && self.map_piece(slot)
     }
 
     // Reads up to `most` of the next bytes into the pool.  False: there is no room, or they are not
@@ -97,6 +104,7 @@ impl<E: Engine> Driver<E> {
         job.operation.read_started();
         job.push(buffer);
         job.operation.read_done(at, count as u64);
+        job.data.handling = Handling::Warm;
         true
     }
 

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::{Buffer, Inspection, Source};
+use super::job::{Buffer, Handling, Inspection, Source};
 use crate::decide::operation::Phase;
 use crate::decide::plan::{self, Known, PageCache, Way, ZeroCopy};
 use crate::decide::pool_size::POOL_PAGE;
@@ -54,7 +54,7 @@ impl<E: Engine> Driver<E> {
         }
         let length = known.remaining.min(chunk);
         if self.is_long_copy(slot, &known, length) {
-            self.jobs[slot].data.zero_copy = false;
+            self.jobs[slot].data.handling = Handling::Copied;
             return Found::Begun(self.fetch_warm(slot, length));
         }
         if plan::depends_on_residency(&known) {
@@ -64,7 +64,10 @@ impl<E: Engine> Driver<E> {
         if way == Way::ByReference && self.send_by_reference(socket, slot, chunk, bytes) {
             return Found::Sent;
         }
-        self.jobs[slot].data.zero_copy = way == Way::PooledZeroCopy;
+        self.jobs[slot].data.handling = match way {
+            Way::PooledZeroCopy => Handling::ZeroCopy,
+            _ => Handling::Copied,
+        };
         let is_mapped = way == Way::Mapped && self.may_map(slot) && self.map_piece(slot);
         if !is_mapped {
             self.read_ahead(slot);
@@ -172,8 +175,8 @@ impl<E: Engine> Driver<E> {
         }
         let mut place = self.rest_of_lease(slot, at, length);
         place = place.or_else(|| self.lease_for(slot, at, length));
-        if place.is_none() && self.jobs[slot].data.zero_copy && !held {
-            self.jobs[slot].data.zero_copy = false;
+        if place.is_none() && self.jobs[slot].data.handling == Handling::ZeroCopy && !held {
+            self.jobs[slot].data.handling = Handling::Copied;
             place = self.lease_for(slot, at, length);
         }
         let Some(place) = place else {

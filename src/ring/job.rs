@@ -156,6 +156,17 @@ pub(super) struct Waits {
     pub(super) for_file_system: bool,
 }
 
+/// How data in private memory is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handling {
+    /// It is copied.
+    Copied,
+    /// It is copied, and comes from the page cache: it is read again rather than held for a slow peer.
+    Warm,
+    /// It is sent with zero-copy.
+    ZeroCopy,
+}
+
 /// The file data at hand, and the room that it takes.
 pub(super) struct Data {
     pub(super) inspection: Inspection,
@@ -166,8 +177,7 @@ pub(super) struct Data {
     pub(super) reserved_pages: Option<NonZeroU32>,
     /// Pool pages charged to the file system's share of the pool.
     pub(super) charged_pages: u32,
-    /// Data in private memory is sent with zero-copy.
-    pub(super) zero_copy: bool,
+    pub(super) handling: Handling,
     /// EAGER found no room to keep data when its turn came: the next piece is not kept.
     pub(super) passing: bool,
     /// All operations ahead on the socket have the room in the pool that they need.  Until then
@@ -228,7 +238,7 @@ impl Job {
                 reading: None,
                 reserved_pages: None,
                 charged_pages: 0,
-                zero_copy: false,
+                handling: Handling::Copied,
                 passing: false,
                 may_hold: false,
                 waits: Waits::default(),

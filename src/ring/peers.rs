@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::Source;
+use super::job::{Handling, Source};
 use super::sockets::Wait;
 use crate::decide::pace::Found;
 use crate::decide::timers::Alarm;
@@ -151,6 +151,8 @@ impl<E: Engine> Driver<E> {
         }
         let job = &mut self.jobs[slot];
         match &job.data.source {
+            // It is in the page cache, from where it is soon read again.
+            Source::Buffers(_) if job.data.handling == Handling::Warm => self.give_up_data(slot),
             Source::Buffers(buffers) if !buffers.is_empty() => {
                 if !job.is_held() && !job.sending.lingers {
                     job.sending.lingers = true;

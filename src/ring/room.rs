@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::{Buffer, Job, Source};
+use super::job::{Buffer, Handling, Job, Source};
 use super::pool::{Lease, Pool, Purpose};
 use crate::collections::{Line, Register, memory};
 use crate::decide::pool_size::POOL_PAGE;
@@ -39,6 +39,14 @@ impl Waiter {
     pub(super) fn living(self, jobs: &Register<Job>) -> Option<usize> {
         let slot = self.slot as usize;
         jobs.get(slot).is_some_and(|job| job.has_low_id(self.id.into())).then_some(slot)
+    }
+
+    /// Adds the operation to a line, from which those that have ended go when they are the most.
+    pub(super) fn wait_in(self, line: &mut Line<Waiter>, jobs: &Register<Job>) -> Result<()> {
+        if line.len() > 2 * jobs.len() + 64 {
+            line.retain(|waiter| waiter.living(jobs).is_some());
+        }
+        line.push(self)
     }
 }
 
@@ -133,11 +141,8 @@ impl<E: Engine> Driver<E> {
         if std::mem::replace(stands_there, true) {
             return;
         }
-        if let Err(error) = line.push(entry) {
-            job.operation.fail(error.negative());
-        }
-        if line.len() > 2 * self.jobs.len() + 64 {
-            line.retain(|waiter| waiter.living(&self.jobs).is_some());
+        if let Err(error) = entry.wait_in(line, &self.jobs) {
+            self.jobs[slot].operation.fail(error.negative());
         }
     }
 
@@ -249,7 +254,7 @@ impl<E: Engine> Driver<E> {
         let offset = job.operation.task().offset + at;
         let purpose = if job.data.reserved_pages.is_some() {
             Purpose::Reserved
-        } else if job.is_held() || job.data.zero_copy {
+        } else if job.is_held() || job.data.handling == Handling::ZeroCopy {
             Purpose::Kept
         } else {
             Purpose::Passing

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::{Job, Source};
+use super::job::{Handling, Job, Source};
 use crate::decide::costs::COPY_MIN;
 use crate::decide::operation::Portion;
 use crate::decide::pace::Found;
@@ -108,7 +108,7 @@ impl<E: Engine> Driver<E> {
         if matches!(job.data.source, Source::Lent { .. }) {
             return self.find_other_way(socket, slot);
         }
-        let by_itself = job.data.zero_copy
+        let by_itself = job.data.handling == Handling::ZeroCopy
             && self.zero_copies.allows(portion.range.1, || self.engine.kernel().now());
         if by_itself && portion.range.1 > 0 && portion.header.1 > 0 {
             // The header is sent ahead on its own, so that the data can be sent with zero-copy.

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::Driver;
-use super::job::Source;
+use super::job::{Handling, Source};
 use super::zero_copies::ZeroCopyUse;
 use crate::decide::operation::{Phase, Portion};
 use crate::decide::plan::{self, Known, PageCache, Way, ZeroCopy};
@@ -43,7 +43,9 @@ impl<E: Engine> Driver<E> {
         }
         let lease = match &job.data.source {
             Source::Lent { .. } => None,
-            Source::Buffers(buffers) if job.data.zero_copy => Some(buffers.front()?.lease),
+            Source::Buffers(buffers) if job.data.handling == Handling::ZeroCopy => {
+                Some(buffers.front()?.lease)
+            }
             _ => return None,
         };
         let now = || self.engine.kernel().now();
@@ -246,7 +248,7 @@ impl<E: Engine> Driver<E> {
     pub(super) fn send_copy(&mut self, slot: usize) {
         let job = &mut self.jobs[slot];
         job.operation.send_refused();
-        job.data.zero_copy = false;
+        job.data.handling = Handling::Copied;
         if matches!(job.data.source, Source::Lent { .. }) {
             self.drop_source_of(slot);
         }
