@@ -8,6 +8,7 @@ use crate::decide::operation::{Operation, Portion, Task};
 use crate::engine::at_once::{self, INLINE_MAX, LONG_MIN, Passed};
 use crate::engine::kernel::Kernel;
 use crate::engine::known_files::KnownFiles;
+use crate::engine::streams::STREAM_MIN;
 use crate::handoff::staging::Staged;
 use crate::handoff::submissions::{Handles, Submission};
 use crate::sys::Span;
@@ -36,8 +37,12 @@ pub(crate) fn is_suitable(
     chunk: u64,
 ) -> bool {
     let Some(file) = submission.file else { return true };
-    // An EXACT range must not be read again for the part that did not fit into the socket.
     let task = submission.operation.task();
+    // It follows a read from the disk: a helper is to read it.
+    if known.streams.has(file.inode, task.offset) {
+        return false;
+    }
+    // An EXACT range must not be read again for the part that did not fit into the socket.
     if task.flags.contains(RequestFlags::EXACT) {
         return false;
     }
@@ -73,6 +78,9 @@ fn is_for_one_send(
     was_checked || range <= chunk && is_for_this_thread()
 }
 
+// What is not worth a choice is read.
+const SHORT: Choice = Choice { way: Copying::Read256K, is_measured: false };
+
 // Chooses the way of copying `length` bytes.  `may_read`: which reads come into question.  None: no
 // way is possible.
 fn choose(
@@ -83,7 +91,7 @@ fn choose(
     may_read: impl Fn(u64) -> bool,
 ) -> Option<Choice> {
     if length < COPY_MIN {
-        return Some(Choice { way: Copying::Read256K, is_measured: false });
+        return Some(SHORT);
     }
     let may_map = task.length != TO_EOF && known.may_map(&facts, fd);
     let possible = |way: Copying| way.piece().map_or(may_map, &may_read);
@@ -103,16 +111,27 @@ pub(crate) fn run(
     chunk: u64,
     scratch: &mut [u8],
 ) -> u64 {
-    if let Some(count) = super::frozen::run(kernel, numbers, submission, known, chunk) {
-        return count;
+    let &Task { offset, length, .. } = submission.operation.task();
+    let file = numbers.file.zip(submission.file);
+    let mut run = || {
+        if let Some(count) = super::frozen::run(kernel, numbers, submission, known, chunk) {
+            return count;
+        }
+        let Handles { socket, file } = submission.registered;
+        if socket.is_some() && (file.is_some() || submission.file.is_none()) {
+            run_registered(kernel, numbers, submission, known, chunk, scratch);
+        } else {
+            run_once(kernel, numbers, submission, known, chunk, scratch);
+        }
+        0
+    };
+    match (file, offset.checked_add(length)) {
+        // The time of a long range tells whether what follows it is for a helper.
+        (Some((fd, facts)), Some(end)) if length >= STREAM_MIN => {
+            known.streams.watch(kernel, (fd, &facts), end, run)
+        }
+        _ => run(),
     }
-    let Handles { socket, file } = submission.registered;
-    if socket.is_some() && (file.is_some() || submission.file.is_none()) {
-        run_registered(kernel, numbers, submission, known, chunk, scratch);
-    } else {
-        run_once(kernel, numbers, submission, known, chunk, scratch);
-    }
-    0
 }
 
 fn run_once(
@@ -148,7 +167,7 @@ fn run_once(
     let is_whole = |piece| (length..4 * length).contains(&piece);
     let choice = match file {
         Some(file) => choose(known, file, operation.task(), length, is_whole),
-        None => Some(Choice { way: Copying::Read256K, is_measured: false }),
+        None => Some(SHORT),
     };
     let Some(choice) = choice else { return };
     let mapped = file.filter(|_| choice.way == Copying::Mapped);
@@ -163,12 +182,9 @@ fn run_once(
     if let Some(begun) = begun {
         known.costs.learn(kernel, begun, passed.as_ref().map_or(0, Passed::count));
     }
-    let Some(Passed { sent, .. }) = passed else {
-        return;
-    };
-    record(operation, sent, CompletionFlags::WAS_COPIED, |operation| {
-        mapped.map_or(u64::MAX, |file| available(kernel, file, operation))
-    });
+    if let Some(Passed { sent, .. }) = passed {
+        record_copy(kernel, operation, sent, mapped);
+    }
 }
 
 /// Returns the size that submit has read, or that of a registered file now.
@@ -202,7 +218,7 @@ fn run_registered(
     let choice = file
         .filter(|_| is_long)
         .and_then(|file| choose(known, file, operation.task(), length, |piece| piece < 4 * length));
-    let choice = choice.unwrap_or(Choice { way: Copying::Read256K, is_measured: false });
+    let choice = choice.unwrap_or(SHORT);
     let mapped = file.filter(|_| choice.way == Copying::Mapped);
     let most = choice.way.piece().unwrap_or(READ_MAX).min(chunk);
     let piece = &mut scratch[..most as usize];
@@ -216,9 +232,7 @@ fn run_registered(
             None => pass_piece(kernel, socket, file, staged, operation, known, piece),
         };
         let Some(Passed { asked, sent }) = passed else { break };
-        record(operation, sent, CompletionFlags::WAS_COPIED, |operation| {
-            mapped.map_or(u64::MAX, |file| available(kernel, file, operation))
-        });
+        record_copy(kernel, operation, sent, mapped);
         if sent != Ok(asked as usize) {
             break;
         }
@@ -315,6 +329,18 @@ pub(super) fn record(
         }
         Err(error) => operation.send_failed(error.negative()),
     }
+}
+
+// Records the outcome of a send of copies: from a mapping of `mapped`, or of what was read.
+fn record_copy(
+    kernel: &impl Kernel,
+    operation: &mut Operation,
+    sent: Result<usize>,
+    mapped: Option<(RawFd, FileFacts)>,
+) {
+    record(operation, sent, CompletionFlags::WAS_COPIED, |operation| {
+        mapped.map_or(u64::MAX, |file| available(kernel, file, operation))
+    });
 }
 
 // Returns how many bytes of the range the file has now: from a mapping of a truncated file, zeros

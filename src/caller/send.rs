@@ -3,18 +3,14 @@
 //! of later operations on the socket.
 #![forbid(unsafe_code)]
 
-use super::inline::Numbers;
 use super::prepare::Prepared;
 use super::submit::Fds;
 use super::{Caller, inline};
 use crate::collections::memory;
-use crate::decide::operation::{Operation, Task};
+use crate::decide::operation::Operation;
 use crate::engine::kernel::System;
-use crate::engine::known_files::KnownFiles;
-use crate::engine::streams::STREAM_MIN;
 use crate::handoff::claims::{Claimed, Turn};
 use crate::handoff::reply::Reply;
-use crate::handoff::submissions::Submission;
 use crate::sys;
 use crate::types::completion::{Completion, CompletionFlags, Event};
 use crate::types::errno::Result;
@@ -75,9 +71,7 @@ impl Caller {
         let chunk = shared.settings.chunk_bytes;
         let Prepared { numbers, ref mut submission } = *prepared;
         let known = &shared.known_files;
-        if is_for_helper(known, submission)
-            || !inline::is_suitable(&System, numbers, submission, known, chunk)
-        {
+        if !inline::is_suitable(&System, numbers, submission, known, chunk) {
             return Inline::Rest(None);
         }
         let cookie = submission.cookie;
@@ -87,8 +81,9 @@ impl Caller {
             return Inline::Rest(None);
         }
         // Without a buffer nothing is done, and the ring thread does it all.
-        let by_reference =
-            self.scratch.with(|scratch| run_watched(numbers, submission, known, chunk, scratch));
+        let by_reference = self
+            .scratch
+            .with(|scratch| inline::run(&System, numbers, submission, known, chunk, scratch));
         let by_reference = by_reference.unwrap_or(0);
         let operation = &mut submission.operation;
         let counters = &shared.counters;
@@ -162,31 +157,5 @@ impl Caller {
             event: Event::Done,
             flags: operation.was() | CompletionFlags::WAS_INLINE,
         }
-    }
-}
-
-// Returns whether a helper is to read the range, because it follows a read from the disk.
-fn is_for_helper(known: &KnownFiles, submission: &Submission) -> bool {
-    let offset = submission.operation.task().offset;
-    submission.file.is_some_and(|file| known.streams.has(file.inode, offset))
-}
-
-// Sends as [`inline::run`] does; learns from the time of a long range whether what follows it is for
-// a helper.
-fn run_watched(
-    numbers: Numbers,
-    submission: &mut Submission,
-    known: &KnownFiles,
-    chunk: u64,
-    scratch: &mut [u8],
-) -> u64 {
-    let &Task { offset, length, .. } = submission.operation.task();
-    let file = numbers.file.zip(submission.file);
-    let mut run = || inline::run(&System, numbers, submission, known, chunk, scratch);
-    match (file, offset.checked_add(length)) {
-        (Some((fd, facts)), Some(end)) if length >= STREAM_MIN => {
-            known.streams.watch(&System, (fd, &facts), end, run)
-        }
-        _ => run(),
     }
 }

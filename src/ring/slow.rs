@@ -161,6 +161,21 @@ impl Slow {
         Ok(&mut self.usage[at])
     }
 
+    // Takes the next waiting operation of a file system by `pop`.
+    fn next_waiting(
+        &mut self,
+        mount: u64,
+        pop: impl FnOnce(&mut Usage) -> Option<Waiter>,
+    ) -> Option<Waiter> {
+        let at = self.usage.find(mount)?;
+        let usage = &mut self.usage[at];
+        let next = pop(usage);
+        if usage.is_over() {
+            self.usage.remove(at);
+        }
+        next
+    }
+
     fn discharge(&mut self, mount: Mount, pages: u32) {
         self.end_call(mount, |usage| {
             usage.count -= 1;
@@ -184,14 +199,6 @@ impl Slow {
     }
 }
 
-// Adds an operation to a line, from which those that have ended go when they are the most.
-fn wait_in(line: &mut Line<Waiter>, jobs: &Register<Job>, waiter: Waiter) -> Result<()> {
-    if line.len() > 2 * jobs.len() + 64 {
-        line.retain(|waiter| waiter.living(jobs).is_some());
-    }
-    line.push(waiter)
-}
-
 impl<E: Engine> Driver<E> {
     // ---- before the first byte ------------------------------------------------------
 
@@ -205,7 +212,7 @@ impl<E: Engine> Driver<E> {
         let done = match self.slow.usage_of(facts.mount) {
             Ok(usage) if usage.inspections >= INSPECTIONS_FOR_EACH => {
                 let waiter = Waiter::new(slot, job);
-                let waits = wait_in(&mut usage.uninspected, &self.jobs, waiter);
+                let waits = waiter.wait_in(&mut usage.uninspected, &self.jobs);
                 waits.map(|()| Inspection::Waiting)
             }
             Ok(usage) => {
@@ -264,14 +271,11 @@ impl<E: Engine> Driver<E> {
 
     // Begins operations whose files waited to be inspected.
     fn serve_uninspected(&mut self, mount: u64) {
-        while let Some(at) = self.slow.usage.find(mount) {
-            let usage = &mut self.slow.usage[at];
+        let pop = |usage: &mut Usage| {
             let has_room = usage.inspections < INSPECTIONS_FOR_EACH;
-            let next = if has_room { usage.uninspected.pop() } else { None };
-            if usage.is_over() {
-                self.slow.usage.remove(at);
-            }
-            let Some(waiter) = next else { return };
+            has_room.then(|| usage.uninspected.pop()).flatten()
+        };
+        while let Some(waiter) = self.slow.next_waiting(mount, pop) {
             let Some(slot) = waiter.living(&self.jobs) else { continue };
             if self.jobs[slot].data.inspection == Inspection::Waiting {
                 self.jobs[slot].data.inspection = Inspection::Outstanding;
@@ -307,7 +311,7 @@ impl<E: Engine> Driver<E> {
         if reads.count > 0 && (reads.count >= READS_FOR_EACH || reads.pages + pages > part) {
             if !std::mem::replace(&mut job.data.waits.for_file_system, true) {
                 let waiter = Waiter::new(slot, job);
-                if let Err(error) = wait_in(&mut reads.waiting, &self.jobs, waiter) {
+                if let Err(error) = waiter.wait_in(&mut reads.waiting, &self.jobs) {
                     self.jobs[slot].operation.fail(error.negative());
                 }
             }
@@ -331,16 +335,13 @@ impl<E: Engine> Driver<E> {
     // Starts calls that waited for others of their file system to end.
     pub(super) fn serve_slow_files(&mut self) {
         let part = self.slow_part();
+        let pop = |usage: &mut Usage| {
+            let has_room = usage.count < READS_FOR_EACH && usage.pages < part;
+            has_room.then(|| usage.waiting.pop()).flatten()
+        };
         while let Some(mount) = self.slow.freed.pop() {
             self.serve_uninspected(mount);
-            while let Some(at) = self.slow.usage.find(mount) {
-                let reads = &mut self.slow.usage[at];
-                let has_room = reads.count < READS_FOR_EACH && reads.pages < part;
-                let next = if has_room { reads.waiting.pop() } else { None };
-                if reads.is_over() {
-                    self.slow.usage.remove(at);
-                }
-                let Some(waiter) = next else { break };
+            while let Some(waiter) = self.slow.next_waiting(mount, pop) {
                 let Some(slot) = waiter.living(&self.jobs) else { continue };
                 self.jobs[slot].data.waits.for_file_system = false;
                 self.read_ahead(slot);

@@ -275,6 +275,36 @@ static inline int count_threads(void)
 	return test_count_entries("/proc/self/task", 2);
 }
 
+/* Adds up a number from a file in /proc of each thread of that name; false: one has no such file. */
+static inline bool sum_of_threads(const char *thread, const char *file, const char *format, uint64_t *sum)
+{
+	char path[300], name[32];
+	bool all = true;
+	DIR *tasks = opendir("/proc/self/task");
+	CHECK(tasks != NULL);
+	*sum = 0;
+	for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
+		uint64_t number;
+		snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
+		FILE *comm = fopen(path, "re");
+		bool is_wanted = comm != NULL && fscanf(comm, "%31s", name) == 1 && strcmp(name, thread) == 0;
+		if (comm != NULL)
+			fclose(comm);
+		if (!is_wanted)
+			continue;
+		snprintf(path, sizeof path, "/proc/self/task/%s/%s", task->d_name, file);
+		FILE *counts = fopen(path, "re");
+		all = all && counts != NULL;
+		if (counts == NULL)
+			continue;
+		CHECK_EQ(fscanf(counts, format, &number), 1);
+		fclose(counts);
+		*sum += number;
+	}
+	closedir(tasks);
+	return all;
+}
+
 /* A joined thread can stand in /proc for a moment longer. Gives the count it ended with. */
 static inline int wait_threads(int at_most, int ms)
 {

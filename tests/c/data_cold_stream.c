@@ -13,28 +13,9 @@ static unsigned char image[PIECES * MIB];
 /* What the helpers have read so far, as long as none has ended. */
 static uint64_t read_by_helpers(void)
 {
-	uint64_t sum = 0, bytes;
-	char path[300], name[32];
-	DIR *tasks = opendir("/proc/self/task");
-	CHECK(tasks != NULL);
-	for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
-		snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
-		FILE *comm = fopen(path, "re");
-		bool is_helper =
-			comm != NULL && fgets(name, sizeof name, comm) != NULL && strcmp(name, "snapsend-read\n") == 0;
-		if (comm != NULL)
-			fclose(comm);
-		if (!is_helper)
-			continue;
-		snprintf(path, sizeof path, "/proc/self/task/%s/io", task->d_name);
-		FILE *io = fopen(path, "re");
-		if (io == NULL)
-			skip("the kernel does not count what a thread reads");
-		CHECK_EQ(fscanf(io, "rchar: %" SCNu64, &bytes), 1);
-		fclose(io);
-		sum += bytes;
-	}
-	closedir(tasks);
+	uint64_t sum;
+	if (!sum_of_threads("snapsend-read", "io", "rchar: %" SCNu64, &sum))
+		skip("the kernel does not count what a thread reads");
 	return sum;
 }
 

@@ -19,25 +19,8 @@ static const char *const report_name[] = { "nothing", "its own MSG_ZEROCOPY", "t
 /* Processor time of the ring thread so far. */
 static uint64_t ring_cpu_us(void)
 {
-	uint64_t ns = 0;
-	char path[300], name[32];
-	DIR *tasks = opendir("/proc/self/task");
-	CHECK(tasks != NULL);
-	for (struct dirent *task; (task = readdir(tasks)) != NULL;) {
-		snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
-		FILE *comm = fopen(path, "re");
-		bool is_ring =
-			comm != NULL && fgets(name, sizeof name, comm) != NULL && strcmp(name, "snapsend-ring\n") == 0;
-		if (comm != NULL)
-			fclose(comm);
-		snprintf(path, sizeof path, "/proc/self/task/%s/schedstat", task->d_name);
-		FILE *stat = is_ring ? fopen(path, "re") : NULL;
-		if (stat == NULL)
-			continue;
-		CHECK_EQ(fscanf(stat, "%" SCNu64, &ns), 1);
-		fclose(stat);
-	}
-	closedir(tasks);
+	uint64_t ns;
+	(void)sum_of_threads("snapsend-ring", "schedstat", "%" SCNu64, &ns);
 	return ns / 1000;
 }
 
